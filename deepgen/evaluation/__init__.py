@@ -1,0 +1,1 @@
+"""Likelihoods with error bars, sample metrics, calibration, ArviZ."""

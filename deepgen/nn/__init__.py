@@ -1,0 +1,1 @@
+"""Networks: `equinox` and `torch`, the same names with the same parameter paths and shapes."""

@@ -1,0 +1,1 @@
+"""Hamiltonian Monte Carlo for many independent posteriors at once."""

@@ -1,0 +1,1 @@
+"""Likelihoods and their bounds, with standard errors."""
