@@ -1,0 +1,122 @@
+"""Refusals: what was wrong, what came, what is needed and what to do, before any compute."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def problem(what: str, *, got: Any, expected: Any, fix: str) -> ValueError:
+    """The error for a user's mistake, in the one form that every message of the package has.
+
+    Args:
+        what: the argument or the thing that is wrong.
+        got: what came.
+        expected: what is needed.
+        fix: what to do about it.
+
+    Returns:
+        A ``ValueError`` to be raised.
+    """
+    return ValueError(f"{what}: got {got}; expected {expected}. {fix}")
+
+
+def one_of(what: str, value: Any, choices: Iterable[Any]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        ValueError: naming the argument, the value and the choices.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise problem(what, got=repr(value), expected=f"one of {choices}", fix="Choose one of these.")
+
+
+def positive(what: str, value: float, *, zero: bool = False) -> None:
+    """Refuse a number that is not finite and positive (or zero, where ``zero``).
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if not (np.isfinite(value) and (value > 0 or (zero and value == 0))):
+        kind = "a finite number >= 0" if zero else "a finite number > 0"
+        raise problem(what, got=value, expected=kind, fix=f"Set {what} to such a number.")
+
+
+def data(
+    what: str, x: Any, event_shape: tuple[int, ...], *, missing: bool = False, observed: np.ndarray | None = None
+) -> np.ndarray:
+    """The data as a NumPy array, checked: numeric, batch first, of the event's shape, finite, not empty.
+
+    Args:
+        what: the argument's name, for the message.
+        x: (n, *event_shape) numbers.
+        event_shape: the shape of one datum.
+        missing: whether NaN is allowed (it means missing).
+        observed: (n, *event_shape) booleans that say what is observed, or None.
+
+    Returns:
+        ``x`` as a NumPy array of its own dtype.
+
+    Raises:
+        ValueError: wrong dtype, wrong shape, empty, infinite, NaN where none may be, or nothing observed at all.
+    """
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise problem(
+            what,
+            got=f"dtype {array.dtype}",
+            expected="a numeric array",
+            fix="Convert it first, e.g. with np.asarray(..., dtype=np.float32); encode categories as integers.",
+        )
+    if array.ndim != len(event_shape) + 1 or array.shape[1:] != tuple(event_shape):
+        raise problem(
+            what,
+            got=f"shape {array.shape}",
+            expected=f"(n, {', '.join(map(str, event_shape))}): batch first, then the event shape",
+            fix=_shape_advice(array.shape, tuple(event_shape)),
+        )
+    if array.shape[0] == 0:
+        raise problem(what, got="no rows", expected="at least one row", fix="Pass data that is not empty.")
+    if observed is not None and (observed.dtype != np.bool_ or observed.shape != array.shape):
+        raise problem(
+            "observed",
+            got=f"dtype {observed.dtype}, shape {observed.shape}",
+            expected=f"booleans of the data's shape {array.shape}",
+            fix="Pass True where a value is observed and False where it is missing.",
+        )
+    if array.dtype.kind == "f":
+        if np.isinf(array).any():
+            where = tuple(int(i) for i in np.argwhere(np.isinf(array))[0])
+            raise problem(
+                what,
+                got=f"{int(np.isinf(array).sum())} infinite values, the first at {where}",
+                expected="finite values",
+                fix="Replace them, or set them to NaN where they stand for missing.",
+            )
+        nan = np.isnan(array)
+        if not missing and nan.any():
+            where = tuple(int(i) for i in np.argwhere(nan)[0])
+            raise problem(
+                what,
+                got=f"{int(nan.sum())} NaN values, the first at {where}",
+                expected="complete data",
+                fix="Drop or fill these rows, or complete them with impute.",
+            )
+        if observed is not None and (nan & observed).any():
+            where = tuple(int(i) for i in np.argwhere(nan & observed)[0])
+            raise problem(
+                what,
+                got=f"NaN at {where}, which observed says is observed",
+                expected="a number wherever observed is True",
+                fix="Set observed to False there.",
+            )
+    return array
+
+
+def _shape_advice(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> str:
+    if shape == event_shape:
+        return "Add the batch axis: x[None]."
+    if len(shape) > 1 and np.prod(shape[1:]) == np.prod(event_shape):
+        return f"Reshape it: x.reshape(len(x), {', '.join(map(str, event_shape))})."
+    return "Reshape the data, or build the program with the data's event_shape."
