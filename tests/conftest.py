@@ -1,5 +1,49 @@
-"""Run-time shape and type checks for the whole package, before anything of it is imported."""
+"""Run-time shape and type checks for the whole package, before anything of it is imported; globals left as found."""
 
+import os
+import sys
+from collections.abc import Iterator
+
+import hypothesis
 import jaxtyping
+import pytest
 
+os.environ.setdefault("MPLBACKEND", "Agg")
 jaxtyping.install_import_hook("deepgen", "beartype.beartype")
+
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("house")
+
+
+def engine_settings() -> dict[str, object]:
+    """What a test could leave changed in an engine and spoil the next one with."""
+    found: dict[str, object] = {}
+    if "jax" in sys.modules:
+        config = sys.modules["jax"].config
+        names = ("jax_enable_x64", "jax_disable_jit", "jax_debug_nans", "jax_numpy_dtype_promotion")
+        found |= {name: getattr(config, name) for name in names}
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        found |= {"torch dtype": torch.get_default_dtype(), "torch gradients": torch.is_grad_enabled()}
+    if "numpyro" in sys.modules:
+        found["numpyro validation"] = sys.modules["numpyro"].distributions.Distribution._validate_args
+    if "pyro" in sys.modules:
+        found |= {f"pyro {name}": value for name, value in sys.modules["pyro"].settings.get().items()}
+    return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def empty_param_store() -> None:
+    """Parameters that one file's Pyro programs left behind must not meet another file's."""
+    if "pyro" in sys.modules:
+        sys.modules["pyro"].clear_param_store()
+
+
+@pytest.fixture(autouse=True)
+def settings_left_as_found() -> Iterator[None]:
+    """A test that turns on float64, say, and leaves it on fails, instead of the tests after it."""
+    before = engine_settings()
+    yield
+    after = engine_settings()
+    changed = {name: (old, after[name]) for name, old in before.items() if after[name] != old}
+    assert not changed, f"the test left these settings changed (before, after): {changed}"
