@@ -2,9 +2,10 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -39,7 +40,7 @@ class Source:
 
     @property
     def engine(self) -> str | None:
-        return engine_of(PurePosixPath(self.path).stem)
+        return engine_of(self.path.removesuffix(".py").split("/")[1:])
 
     @property
     def floor(self) -> int:
@@ -47,14 +48,15 @@ class Source:
         return floor_of(parts if parts[0] == "deepgen" else ["deepgen", *parts])
 
 
-def engine_of(stem: str) -> str | None:
-    tokens = set(stem.split("_"))
-    if tokens & {"numpyro", "equinox", "jax"}:
+def engine_of(parts: Sequence[str]) -> str | None:
+    """The engine that a file's or a module's name says, as in `numpyro.py`, `equinox_layers.py`, `pyro/fit.py`."""
+    tokens = {token for part in parts for token in part.split("_")}
+    if tokens & {"numpyro", "equinox"}:
         return "jax"
     return "torch" if tokens & {"pyro", "torch"} else None
 
 
-def floor_of(parts: list[str]) -> int:
+def floor_of(parts: Sequence[str]) -> int:
     """0 the ground floor, 1 inference, 2 models, 3 the faces, evaluation, report and the command line."""
     room = parts[1] if len(parts) > 1 else ""
     return {"inference": 1, "models": 2}.get(room, 3 if room in TOP else 0)
@@ -100,7 +102,7 @@ def engine_of_import(name: str) -> str | None:
     if parts[0] == "jaxtyping":
         return "jax" if parts[-1] in JAX_NAMES_OF_JAXTYPING else None
     if parts[0] == "deepgen":
-        return next((engine for part in parts[1:] if (engine := engine_of(part))), None)
+        return engine_of(parts[1:])
     return next((engine for engine, libraries in LIBRARIES.items() if parts[0] in libraries), None)
 
 
@@ -172,11 +174,8 @@ def docstrings(source: Source) -> list[str]:
     return missing + list(visit(source.tree))
 
 
-def twin(path: str) -> str | None:
-    file = PurePosixPath(path)
-    if engine_of(file.stem) is None:
-        return None
-    return str(file.with_stem("_".join(TWINS.get(token, token) for token in file.stem.split("_"))))
+def twin(path: str) -> str:
+    return re.sub(r"(?<=[/_])(numpyro|pyro|equinox|torch)(?=[/_.])", lambda found: TWINS[found[0]], path)
 
 
 def public_names(tree: ast.Module) -> list[str]:
@@ -200,18 +199,18 @@ def rooms(found: list[Source]) -> list[str]:
     complaints = []
     for path, source in by_path.items():
         other = twin(path)
-        if other is None or path in WITHOUT_TWIN:
+        if source.engine is None or path in WITHOUT_TWIN:
             continue
         if other not in by_path:
             complaints.append(f"{path} has no twin {other}")
         elif source.engine == "jax" and public_names(source.tree) != public_names(by_path[other].tree):
             mine, theirs = public_names(source.tree), public_names(by_path[other].tree)
             complaints.append(f"{path} says {mine}, but {other} says {theirs}")
-    for path in by_path:
-        folder = PurePosixPath(path).parent
-        if str(folder.parent) in {"models", "inference"} and f"{folder}/numpyro.py" not in by_path:
+    for folder in {PurePosixPath(path).parent for path in by_path}:
+        files = {f"{folder}/numpyro.py", f"{folder}/numpyro/__init__.py"}
+        if str(folder.parent) in {"models", "inference"} and not files & by_path.keys():
             complaints.append(f"the room {folder} has no numpyro.py")
-    return sorted(set(complaints))
+    return sorted(complaints)
 
 
 CHECKS = [engine_imports, floors, dynamic_imports, absolute_imports, lengths, docstrings]
@@ -239,6 +238,7 @@ PLANTED = [
     (engine_imports, "inference/svi/schedules.py", "from deepgen.nn import equinox", "mathematics"),
     (engine_imports, "inference/svi/pyro.py", "import numpyro", "the file of torch"),
     (engine_imports, "deepgen/nn/equinox_convolution.py", "import torch", "the file of jax"),
+    (engine_imports, "inference/svi/numpyro/elbo.py", "import torch", "the file of jax"),
     (engine_imports, "deepgen/evaluation/metrics.py", "import torch", "mathematics"),
     (floors, "inference/svi/numpyro.py", "from deepgen.models import vae", "a floor above"),
     (floors, "deepgen/nn/torch.py", "from deepgen.inference.svi.pyro import fit", "a floor above"),
@@ -288,6 +288,7 @@ PAIR = '"""E."""\ndef fit(): ...\nclass Fit: ...\nSTEPS = 3\ndef _aid(): ...\n'
     ("files", "complaint"),
     [
         ({"inference/a/numpyro.py": PAIR}, "no twin inference/a/pyro.py"),
+        ({"inference/a/numpyro/__init__.py": PAIR}, "no twin inference/a/pyro/__init__.py"),
         ({"inference/a/__init__.py": ""}, "the room inference/a has no numpyro.py"),
         ({"inference/a/numpyro.py": PAIR, "inference/a/pyro.py": PAIR + "def sample(): ..."}, "says"),
         ({"deepgen/nn/equinox.py": PAIR, "deepgen/nn/torch.py": PAIR.replace("STEPS", "steps")}, "says"),
