@@ -1,0 +1,63 @@
+# The environment is made once in $(VENV), with the tested versions, and again when the project file or they change.
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+# JOBS test processes share the processor: torch and NumPy with one thread each, or they wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.NOTPARALLEL:
+.PHONY: help run test lint types check bench tutorials format clean
+
+help:
+	@echo "make run        fit, impute and evaluate a VAE on handwritten digits: runs/vae-digits/report.html"
+	@echo "make test       lint, types, tests, and the examples of the README and the docstrings"
+	@echo "make bench      measure the speed"
+	@echo "make tutorials  run the tutorials"
+	@echo "make format     let ruff put the source in order"
+	@echo "make clean      remove $(VENV), caches and builds"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e ".[numpyro,pyro]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(INSTALL) -e ".[numpyro,pyro,test]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	$(INSTALL) -e ".[numpyro,pyro,docs]"
+	@touch $@
+
+run: $(VENV)/.run
+	$(BIN)/deepgen run vae digits
+
+test: lint types check
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+check: $(VENV)/.test
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.speed
+
+tutorials: $(VENV)/.docs
+	for tutorial in tutorials/[!_]*.py; do $(BIN)/jupytext --to notebook --execute --output - "$$tutorial" > /dev/null || exit 1; done
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
