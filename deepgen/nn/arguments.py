@@ -59,6 +59,28 @@ def image_shape(what: str, shape: Iterable[Any]) -> tuple[int, int, int]:
     return numbers[0], numbers[1], numbers[2]
 
 
+def channels(values: Iterable[Any]) -> tuple[int, ...]:
+    """The channels of a row of convolutions.
+
+    Raises:
+        ValueError: unless they are whole numbers >= 1, at least one.
+    """
+    numbers = wholes("channels", values)
+    if not numbers:
+        raise checks.problem(
+            "channels", got="none", expected="at least one", fix="Use an MLP where nothing is convolved."
+        )
+    return numbers
+
+
+def halved(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
+    """The sizes that an image goes through where each of ``times`` steps halves it, rounded up."""
+    sizes = [size]
+    for _ in range(times):
+        sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
+    return sizes
+
+
 def activation(name: str | Callable[..., Any]) -> None:
     """Refuse what is neither the name of an activation nor a function.
 

@@ -1,0 +1,173 @@
+"""Convolutional networks from images to vectors and back, as torch modules."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepgen.nn import arguments
+from deepgen.nn.torch_convolution import Conv, ConvTranspose
+from deepgen.nn.torch_layers import MLP, Activation, activation_function
+
+
+class ConvEncoder(torch.nn.Module):
+    """From images (..., c, h, w) to vectors (..., out_size).
+
+    Each convolution halves the image (stride 2, an odd size rounded up) and is followed by the activation; what remains
+    is flattened and goes through a multilayer perceptron, which without ``hidden`` is one linear map.
+
+    Args:
+        in_shape: (channels, height, width) of an image, of any size.
+        out_size: the length of the output.
+        channels: of each convolution's output.
+        hidden: the widths of the perceptron's hidden layers.
+        kernel_size: of all convolutions, at least 2.
+        activation: its name (elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh), or a function.
+
+    Raises:
+        ValueError: sizes that are not whole numbers in their range, an unknown activation.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_size: int,
+        channels: Sequence[int] = (32, 64),
+        *,
+        hidden: Sequence[int] = (),
+        kernel_size: int = 3,
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__()
+        self.in_shape = arguments.image_shape("in_shape", in_shape)
+        self.channels = arguments.channels(channels)
+        self.kernel_size = arguments.whole("kernel_size", kernel_size, least=2)
+        widths = (self.in_shape[0], *self.channels)
+        self.convolutions = torch.nn.ModuleList(
+            Conv(2, widths[i], widths[i + 1], self.kernel_size, stride=2, padding="same")
+            for i in range(len(self.channels))
+        )
+        features = self.channels[-1] * math.prod(arguments.halved(self.in_shape[1:], len(self.channels))[-1])
+        self.head = MLP(features, out_size, hidden, activation=activation)
+
+    def forward(self, x: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch out_size"]:
+        """The vectors of the images, whatever axes stand before them.
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        arguments.last_axes("ConvEncoder", x.shape, self.in_shape)
+        act = activation_function(self.head.activation)
+        batch = x.shape[:-3]
+        h = x.reshape(math.prod(batch), *self.in_shape)
+        for layer in self.convolutions:
+            h = act(layer(h))
+        return self.head(h.reshape(*batch, self.head.in_size))
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
+
+        Raises:
+            ValueError: where the activation is a function.
+        """
+        return arguments.spec(
+            "ConvEncoder",
+            {
+                "in_shape": self.in_shape,
+                "out_size": self.head.out_size,
+                "channels": self.channels,
+                "hidden": self.head.hidden,
+                "kernel_size": self.kernel_size,
+                "activation": self.head.activation,
+            },
+        )
+
+
+class ConvDecoder(torch.nn.Module):
+    """From vectors (..., in_size) to images (..., c, h, w).
+
+    The encoder turned round: a multilayer perceptron makes a small image of ``channels[0]`` channels, and each
+    transposed convolution doubles it (stride 2; odd sizes come out as asked). The activation stands before every
+    convolution. A bias for every entry of the image is added at the end, zero at first, which ``output_bias`` sets,
+    to the mean image, say.
+
+    Args:
+        in_size: the length of the input.
+        out_shape: (channels, height, width) of an image, of any size.
+        channels: of each transposed convolution's input.
+        hidden: the widths of the perceptron's hidden layers.
+        kernel_size: of all convolutions, at least 2.
+        activation: its name (elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh), or a function.
+
+    Raises:
+        ValueError: sizes that are not whole numbers in their range, an unknown activation.
+    """
+
+    def __init__(
+        self,
+        in_size: int,
+        out_shape: Sequence[int],
+        channels: Sequence[int] = (64, 32),
+        *,
+        hidden: Sequence[int] = (),
+        kernel_size: int = 3,
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__()
+        self.out_shape = arguments.image_shape("out_shape", out_shape)
+        self.channels = arguments.channels(channels)
+        self.kernel_size = arguments.whole("kernel_size", kernel_size, least=2)
+        sizes = arguments.halved(self.out_shape[1:], len(self.channels))[::-1]
+        features = self.channels[0] * math.prod(sizes[0])
+        self.bias = torch.nn.Parameter(torch.zeros(self.out_shape))
+        self.head = MLP(in_size, features, hidden, activation=activation)
+        widths = (*self.channels, self.out_shape[0])
+        self.convolutions = torch.nn.ModuleList(
+            ConvTranspose(
+                2,
+                widths[i],
+                widths[i + 1],
+                self.kernel_size,
+                stride=2,
+                padding="same",
+                output_padding=[1 - n % 2 for n in sizes[i + 1]],
+                bias=i + 1 < len(self.channels),
+            )
+            for i in range(len(self.channels))
+        )
+
+    def forward(self, x: Float[Tensor, "*batch in_size"]) -> Float[Tensor, "*batch c h w"]:
+        """The images of the vectors, whatever axes stand before the last.
+
+        Raises:
+            ValueError: unless the last axis has ``in_size`` entries.
+        """
+        arguments.last_axis("ConvDecoder", x.shape, self.head.in_size)
+        act = activation_function(self.head.activation)
+        batch = x.shape[:-1]
+        size = arguments.halved(self.out_shape[1:], len(self.channels))[-1]
+        h = self.head(x).reshape(math.prod(batch), self.channels[0], *size)
+        for layer in self.convolutions:
+            h = layer(act(h))
+        return h.reshape(*batch, *self.out_shape) + self.bias
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
+
+        Raises:
+            ValueError: where the activation is a function.
+        """
+        return arguments.spec(
+            "ConvDecoder",
+            {
+                "in_size": self.head.in_size,
+                "out_shape": self.out_shape,
+                "channels": self.channels,
+                "hidden": self.head.hidden,
+                "kernel_size": self.kernel_size,
+                "activation": self.head.activation,
+            },
+        )
