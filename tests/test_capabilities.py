@@ -6,6 +6,7 @@ import pytest
 
 from deepgen import capabilities
 from deepgen.capabilities import ENGINES, ROOMS, VERBS, capability, families, markdown_table, supporting, text_table
+from deepgen.inference.imputation.methods import METHODS
 
 LAWS = {"exact", "asymptotically exact", "approximate"}
 
@@ -30,6 +31,13 @@ def test_details_are_of_their_kind(family: str, engine: str) -> None:
 def test_declared_kind_is_the_program_s_own(engine: str) -> None:
     face = importlib.import_module(f"deepgen.{engine}")
     assert capability("vae", engine, "log_prob").detail == (face.VAE.likelihood,)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_declared_laws_are_those_of_the_program_s_methods(engine: str) -> None:
+    face = importlib.import_module(f"deepgen.{engine}")
+    laws = {METHODS[name].law for name in face.VAE.imputers}
+    assert laws == set(capability("vae", engine, "impute").detail)
 
 
 @pytest.mark.parametrize(
