@@ -19,7 +19,6 @@ LIBRARIES = {
 }
 JAX_NAMES_OF_JAXTYPING = {"Array", "ArrayLike", "Key", "PRNGKeyArray", "PyTree", "PyTreeDef", "Scalar", "ScalarLike"}
 TWINS = {"numpyro": "pyro", "pyro": "numpyro", "equinox": "torch", "torch": "equinox"}
-WITHOUT_TWIN = {"deepgen/nn/equinox_convolution.py": "torch's own layers are fast inside its loops"}
 LOOKS_FAMILIES_UP = "deepgen/program/"  # load() finds a family's room by the name in program.json
 TOP = {"numpyro", "pyro", "evaluation", "report", "cli"}
 LIMIT = 400
@@ -179,8 +178,9 @@ def twin(path: str) -> str:
 
 
 def public_names(tree: ast.Module) -> list[str]:
-    """Functions, classes, constants, and what ``__all__`` lists, in order."""
+    """Functions, classes and constants in order, as far as an ``__all__`` lets them out, then what it lists beside them."""
     names: list[str] = []
+    listed: list[str] | None = None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.append(node.name)
@@ -189,23 +189,29 @@ def public_names(tree: ast.Module) -> list[str]:
             assigned = [target.id for target in targets if isinstance(target, ast.Name)]
             names += [name for name in assigned if name.isupper()]
             if "__all__" in assigned and node.value is not None:
-                names += ast.literal_eval(node.value)
-    return [name for name in names if not name.startswith("_")]
+                listed = ast.literal_eval(node.value)
+    if listed is None:
+        return [name for name in names if not name.startswith("_")]
+    return [name for name in names if name in listed] + [name for name in listed if name not in names]
 
 
 def rooms(found: list[Source]) -> list[str]:
-    """Every room of methods has both engines' files, and the two say the same names in the same order."""
+    """Every room of methods has both engines' files, and the two say the same names in the same order.
+
+    Files such as `equinox_layers.py`, which build what one engine lacks, need a twin but not the same names.
+    """
     by_path = {source.path: source for source in found if source.package}
     complaints = []
     for path, source in by_path.items():
         other = twin(path)
-        if source.engine is None or path in WITHOUT_TWIN:
+        if source.engine is None:
             continue
         if other not in by_path:
             complaints.append(f"{path} has no twin {other}")
-        elif source.engine == "jax" and public_names(source.tree) != public_names(by_path[other].tree):
+        elif source.engine == "jax" and set(path.removesuffix(".py").split("/")) & TWINS.keys():
             mine, theirs = public_names(source.tree), public_names(by_path[other].tree)
-            complaints.append(f"{path} says {mine}, but {other} says {theirs}")
+            if mine != theirs:
+                complaints.append(f"{path} says {mine}, but {other} says {theirs}")
     for folder in {PurePosixPath(path).parent for path in by_path}:
         files = {f"{folder}/numpyro.py", f"{folder}/numpyro/__init__.py"}
         if str(folder.parent) in {"models", "inference"} and not files & by_path.keys():
@@ -288,19 +294,26 @@ PAIR = '"""E."""\ndef fit(): ...\nclass Fit: ...\nSTEPS = 3\ndef _aid(): ...\n'
     ("files", "complaint"),
     [
         ({"inference/a/numpyro.py": PAIR}, "no twin inference/a/pyro.py"),
+        ({"deepgen/nn/equinox_layers.py": PAIR}, "no twin deepgen/nn/torch_layers.py"),
         ({"inference/a/numpyro/__init__.py": PAIR}, "no twin inference/a/pyro/__init__.py"),
         ({"inference/a/__init__.py": ""}, "the room inference/a has no numpyro.py"),
         ({"inference/a/numpyro.py": PAIR, "inference/a/pyro.py": PAIR + "def sample(): ..."}, "says"),
         ({"deepgen/nn/equinox.py": PAIR, "deepgen/nn/torch.py": PAIR.replace("STEPS", "steps")}, "says"),
         ({"deepgen/nn/equinox.py": PAIR, "deepgen/nn/torch.py": "class Fit: ...\ndef fit(): ...\nSTEPS = 3"}, "says"),
         ({"deepgen/numpyro.py": "__all__ = ['a']", "deepgen/pyro.py": "__all__ = ['b']"}, "says"),
+        ({"inference/a/numpyro/b.py": "def f(): ...", "inference/a/pyro/b.py": "def g(): ..."}, "says"),
     ],
 )
 def test_planted_room_is_caught(files: dict[str, str], complaint: str) -> None:
     found = rooms([Source(path, text) for path, text in files.items()])
     assert len(found) == 1
     assert complaint in found[0]
-    assert rooms([Source(f"inference/a/{engine}.py", PAIR) for engine in ("numpyro", "pyro")]) == []
+
+
+def test_faultless_rooms_pass() -> None:
+    listed = PAIR + "TORCH = 1\n__all__ = ['Fit', 'fit', 'STEPS']\n"
+    assert rooms([Source("inference/a/numpyro.py", PAIR), Source("inference/a/pyro.py", listed)]) == []
+    assert rooms([Source("deepgen/nn/equinox_layers.py", PAIR), Source("deepgen/nn/torch_layers.py", "x = 1")]) == []
 
 
 @pytest.mark.parametrize("name", ["models", "inference"])
