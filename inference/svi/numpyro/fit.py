@@ -1,0 +1,174 @@
+"""`fit` in NumPyro: what the user passes, checked and made ready for the loop."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from numpyro.infer import elbo
+
+from deepgen.inference.svi import checkpoint as files
+from deepgen.inference.svi import loop, rows
+from deepgen.inference.svi.checkpoint import Checkpoint
+from deepgen.inference.svi.loop import Fit
+from deepgen.inference.svi.numpyro.elbo import ELBO
+from deepgen.inference.svi.numpyro.step import Problem, State, init
+from deepgen.inference.svi.numpyro.trainer import Trainer
+from deepgen.inference.svi.rows import Call
+
+LEARNING_RATE = 1e-3
+BATCH_SIZE = 128
+
+
+def fit(
+    rng_key: jax.Array,
+    program: Any,
+    data: Any,
+    *,
+    steps: int = 2000,
+    batch_size: int | Literal["auto"] | None = "auto",
+    objective: elbo.ELBO | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    learning_rate: float | Callable[[Any], Any] | None = None,
+    clip_norm: float | None = None,
+    ema: float | None = None,
+    validation: Any = 0.0,
+    patience: int | None = None,
+    checkpoint: Any = None,
+    resume: bool = True,
+    chunk: int = 100,
+    progress: bool | None = None,
+) -> Fit:
+    """Fit a program, or any model and guide, by stochastic variational inference.
+
+    params <- optimizer(params, gradient of objective(minibatch)), ``steps`` times, ``chunk`` steps in one compiled call
+
+    Each epoch takes the rows in a new random order, without replacement; rows that do not fill a minibatch wait for
+    another epoch. The result is a function of the arguments alone, also where a killed fit was resumed. A second fit of
+    the same shapes and settings compiles nothing new (with a user's own optimizer, schedule or objective class: where
+    it is the same object).
+
+    Args:
+        rng_key: the key.
+        program: a deepgen program, or a pair ``(model, guide)`` of NumPyro functions or automatic guides.
+        data: for a program (n, *event_shape). For a pair an array is passed as ``model(x)``, a tuple as
+            ``model(*data)`` and a dictionary as ``model(**data)``.
+        steps: how many steps in all, those of a resumed fit included.
+        batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
+            for a pair, whose model has to scale by its plates if it is given minibatches.
+        objective: what is minimised, an `ELBO` (the default, without options) or any of NumPyro's.
+        optimizer: of optax; None is Adam with ``learning_rate``.
+        learning_rate: a number or a callable from the step to one; None is 1e-3. Only without ``optimizer``.
+        clip_norm: the gradient's norm is clipped to this.
+        ema: the decay of an exponential moving average of the parameters, e.g. 0.999, corrected for its start. Then the
+            averages are what is validated and returned.
+        validation: the share of the rows held out at random, or held-out data of the same form as ``data``. Its loss,
+            with the objective as it stands at the last step and always the same noise, is taken at each chunk's end.
+        patience: stop after this many evaluations without improvement. With it, the best parameters are returned.
+        checkpoint: a file, or a `Checkpoint`, for the state of the fit; written at the ends of chunks, every 5 seconds.
+        resume: take up the state in the checkpoint, if there is one; False starts afresh.
+        chunk: steps in one compiled call.
+        progress: whether to show a progress bar; None shows it on a terminal.
+
+    Returns:
+        The trained program, the parameters and the losses. A user's first interrupt (Ctrl-C) ends the fit at the end of
+        the chunk, with a warning and a checkpoint.
+
+    Raises:
+        ValueError: an argument or the data is not acceptable, or the checkpoint is of another fit.
+        TypeError: an argument is of the wrong type.
+        NonFiniteLoss: the loss or a gradient was not finite; the error holds the last good state.
+
+    References:
+        Hoffman et al. 2013, "Stochastic variational inference"; Kingma and Welling 2014, "Auto-encoding variational
+        Bayes".
+    """
+    loop.check_settings(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        clip_norm=clip_norm,
+        ema=ema,
+        validation=validation,
+        patience=patience,
+        chunk=chunk,
+    )
+    pair = isinstance(program, tuple)
+    model, guide = program if pair else (program.model, program.guide)
+    objective = ELBO() if objective is None else objective
+    init_key, split_key, run_key = jax.random.split(rng_key, 3)
+
+    call = rows.as_call(data if pair else program.check_data(data)).map(jnp.asarray)
+    held: Call | None = None
+    if not isinstance(validation, int | float):
+        held = rows.as_call(validation if pair else program.check_data(validation)).map(jnp.asarray)
+    elif validation > 0:
+        call, held = rows.hold_out(call, validation, int(jax.random.bits(split_key, dtype=jnp.uint32)))
+
+    size = (None if pair else BATCH_SIZE) if batch_size == "auto" else batch_size
+    total = None if size is None else rows.count(call, "data")
+    if size is not None and total is not None and total <= size:
+        size = None
+    first = call if size is None else call.map(lambda array: array[:size])
+    # A user's functions may keep what they make on their first call (automatic guides do): never under a trace.
+    params, transforms, mutable = (init if pair else eqx.filter_jit(init))(init_key, model, guide, first)
+
+    problem = Problem(
+        model=model,
+        guide=guide,
+        objective=objective,
+        optimizer=_optimizer(optimizer, learning_rate, clip_norm),
+        transforms=transforms,
+        ema=ema,
+        batch_size=size,
+        per_row=not pair,
+    )
+    state = State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimizer=problem.optimizer.init(params),
+        mutable=mutable,
+        average=None if ema is None else jax.tree.map(jnp.zeros_like, params),
+        order=None if size is None or total is None else jnp.arange(total),
+    )
+    where = None if checkpoint is None else checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    settings = loop.Settings(steps, chunk, held is not None, patience, where, resume, progress, {})
+    if where is not None:
+        settings = settings._replace(
+            fingerprint={
+                "engine": "numpyro",
+                "rng_key": files.digest(jax.random.key_data(rng_key)),
+                "program": [files.describe(fn) for fn in program] if pair else [program.family, program.spec()],
+                "parameters": {name: list(leaf.shape) for name, leaf in _named(params).items()},
+                "data": {name: files.digest(value) for name, value in call.arrays().items()},
+                "validation": None if held is None else {n: files.digest(v) for n, v in held.arrays().items()},
+                "batch_size": size,
+                "objective": files.describe(objective),
+                "optimizer": "adam" if optimizer is None else sorted(_named(state.optimizer)),
+                "learning_rate": files.describe(learning_rate),
+                "clip_norm": clip_norm,
+                "ema": ema,
+                "patience": patience,
+                "chunk": None if held is None else chunk,
+            }
+        )
+    trainer = Trainer(run_key, program, problem, state, call, held or Call((), {}), chunk=chunk, steps=steps)
+    return loop.run(trainer, settings, objective)
+
+
+@lru_cache
+def _optimizer(
+    optimizer: optax.GradientTransformation | None, learning_rate: Any, clip_norm: float | None
+) -> optax.GradientTransformation:
+    # Cached: a compiled chunk is found again only by the same functions.
+    if optimizer is None:
+        optimizer = optax.adam(LEARNING_RATE if learning_rate is None else learning_rate)
+    return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

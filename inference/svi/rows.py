@@ -1,0 +1,86 @@
+"""The data of a fit: how it is passed to model and guide, how many rows it has, and which are held out."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepgen import checks
+
+
+class Call(NamedTuple):
+    """The arguments of ``model(*args, **kwargs)``; arrays are batch first."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def map(self, function: Callable[[Any], Any]) -> "Call":
+        """The call with ``function`` applied to each array."""
+        return Call(
+            tuple(function(value) if is_array(value) else value for value in self.args),
+            {name: function(value) if is_array(value) else value for name, value in self.kwargs.items()},
+        )
+
+    def arrays(self) -> dict[str, Any]:
+        """The arrays by name, or by position."""
+        named = {**{str(i): value for i, value in enumerate(self.args)}, **self.kwargs}
+        return {name: value for name, value in named.items() if is_array(value)}
+
+
+def is_array(value: Any) -> bool:
+    """Whether something has rows: an array of either engine or of NumPy, with at least one axis."""
+    return len(getattr(value, "shape", ())) > 0
+
+
+def as_call(data: Any) -> Call:
+    """A tuple is the positional arguments, a dictionary the keyword arguments, anything else the one argument."""
+    if isinstance(data, tuple):
+        return Call(data, {})
+    if isinstance(data, Mapping):
+        return Call((), dict(data))
+    return Call((data,), {})
+
+
+def count(call: Call, what: str) -> int:
+    """The number of rows, the same in every array.
+
+    Raises:
+        ValueError: there is no array, or they disagree.
+    """
+    rows = {name: int(value.shape[0]) for name, value in call.arrays().items()}
+    if len(set(rows.values())) != 1:
+        raise checks.problem(
+            what,
+            got=f"arrays of {rows} rows" if rows else "no array",
+            expected="arrays of one number of rows, to draw minibatches or held-out rows from",
+            fix="Make the first axes equal, or pass batch_size=None and no validation share.",
+        )
+    return next(iter(rows.values()))
+
+
+def hold_out(call: Call, share: float, seed: int) -> tuple[Call, Call]:
+    """Split at random into the rows to train on and the rows held out.
+
+    Args:
+        call: the data.
+        share: of the rows held out, in (0, 1).
+        seed: of the permutation.
+
+    Returns:
+        Training data and validation data, each with its rows in the order they had.
+
+    Raises:
+        ValueError: no row would be left on one side.
+    """
+    rows = count(call, "data")
+    held = round(share * rows)
+    if held == 0 or held == rows:
+        raise checks.problem(
+            "validation",
+            got=f"{share} of {rows} rows",
+            expected="a share that leaves rows on both sides",
+            fix="Pass another share, or held-out data.",
+        )
+    order = np.random.default_rng(seed).permutation(rows)
+    kept, out = np.sort(order[held:]), np.sort(order[:held])
+    return call.map(lambda array: array[kept]), call.map(lambda array: array[out])
