@@ -120,3 +120,70 @@ def _shape_advice(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> str:
     if len(shape) > 1 and np.prod(shape[1:]) == np.prod(event_shape):
         return f"Reshape it: x.reshape(len(x), {', '.join(map(str, event_shape))})."
     return "Reshape the data, or build the program with the data's event_shape."
+
+
+def at_least(what: str, value: float, least: float) -> None:
+    """Refuse a number below ``least``.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if not value >= least:
+        raise problem(what, got=value, expected=f"a number >= {least}", fix=f"Set {what} to such a number.")
+
+
+def event_shape(value: Any) -> tuple[int, ...]:
+    """The shape of one datum as a tuple.
+
+    Raises:
+        ValueError: not a sequence of one or more positive integers.
+    """
+    shape = tuple(value) if isinstance(value, tuple | list) else ()
+    if not shape or not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+        raise problem(
+            "event_shape",
+            got=repr(value),
+            expected="a tuple of one or more positive integers",
+            fix="Pass the shape of one datum, without the batch: x.shape[1:].",
+        )
+    return tuple(int(size) for size in shape)
+
+
+def image_shape(value: Any) -> None:
+    """Refuse the shape of a datum that is no image.
+
+    Raises:
+        ValueError: not (channels, height, width).
+    """
+    if len(event_shape(value)) != 3:
+        raise problem(
+            "event_shape",
+            got=tuple(value),
+            expected="(channels, height, width)",
+            fix="Give grey images one channel, as in (1, 28, 28), or take the constructor .mlp.",
+        )
+
+
+def equal_shapes(what: str, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    """Refuse two arrays of different shapes.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if first != second:
+        raise problem(what, got=f"shapes {first} and {second}", expected="equal shapes", fix="Pass as many of each.")
+
+
+def elementwise(site: str, independent: bool, law: Any) -> None:
+    """Refuse a law whose missing elements cannot simply be left out of the density.
+
+    Raises:
+        ValueError: naming the site and the law.
+    """
+    if not independent:
+        raise problem(
+            f"site {site!r}",
+            got=f"a joint law, {type(law).__name__}",
+            expected="a law whose elements are independent given the latents",
+            fix="Take a method that treats the missing entries as latents, such as method='nuts' on the plain model.",
+        )

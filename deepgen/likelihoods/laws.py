@@ -1,0 +1,278 @@
+"""What an observation law is, apart from its engine: its support, its parameters' start, its features and its name.
+
+Both engines' classes take these as a base, so that refusals, initial values and descriptions stand once.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from deepgen import checks
+from deepgen.nn.bounded import unbounded
+
+MIN_SCALE, MAX_SCALE = 1e-2, 1e2
+MIN_DF, MAX_DF = 2.5, 100.0
+
+
+class Law:
+    """What every observation law has in common.
+
+    Attributes:
+        event_shape: the shape of one datum.
+        num_params: how many numbers the decoder gives for each element of the datum.
+        feature_shape: the shape of one datum as an encoder sees it.
+    """
+
+    name: str
+    integer = False
+    event_shape: tuple[int, ...]
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers the decoder gives for each element of the datum."""
+        return 1
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The shape of one datum as an encoder sees it."""
+        return self.event_shape
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description from which `build` makes the law again."""
+        return {"law": self.name, "event_shape": list(self.event_shape)}
+
+    def check_support(self, x: np.ndarray, observed: np.ndarray) -> None:
+        """Refuse observed values that the law cannot produce. Every real number is allowed here."""
+
+    def feature_mean(self, data: np.ndarray) -> np.ndarray:
+        """The data's mean of each feature, over the observed entries: what an encoder is shown where x is missing."""
+        return _mean(data)
+
+    def start(self, data: np.ndarray) -> np.ndarray:
+        """(num_params, *event_shape): the decoder's output bias at which p(x | z) has the data's own marginals."""
+        raise NotImplementedError
+
+
+class BernoulliLaw(Law):
+    """Binary data; the decoder gives logits."""
+
+    name = "bernoulli"
+
+    def check_support(self, x: np.ndarray, observed: np.ndarray) -> None:
+        """Refuse observed values other than 0 and 1, and say how to get there."""
+        values = x[observed]
+        if not np.isin(values, (0, 1)).all():
+            low, high = values.min(), values.max()
+            scale = "x / 255" if high > 1 and low >= 0 else "x, scaled to [0, 1],"
+            raise checks.problem(
+                "x",
+                got=f"values from {low:g} to {high:g} under the Bernoulli likelihood",
+                expected="0 and 1 only",
+                fix=f"Binarise with `(rng.random(x.shape) < {scale.rstrip(',')}).astype('float32')`, "
+                "or take a likelihood for real numbers such as 'gaussian_predicted'.",
+            )
+
+    def start(self, data: np.ndarray) -> np.ndarray:
+        """The logit of each element's mean, kept from 0 and 1."""
+        mean = np.clip(_mean(data), 0.01, 0.99)
+        return np.log(mean / (1 - mean))[None]
+
+
+class GaussianLaw(Law):
+    """Real data; the decoder gives the mean, and the scale where it is predicted."""
+
+    scale: str
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The name by which constructors know the law."""
+        return "gaussian" if self.scale == "shared" else f"gaussian_{self.scale}"
+
+    @property
+    def num_params(self) -> int:
+        """Two where the scale is predicted, else one."""
+        return 2 if self.scale == "predicted" else 1
+
+    def scale_shape(self) -> tuple[int, ...] | None:
+        """The shape of the law's own scale parameter, or None where the decoder predicts the scale."""
+        return {"shared": (), "per_dimension": self.event_shape, "predicted": None}[self.scale]
+
+    def start(self, data: np.ndarray) -> np.ndarray:
+        """Each element's mean, and its standard deviation where the scale is predicted."""
+        mean = _mean(data)
+        return np.stack([mean, raw_scale(_deviation(data))]) if self.scale == "predicted" else mean[None]
+
+
+class StudentTLaw(Law):
+    """Real data with outliers; the decoder gives mean, scale and degrees of freedom."""
+
+    name = "student_t"
+
+    @property
+    def num_params(self) -> int:
+        """Mean, scale and degrees of freedom."""
+        return 3
+
+    def start(self, data: np.ndarray) -> np.ndarray:
+        """Each element's mean, its standard deviation and ten degrees of freedom."""
+        df = unbounded(np.full(self.event_shape, math.log(10.0)), math.log(MIN_DF), math.log(MAX_DF))
+        return np.stack([_mean(data), raw_scale(_deviation(data)), df])
+
+
+class CategoricalLaw(Law):
+    """Integers 0 … num_classes - 1; the decoder gives logits, the encoder sees one-hot features."""
+
+    name = "categorical"
+    integer = True
+    num_classes: int
+
+    @property
+    def num_params(self) -> int:
+        """One logit a class."""
+        return self.num_classes
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The one-hot code: classes first, then the event."""
+        return (self.num_classes, *self.event_shape)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description, with the number of classes."""
+        return {**super().spec(), "num_classes": self.num_classes}
+
+    def check_support(self, x: np.ndarray, observed: np.ndarray) -> None:
+        """Refuse observed values other than the classes' numbers."""
+        values = x[observed]
+        if not (np.isin(values, np.arange(self.num_classes))).all():
+            raise checks.problem(
+                "x",
+                got=f"values from {values.min():g} to {values.max():g} under the categorical likelihood",
+                expected=f"the integers 0 to {self.num_classes - 1}",
+                fix="Encode the categories as such integers, or set num_classes to their number.",
+            )
+
+    def feature_mean(self, data: np.ndarray) -> np.ndarray:
+        """Each class's frequency, (num_classes, *event_shape)."""
+        observed = ~is_missing(data)
+        count = np.maximum(observed.sum(0), 1)
+        return np.stack([((data == k) & observed).sum(0) / count for k in range(self.num_classes)])
+
+    def start(self, data: np.ndarray) -> np.ndarray:
+        """The log frequency of each class, kept from zero."""
+        return np.log(np.clip(self.feature_mean(data), 0.01, 1.0))
+
+
+def is_missing(x: np.ndarray) -> np.ndarray:
+    """NaN in float data, a negative code in integer data.
+
+    Args:
+        x: any array.
+
+    Returns:
+        Booleans of its shape.
+    """
+    return np.isnan(x) if x.dtype.kind == "f" else x < 0
+
+
+def raw_scale(scale: np.ndarray) -> np.ndarray:
+    """The unbounded number that the bounded scale takes to ``scale``."""
+    return unbounded(np.log(np.clip(scale, 2 * MIN_SCALE, MAX_SCALE / 2)), math.log(MIN_SCALE), math.log(MAX_SCALE))
+
+
+def _mean(data: np.ndarray) -> np.ndarray:
+    observed = ~is_missing(data)
+    return np.where(observed, data, 0).sum(0, dtype=float) / np.maximum(observed.sum(0), 1)
+
+
+def _deviation(data: np.ndarray) -> np.ndarray:
+    observed = ~is_missing(data)
+    square = np.where(observed, (data - _mean(data)) ** 2, 0).sum(0) / np.maximum(observed.sum(0), 1)
+    return np.sqrt(square)
+
+
+NAMES = ("bernoulli", "gaussian", "gaussian_per_dimension", "gaussian_predicted", "student_t", "categorical")
+
+
+def check_name(likelihood: str, num_classes: int | None) -> None:
+    """Refuse an unknown law, and a number of classes that is missing or that nothing would use.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    checks.one_of("likelihood", likelihood, NAMES)
+    if likelihood == "categorical" and (num_classes is None or num_classes < 2):
+        raise checks.problem(
+            "num_classes", got=num_classes, expected="a number >= 2", fix="Say how many categories the data have."
+        )
+    if likelihood != "categorical" and num_classes is not None:
+        raise checks.problem(
+            "num_classes", got=num_classes, expected="None", fix="Only likelihood='categorical' takes it: leave it out."
+        )
+
+
+def check_data(law: Law, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
+    """``x`` as the law takes it: floats, or integers with -1 where missing.
+
+    Args:
+        law: the law.
+        x: (n, *event_shape) numbers.
+        missing: whether missing entries are allowed.
+        observed: booleans of x's shape, or None where NaN (a negative integer) says what is missing.
+
+    Returns:
+        Floats with NaN, or integers with -1, where missing.
+
+    Raises:
+        ValueError: wrong dtype, shape or support, empty, not finite, missing where it may not be, or a row of which
+            nothing is observed.
+    """
+    array = checks.data("x", x, law.event_shape, missing=missing, observed=observed)
+    present = ~is_missing(array) if law.integer or array.dtype.kind == "f" else np.ones(array.shape, dtype=bool)
+    if observed is not None:
+        present = present & observed
+    if not missing and not present.all():
+        raise checks.problem(
+            "x", got="missing entries", expected="complete data", fix="Drop these rows, or complete them with impute."
+        )
+    empty = ~present.reshape(len(array), -1).any(1)
+    if empty.any():
+        raise checks.problem(
+            "x",
+            got=f"{int(empty.sum())} rows of which nothing is observed, the first at {int(np.argmax(empty))}",
+            expected="at least one observed entry in each row",
+            fix="Drop these rows; draws from nothing but the prior are what `sample` gives.",
+        )
+    law.check_support(array, present)
+    if law.integer:
+        return np.where(present, array, -1).astype(np.int32)
+    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    return np.where(present, array, np.nan).astype(dtype)
+
+
+def output_shape(law: Law, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape (*batch, num_params, *event_shape) of a decoder's outputs, which may come in any shape that holds as many.
+
+    Args:
+        law: the law.
+        shape: of the decoder's outputs, batch first.
+
+    Returns:
+        The shape to bring them into.
+
+    Raises:
+        ValueError: the decoder gives another number of numbers a datum.
+    """
+    size = law.num_params * math.prod(law.event_shape)
+    lead, count = len(shape) - 1, shape[-1]
+    while lead > 1 and count < size:
+        lead -= 1
+        count *= shape[lead]
+    if count != size:
+        raise checks.problem(
+            "decoder",
+            got=f"outputs of shape {tuple(shape)}",
+            expected=f"{size} numbers a datum: {law.num_params} for each element of {law.event_shape}",
+            fix="Give the decoder's last layer that many outputs.",
+        )
+    return (*shape[:lead], law.num_params, *law.event_shape)

@@ -1,0 +1,167 @@
+"""Observation laws in Pyro: from a decoder's outputs to the distribution of a datum."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from deepgen import checks
+from deepgen.likelihoods import laws
+from deepgen.nn.bounded import bounded
+
+
+class Bernoulli(laws.BernoulliLaw, nn.Module):
+    """x_i ~ Bernoulli(sigmoid(a_i)) for binary data; the decoder gives the logits a.
+
+    Args:
+        event_shape: the shape of one datum.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...]):
+        super().__init__()
+        self.event_shape = event_shape
+
+    def forward(self, outputs: torch.Tensor) -> Any:
+        """The law of a datum, given outputs (..., 1, *event_shape)."""
+        return dist.Bernoulli(logits=_parameter(self, outputs, 0)).to_event(len(self.event_shape))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The datum as an encoder sees it: itself."""
+        return x
+
+    def mean(self, outputs: torch.Tensor) -> torch.Tensor:
+        """E[x | outputs], the probability of a one."""
+        return torch.sigmoid(_parameter(self, outputs, 0))
+
+
+class Gaussian(laws.GaussianLaw, nn.Module):
+    """x_i ~ N(m_i, s_i^2) with s shared, one for each dimension, or predicted by the decoder, within [0.01, 100].
+
+    Args:
+        event_shape: the shape of one datum.
+        scale: ``"shared"``, ``"per_dimension"`` or ``"predicted"``.
+
+    Raises:
+        ValueError: another ``scale``.
+    """
+
+    raw_scale: nn.Parameter | None
+
+    def __init__(self, event_shape: tuple[int, ...], scale: str = "shared"):
+        super().__init__()
+        checks.one_of("scale", scale, ("shared", "per_dimension", "predicted"))
+        self.event_shape, self.scale = event_shape, scale
+        shape = self.scale_shape()
+        self.raw_scale = None if shape is None else nn.Parameter(torch.zeros(shape))
+
+    def forward(self, outputs: torch.Tensor) -> Any:
+        """The law of a datum, given outputs (..., 1 or 2, *event_shape)."""
+        raw = _parameter(self, outputs, 1) if self.raw_scale is None else self.raw_scale
+        return dist.Normal(_parameter(self, outputs, 0), _scale(raw)).to_event(len(self.event_shape))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The datum as an encoder sees it: itself."""
+        return x
+
+    def mean(self, outputs: torch.Tensor) -> torch.Tensor:
+        """E[x | outputs]."""
+        return _parameter(self, outputs, 0)
+
+
+class StudentT(laws.StudentTLaw, nn.Module):
+    """x_i ~ t(df_i, m_i, s_i), for real data with outliers; s within [0.01, 100], df within [2.5, 100].
+
+    Args:
+        event_shape: the shape of one datum.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...]):
+        super().__init__()
+        self.event_shape = event_shape
+
+    def forward(self, outputs: torch.Tensor) -> Any:
+        """The law of a datum, given outputs (..., 3, *event_shape)."""
+        loc, raw_scale, raw_df = (_parameter(self, outputs, i) for i in range(3))
+        df = torch.exp(bounded(raw_df, math.log(laws.MIN_DF), math.log(laws.MAX_DF)))
+        return dist.StudentT(df, loc, _scale(raw_scale)).to_event(len(self.event_shape))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The datum as an encoder sees it: itself."""
+        return x
+
+    def mean(self, outputs: torch.Tensor) -> torch.Tensor:
+        """E[x | outputs]."""
+        return _parameter(self, outputs, 0)
+
+
+class Categorical(laws.CategoricalLaw, nn.Module):
+    """x_i ~ Categorical(softmax(a_i)) for integers 0 … num_classes - 1.
+
+    Args:
+        event_shape: the shape of one datum.
+        num_classes: how many classes.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...], num_classes: int):
+        super().__init__()
+        self.event_shape, self.num_classes = event_shape, num_classes
+
+    def forward(self, outputs: torch.Tensor) -> Any:
+        """The law of a datum, given outputs (..., num_classes, *event_shape)."""
+        return dist.Categorical(logits=self._logits(outputs)).to_event(len(self.event_shape))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The one-hot code, (..., num_classes, *event_shape); missing entries are all zero."""
+        codes = x.unsqueeze(-1) == torch.arange(self.num_classes, device=x.device)
+        return codes.to(torch.get_default_dtype()).movedim(-1, -1 - len(self.event_shape))
+
+    def mean(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The most probable class, as integers do not average."""
+        return torch.argmax(self._logits(outputs), -1)
+
+    def _logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs.movedim(-1 - len(self.event_shape), -1)
+
+
+Observation = Bernoulli | Gaussian | StudentT | Categorical
+
+
+def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes: int | None = None) -> Any:
+    """The observation law of that name.
+
+    Args:
+        likelihood: ``"bernoulli"``, ``"gaussian"`` (one shared scale), ``"gaussian_per_dimension"``,
+            ``"gaussian_predicted"``, ``"student_t"``, ``"categorical"``, or a law, which is returned as it is.
+        event_shape: the shape of one datum.
+        num_classes: the number of classes of a categorical law.
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: an unknown name, or a number of classes that is missing or not wanted.
+    """
+    if not isinstance(likelihood, str):
+        return likelihood
+    laws.check_name(likelihood, num_classes)
+    if likelihood.startswith("gaussian"):
+        return Gaussian(event_shape, likelihood.removeprefix("gaussian").removeprefix("_") or "shared")
+    if likelihood == "categorical":
+        return Categorical(event_shape, int(num_classes or 0))
+    return {"bernoulli": Bernoulli, "student_t": StudentT}[likelihood](event_shape)
+
+
+def build(spec: Mapping[str, Any]) -> Any:
+    """The law that ``spec`` describes."""
+    return observation(spec["law"], tuple(spec["event_shape"]), spec.get("num_classes"))
+
+
+def _parameter(law: Any, outputs: torch.Tensor, index: int) -> torch.Tensor:
+    return outputs.select(outputs.ndim - 1 - len(law.event_shape), index)
+
+
+def _scale(raw: torch.Tensor) -> torch.Tensor:
+    return torch.exp(bounded(raw, math.log(laws.MIN_SCALE), math.log(laws.MAX_SCALE)))

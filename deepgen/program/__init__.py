@@ -1,0 +1,51 @@
+"""What a program promises: `Program`; how it is saved: `files`; what an engine does with any of them: `numpyro`, `pyro`."""
+
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+LikelihoodKind = Literal["exact", "bound", "estimate", "none"]
+
+
+@runtime_checkable
+class Program(Protocol):
+    """A deep generative model as a pair of probabilistic programs.
+
+    A program is an ``equinox.Module`` in NumPyro and a ``torch.nn.Module`` in Pyro. Its ``model`` declares the
+    latents and the site ``"x"`` inside the plate ``"data"`` (dim -1), its ``guide`` the latents in the same plate.
+    Every network is declared under the name of the program's field that holds it.
+    """
+
+    family: ClassVar[str]
+    likelihood: ClassVar[LikelihoodKind]
+    imputers: ClassVar[tuple[str, ...]]
+    event_shape: tuple[int, ...]
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """p(latents, x) of the rows of ``x``, or of ``size`` rows to be drawn."""
+
+    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+        """q(latents | x); empty where the likelihood is exact. Missing entries of ``x`` are allowed."""
+
+    def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
+        """``x`` as this program takes it, or a ``ValueError`` that says what is wrong with it."""
+
+    def diagnose(self, x: Any) -> list[str]:
+        """What a user should hear of a program just fitted to ``x``, a sentence each; empty when all is well."""
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description from which the family's ``build`` makes a program of the same shape."""
+
+
+class LogProb(NamedTuple):
+    """log p(x) of each row, with what it is worth.
+
+    Attributes:
+        value: (n,) nats.
+        stderr: (n,) the Monte Carlo standard error of each value; zero where it is exact.
+        kind: ``"exact"``, ``"bound"`` (a lower bound in expectation, never a likelihood) or ``"estimate"``.
+    """
+
+    value: np.ndarray
+    stderr: np.ndarray
+    kind: LikelihoodKind

@@ -1,0 +1,173 @@
+"""What NumPyro does with any program: parameters, files, draws, and the densities of its rows."""
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+
+
+from deepgen import checks
+from deepgen.handlers.sites.numpyro import ObservedEntries, independent
+from deepgen.nn.equinox import load_state_dict, state_dict
+from deepgen.program import Program, files
+
+P = TypeVar("P", bound=Any)
+
+
+def with_params(program: P, params: Mapping[str, Any]) -> P:
+    """The program with other parameters.
+
+    Args:
+        program: an ``equinox.Module`` whose fields are declared under their own names.
+        params: param site to value, such as ``{"decoder$params": ...}``, as SVI returns it; other sites are ignored.
+
+    Returns:
+        A program of the same type with these leaves.
+    """
+    for site, value in params.items():
+        field = site.removesuffix("$params")
+        if field != site and hasattr(program, field):
+            new = eqx.combine(value, getattr(program, field))
+            program = eqx.tree_at(lambda p, f=field: getattr(p, f), program, new)
+    return program
+
+
+def save(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write ``program.json`` and ``params.safetensors``, which load into either engine.
+
+    Args:
+        program: the program.
+        path: the folder; made if need be. Other files in it are left alone.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    files.write(path, program, {name: np.asarray(array) for name, array in state_dict(program).items()})
+
+
+def load(path: str | os.PathLike[str], *, like: Any | None = None, family: str | None = None) -> Any:
+    """Read a program that `save` of either engine wrote.
+
+    Args:
+        path: the folder.
+        like: a program of the same shape; needed only where a network is the user's own.
+        family: the family that is asked for; None takes any.
+
+    Returns:
+        The program.
+
+    Raises:
+        FileNotFoundError: no program is there.
+        ValueError: cut short, of another family, of a newer format, or of other shapes than ``like``.
+    """
+    description, tensors = files.read(path, family=family)
+
+    def build(family: str, config: Mapping[str, Any]) -> Any:
+        room = importlib.import_module(f"deepgen.models.{family}.numpyro")
+        return room.build(config, key=jax.random.key(0))
+
+    return load_state_dict(files.rebuild(description, like, build, path), tensors)
+
+
+def sample(rng_key: jax.Array, program: Program, num_samples: int) -> jax.Array:
+    """Draws x ~ p(x).
+
+    Args:
+        rng_key: the key.
+        program: the program.
+        num_samples: how many.
+
+    Returns:
+        (num_samples, *event_shape).
+
+    Raises:
+        ValueError: ``num_samples`` is not positive.
+    """
+    checks.positive("num_samples", num_samples)
+    return _sample(rng_key, program, num_samples)
+
+
+@eqx.filter_jit
+def _sample(rng_key: jax.Array, program: Any, num_samples: int) -> jax.Array:
+    return decode(rng_key, program.model, {}, num_samples)
+
+
+def propose(rng_key: jax.Array, guide: Callable[..., Any], x: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Draw the latents of each row from the guide.
+
+    Args:
+        rng_key: the key.
+        guide: q(latents | x), all sites in the plate of the rows.
+        x: (n, *event_shape), missing entries allowed where the guide allows them.
+
+    Returns:
+        The latents by site, (n, ...) each, and log q (n,).
+    """
+    trace = handlers.trace(handlers.seed(guide, rng_key)).get_trace(x)
+    sites = {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+    log_q = sum((_rows(site, site["fn"].log_prob(site["value"])) for site in sites.values()), jnp.zeros(len(x)))
+    return {name: site["value"] for name, site in sites.items()}, log_q
+
+
+def log_joint(
+    model: Callable[..., Any], latents: Mapping[str, jax.Array], x: jax.Array, observed: jax.Array | None = None
+) -> jax.Array:
+    """log p(x_observed, latents) of each row; the missing entries are integrated out.
+
+    Args:
+        model: p(latents, x), all sites in the plate of the rows.
+        latents: by site, (n, ...) each, all of them.
+        x: (n, *event_shape), complete: any admissible value stands where it is missing.
+        observed: (n, *event_shape) booleans, or None where all is observed.
+
+    Returns:
+        (n,) nats.
+
+    Raises:
+        ValueError: ``observed`` was given and the law of x is not elementwise independent.
+    """
+    trace = handlers.trace(handlers.substitute(handlers.seed(model, jax.random.key(0)), data=dict(latents))).get_trace(x)
+    total = jnp.zeros(len(x))
+    for name, site in trace.items():
+        if site["type"] != "sample":
+            continue
+        if name == "x" and observed is not None:
+            checks.elementwise(name, independent(site["fn"]), site["fn"])
+            values = ObservedEntries(site["fn"], observed, site["value"]).log_prob(site["value"])
+        else:
+            values = site["fn"].log_prob(site["value"])
+        total = total + _rows(site, values)
+    return total
+
+
+def decode(
+    rng_key: jax.Array, model: Callable[..., Any], latents: Mapping[str, jax.Array], size: int
+) -> jax.Array:
+    """Draw x ~ p(x | latents), and from the model whatever latents are not given.
+
+    Args:
+        rng_key: the key.
+        model: the model.
+        latents: by site, (size, ...) each.
+        size: the number of rows.
+
+    Returns:
+        (size, *event_shape).
+    """
+    trace = handlers.trace(handlers.substitute(handlers.seed(model, rng_key), data=dict(latents))).get_trace(size=size)
+    return trace["x"]["value"]
+
+
+def _rows(site: Mapping[str, Any], values: jax.Array) -> jax.Array:
+    if values.ndim != 1:
+        raise ValueError(
+            f"site {site['name']!r}: got a log density of shape {values.shape}; expected one number a row. "
+            'Declare it inside the plate "data" with its event dimensions marked by .to_event(...).'
+        )
+    return values if site["scale"] is None else site["scale"] * values

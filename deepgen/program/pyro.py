@@ -1,0 +1,237 @@
+"""What Pyro does with any program: parameters, files, draws, and the densities of its rows."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from typing import Any, TypeVar
+
+import numpy as np
+import pyro
+import torch
+from pyro import poutine
+
+from deepgen import checks
+from deepgen.handlers.sites.pyro import ObservedEntries, independent
+from deepgen.program import Program, files
+
+P = TypeVar("P", bound=Any)
+
+
+def with_params(program: P, params: Mapping[str, torch.Tensor]) -> P:
+    """The program with other parameters.
+
+    Args:
+        program: a ``torch.nn.Module`` whose fields are declared under their own names; it is left as it is.
+        params: param site to value, such as ``{"decoder$$$layers.0.weight": ...}``, as Pyro's param store names them;
+            other sites are ignored.
+
+    Returns:
+        A copy of the program with these parameters.
+    """
+    program = deepcopy(program)
+    own = dict(program.named_parameters())
+    with torch.no_grad():
+        for site, value in params.items():
+            name = site.replace("$$$", ".")
+            if name in own:
+                own[name].copy_(value)
+    return program
+
+
+def save(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write ``program.json`` and ``params.safetensors``, which load into either engine.
+
+    Args:
+        program: the program.
+        path: the folder; made if need be. Other files in it are left alone.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    state = program.state_dict()  # type: ignore[attr-defined]
+    files.write(path, program, {name: tensor.detach().cpu().numpy() for name, tensor in state.items()})
+
+
+def load(path: str | os.PathLike[str], *, like: Any | None = None, family: str | None = None) -> Any:
+    """Read a program that `save` of either engine wrote.
+
+    Args:
+        path: the folder.
+        like: a program of the same shape; needed only where a network is the user's own.
+        family: the family that is asked for; None takes any.
+
+    Returns:
+        The program.
+
+    Raises:
+        FileNotFoundError: no program is there.
+        ValueError: cut short, of another family, of a newer format, or of other shapes than ``like``.
+    """
+    description, tensors = files.read(path, family=family)
+
+    def build(family: str, config: Mapping[str, Any]) -> Any:
+        room = importlib.import_module(f"deepgen.models.{family}.pyro")
+        return room.build(config)
+
+    program = deepcopy(files.rebuild(description, like, build, path))
+    own = {name: tuple(tensor.shape) for name, tensor in program.state_dict().items()}
+    found = {name: array.shape for name, array in tensors.items()}
+    if own != found:
+        differing = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))
+        raise checks.problem(
+            str(path),
+            got=f"tensors {[(name, found.get(name)) for name in differing]}",
+            expected=f"{[(name, own.get(name)) for name in differing]}",
+            fix="Load it into a program of the same shape.",
+        )
+    program.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
+    return program
+
+
+def sample(program: Program, num_samples: int) -> torch.Tensor:
+    """Draws x ~ p(x).
+
+    Args:
+        program: the program.
+        num_samples: how many.
+
+    Returns:
+        (num_samples, *event_shape).
+
+    Raises:
+        ValueError: ``num_samples`` is not positive.
+    """
+    checks.positive("num_samples", num_samples)
+    with torch.no_grad(), pyro.validation_enabled(False):
+        return decode(program.model, {}, num_samples)
+
+
+def propose(
+    guide: Callable[..., Any], x: torch.Tensor, num_particles: int | None = None
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Draw the latents of each row from the guide.
+
+    Args:
+        guide: q(latents | x), all sites in the plate of the rows.
+        x: (n, *event_shape), missing entries allowed where the guide allows them.
+        num_particles: S draws of each row, in a plate in front of the rows; None for one draw and no such plate.
+
+    Returns:
+        The latents by site, (S, n, ...) or (n, ...) each, and log q, (S, n) or (n,).
+    """
+    with _particles(num_particles):
+        trace = poutine.trace(guide).get_trace(x)
+    sites = {name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not site["is_observed"]}
+    sites = {name: site for name, site in sites.items() if not poutine.util.site_is_subsample(site)}
+    zero = x.new_zeros(_batch(num_particles, len(x)))
+    log_q = sum((_rows(site, site["fn"].log_prob(site["value"])) for site in sites.values()), zero)
+    return {name: site["value"] for name, site in sites.items()}, log_q
+
+
+def log_joint(
+    model: Callable[..., Any],
+    latents: Mapping[str, torch.Tensor],
+    x: torch.Tensor,
+    observed: torch.Tensor | None = None,
+    num_particles: int | None = None,
+) -> torch.Tensor:
+    """log p(x_observed, latents) of each row; the missing entries are integrated out.
+
+    Args:
+        model: p(latents, x), all sites in the plate of the rows.
+        latents: by site, (S, n, ...) or (n, ...) each, all of them.
+        x: (n, *event_shape), complete: any admissible value stands where it is missing.
+        observed: (n, *event_shape) booleans, or None where all is observed.
+        num_particles: S where the latents have that axis in front, else None.
+
+    Returns:
+        (S, n) or (n,) nats.
+
+    Raises:
+        ValueError: ``observed`` was given and the law of x is not elementwise independent.
+    """
+    with _particles(num_particles):
+        trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(x)
+    batch = _batch(num_particles, len(x))
+    total = x.new_zeros(batch, dtype=torch.get_default_dtype()) if not x.is_floating_point() else x.new_zeros(batch)
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or poutine.util.site_is_subsample(site):
+            continue
+        if name == "x" and observed is not None:
+            checks.elementwise(name, independent(site["fn"]), site["fn"])
+            values = ObservedEntries(site["fn"], observed, site["value"]).log_prob(site["value"])
+        else:
+            values = site["fn"].log_prob(site["value"])
+        total = total + _rows(site, values)
+    return total
+
+
+def decode(
+    model: Callable[..., Any], latents: Mapping[str, torch.Tensor], size: int, num_particles: int | None = None
+) -> torch.Tensor:
+    """Draw x ~ p(x | latents), and from the model whatever latents are not given.
+
+    Args:
+        model: the model.
+        latents: by site, (S, size, ...) or (size, ...) each.
+        size: the number of rows.
+        num_particles: S where the latents have that axis in front, else None.
+
+    Returns:
+        (S, size, *event_shape) or (size, *event_shape).
+    """
+    with _particles(num_particles):
+        trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(size=size)
+    return trace.nodes["x"]["value"]
+
+
+def tensor(program: Any, array: np.ndarray) -> torch.Tensor:
+    """Checked data where the program's own numbers are, floats in their dtype.
+
+    Args:
+        program: a ``torch.nn.Module``.
+        array: floats or integers.
+
+    Returns:
+        The same as a tensor.
+    """
+    like = next((own for own in program.state_dict().values() if own.is_floating_point()), torch.zeros(()))
+    moved = torch.as_tensor(array, device=like.device)
+    return moved.to(like.dtype) if moved.is_floating_point() else moved
+
+
+@contextmanager
+def frozen(program: torch.nn.Module) -> Iterator[None]:
+    """Within, the parameters need no gradient, so that one by the latents alone computes nothing for them.
+
+    Args:
+        program: the program.
+    """
+    learned = [parameter for parameter in program.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        with pyro.get_param_store().scope():
+            yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
+
+
+def _particles(num_particles: int | None) -> AbstractContextManager[Any]:
+    return nullcontext() if num_particles is None else pyro.plate("particles", num_particles, dim=-2)
+
+
+def _batch(num_particles: int | None, rows: int) -> tuple[int, ...]:
+    return (rows,) if num_particles is None else (num_particles, rows)
+
+
+def _rows(site: Mapping[str, Any], values: torch.Tensor) -> torch.Tensor:
+    if values.ndim not in (1, 2):
+        raise ValueError(
+            f"site {site['name']!r}: got a log density of shape {tuple(values.shape)}; expected one number a row. "
+            'Declare it inside the plate "data" with its event dimensions marked by .to_event(...).'
+        )
+    return values * site["scale"] if isinstance(site["scale"], torch.Tensor) or site["scale"] != 1.0 else values

@@ -1,0 +1,96 @@
+"""The ways to impute: what each takes, and what law its draws have."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from deepgen import checks
+
+
+class Method(NamedTuple):
+    """A way to impute.
+
+    Attributes:
+        title: what it is.
+        law: ``"exact"``, ``"asymptotically exact"`` or ``"approximate"``.
+        options: its options and their defaults.
+    """
+
+    title: str
+    law: str
+    options: Mapping[str, int]
+
+
+METHODS = {
+    "mcmc": Method(
+        "Hamiltonian Monte Carlo over the latents given the observed entries, then the missing entries given the latents",
+        "asymptotically exact",
+        {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8},
+    ),
+    "sir": Method(
+        "sampling importance resampling of the latents from the guide, then the missing entries given the latents",
+        "asymptotically exact",
+        {"num_samples": 1000, "num_particles": 2000},
+    ),
+    "nuts": Method(
+        "the No-U-Turn sampler over the model's latents and the missing entries together",
+        "asymptotically exact",
+        {"num_samples": 500, "num_warmup": 500, "num_chains": 4},
+    ),
+}
+
+
+def choose(method: str | None, offered: tuple[str, ...], given: Mapping[str, int | None]) -> tuple[str, dict[str, int]]:
+    """The method, and its options with the defaults filled in.
+
+    Args:
+        method: the user's choice, or None for the first that is offered.
+        offered: what the program can do.
+        given: option to the user's value, None where there is none.
+
+    Returns:
+        The method's name and its options.
+
+    Raises:
+        ValueError: a method that the program does not offer, an option that the method does not use, or one that is not
+            positive.
+    """
+    name = offered[0] if method is None else method
+    checks.one_of("method", name, offered)
+    options = dict(METHODS[name].options)
+    for option, value in given.items():
+        if value is None:
+            continue
+        if option not in options:
+            raise checks.problem(
+                option, got=value, expected=f"no such option for method={name!r}", fix=f"It takes {sorted(options)}."
+            )
+        checks.at_least(option, value, 0 if option == "num_warmup" else 1)
+        options[option] = int(value)
+    return name, options
+
+
+def refuse_model_arguments(model_args: Any, model_kwargs: Any) -> None:
+    """Refuse arguments for a plain model where a program was passed, whose model takes x alone.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if model_args or model_kwargs:
+        raise checks.problem(
+            "model_args, model_kwargs",
+            got=f"{model_args!r}, {model_kwargs!r}",
+            expected="none with a program",
+            fix="They belong to a plain model: pass program.model instead, or leave them out.",
+        )
+
+
+def refuse_discrete(site: str, discrete: bool) -> None:
+    """Refuse a discrete latent, along which there is no gradient.
+
+    Raises:
+        ValueError: it is discrete.
+    """
+    if discrete:
+        raise checks.problem(
+            f"latent {site!r}", got="a discrete law", expected="a continuous one for method='mcmc'", fix="Use method='sir'."
+        )

@@ -1,0 +1,195 @@
+"""The draws of completed data as an ``arviz.InferenceData``."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import arviz as az
+import numpy as np
+import xarray as xr
+
+from deepgen import __version__, checks
+from deepgen.inference.imputation.methods import METHODS
+
+
+def event_dims(event_shape: tuple[int, ...], columns: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
+    """The names of a datum's dimensions, and the coordinates of the columns.
+
+    Args:
+        event_shape: the shape of one datum.
+        columns: the names of a table's columns, or None.
+
+    Returns:
+        Names: ``column``; ``channel, height, width``; else ``x_dim_0, ...``. And coordinates.
+
+    Raises:
+        ValueError: columns for a datum that is no row of a table, another number of them, or the same name twice.
+    """
+    if columns is not None:
+        if len(event_shape) != 1 or len(columns) != event_shape[0] or len(set(columns)) != len(columns):
+            raise checks.problem(
+                "columns",
+                got=f"{len(columns)} names ({len(set(columns))} different) for an event of shape {event_shape}",
+                expected="one name for each column of a table, no name twice",
+                fix="Leave columns out, or name each column once.",
+            )
+        return ["column"], {"column": list(columns)}
+    if len(event_shape) == 3:
+        return ["channel", "height", "width"], {}
+    return [f"x_dim_{i}" for i in range(len(event_shape))], {}
+
+
+def complete(original: np.ndarray, observed: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """The draws with the observed entries as they came, bit for bit.
+
+    Args:
+        original: (n, *event_shape) as the user passed it.
+        observed: booleans of that shape.
+        draws: (..., n, *event_shape).
+
+    Returns:
+        (..., n, *event_shape), in a dtype that holds both without loss.
+    """
+    exact = original.dtype.kind == "f" or draws.dtype.kind in "iu"
+    dtype = original.dtype if exact else np.result_type(original, draws)
+    return np.where(observed, original, draws).astype(dtype, copy=False)
+
+
+def inference_data(
+    original: np.ndarray,
+    observed: np.ndarray,
+    draws: np.ndarray,
+    latents: Mapping[str, np.ndarray],
+    stats: Mapping[str, tuple[Sequence[str], np.ndarray]],
+    *,
+    method: str,
+    engine: str,
+    options: Mapping[str, Any],
+    columns: Sequence[str] | None = None,
+    by_row: bool = True,
+    attrs: Mapping[str, Any] | None = None,
+) -> az.InferenceData:
+    """Put draws under their names.
+
+    Args:
+        original: (n, *event_shape) as the user passed it.
+        observed: booleans of that shape.
+        draws: (chain, draw, n, *event_shape) of the data; observed entries are replaced by the originals.
+        latents: by site, (chain, draw, n, ...) where ``by_row``, else (chain, draw, ...).
+        stats: by name, dimensions and values of what the sampler says of itself.
+        method: a key of `METHODS`.
+        engine: ``"numpyro"`` or ``"pyro"``.
+        options: the method's options.
+        columns: the names of a table's columns.
+        by_row: whether the latents belong to rows.
+        attrs: further attributes.
+
+    Returns:
+        Groups ``posterior`` (``x`` and the latents), ``sample_stats``, ``observed_data`` (``x``, NaN where missing) and
+        ``constant_data`` (``observed``).
+    """
+    dims, coords = event_dims(original.shape[1:], columns)
+    coords = {"row": np.arange(len(original)), **coords}
+    sampled = {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1]), **coords}
+    posterior: dict[str, Any] = {"x": (["chain", "draw", "row", *dims], complete(original, observed, draws))}
+    for name, values in latents.items():
+        own = values.ndim - 2 - by_row
+        lead = ["chain", "draw", *(["row"] if by_row else [])]
+        posterior[name] = ([*lead, *(f"{name}_dim_{i}" for i in range(own))], values)
+    seen = np.where(observed, original, np.nan) if (~observed).any() else original
+    said = {
+        "engine": engine,
+        "method": method,
+        "method_title": METHODS[method].title,
+        "law": METHODS[method].law,
+        "inference_library": "deepgen",
+        "inference_library_version": __version__,
+        **options,
+        **(attrs or {}),
+    }
+    present = {dim for dims_, _ in stats.values() for dim in dims_}
+    return az.InferenceData(
+        posterior=xr.Dataset(posterior, coords=sampled, attrs=said),
+        sample_stats=xr.Dataset(
+            {name: (list(own), values) for name, (own, values) in stats.items()},
+            coords={name: value for name, value in sampled.items() if name in present},
+            attrs=said,
+        ),
+        observed_data=xr.Dataset({"x": (["row", *dims], seen)}, coords=coords, attrs=said),
+        constant_data=xr.Dataset({"observed": (["row", *dims], observed)}, coords=coords, attrs=said),
+        attrs=said,
+    )
+
+
+def r_hat(values: np.ndarray) -> np.ndarray:
+    """The rank-normalised split R-hat of each row (Vehtari et al. 2021), by ArviZ.
+
+    Args:
+        values: (chain, draw, n), such as the log joint.
+
+    Returns:
+        (n,); NaN with fewer than four draws.
+    """
+    if values.shape[1] < 4:
+        return np.full(values.shape[2], np.nan)
+    return np.array([az.rhat(values[:, :, i].astype(float)) for i in range(values.shape[2])], dtype=float)
+
+
+def chain_stats(
+    lp: np.ndarray, *, acceptance_rate: np.ndarray, step_size: np.ndarray, diverging: np.ndarray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What Markov chains say of themselves, and a warning where they disagree.
+
+    Args:
+        lp: (chain, draw, n) log joint, nats.
+        acceptance_rate: (chain, n) mean acceptance probability.
+        step_size: (chain, n) as adapted.
+        diverging: (chain, n) how many trajectories diverged.
+
+    Returns:
+        Statistics with their dimensions, and attributes.
+
+    Warns:
+        UserWarning: where some rows have an R-hat above 1.1.
+    """
+    hat = r_hat(lp)
+    bad = int((hat > 1.1).sum())
+    if bad:
+        warnings.warn(
+            f"the chains of {bad} of {len(hat)} rows disagree (R-hat of the log joint above 1.1, largest "
+            f"{np.nanmax(hat):.2f}): raise num_warmup and num_samples before trusting these rows "
+            "(sample_stats['r_hat'] says which).",
+            stacklevel=4,
+        )
+    per_chain = ("chain", "row")
+    stats = {
+        "lp": (("chain", "draw", "row"), lp),
+        "acceptance_rate": (per_chain, acceptance_rate),
+        "step_size": (per_chain, step_size),
+        "diverging": (per_chain, diverging),
+        "r_hat": (("row",), hat),
+    }
+    return stats, {"rows_with_high_r_hat": bad}
+
+
+def weight_stats(ess: np.ndarray, pareto_k: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What importance weights say of themselves, and a warning where they are not to be trusted.
+
+    Args:
+        ess: (n,) effective sample sizes.
+        pareto_k: (n,) shapes of the weights' tails.
+
+    Returns:
+        Statistics with their dimensions, and attributes.
+
+    Warns:
+        UserWarning: where some rows have a Pareto k above 0.7.
+    """
+    bad = int((pareto_k > 0.7).sum())
+    if bad:
+        warnings.warn(
+            f"the importance weights of {bad} of {len(pareto_k)} rows are not to be trusted (Pareto k above 0.7, largest "
+            f"{pareto_k.max():.2f}): raise num_particles, or use method='mcmc' (sample_stats['pareto_k'] says which rows).",
+            stacklevel=4,
+        )
+    return {"ess": (("row",), ess), "pareto_k": (("row",), pareto_k)}, {"rows_with_high_pareto_k": bad}
