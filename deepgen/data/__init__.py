@@ -1,1 +1,31 @@
 """Data sets, tables and missingness mechanisms."""
+
+from deepgen.data.builtin import digits, sklearn_table, table_dataset
+from deepgen.data.dataset import Dataset, split
+from deepgen.data.encoding import Encoding
+from deepgen.data.idx import read_idx
+from deepgen.data.load import dataset_names, load
+from deepgen.data.missingness import block, half, hide, mar, mcar, mnar, pixels
+from deepgen.data.table import Column, Table, read_table
+
+__all__ = [
+    "Column",
+    "Dataset",
+    "Encoding",
+    "Table",
+    "block",
+    "dataset_names",
+    "digits",
+    "half",
+    "hide",
+    "load",
+    "mar",
+    "mcar",
+    "mnar",
+    "pixels",
+    "read_idx",
+    "read_table",
+    "sklearn_table",
+    "split",
+    "table_dataset",
+]
