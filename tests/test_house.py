@@ -178,7 +178,7 @@ def twin(path: str) -> str:
 
 
 def public_names(tree: ast.Module) -> list[str]:
-    """Functions, classes and constants in order, as far as ``__all__`` lets them out, then what it lists beside them."""
+    """Functions, classes and constants in order, as far as ``__all__`` lets them out, then what else it lists."""
     names: list[str] = []
     listed: list[str] | None = None
     for node in tree.body:
