@@ -1,0 +1,162 @@
+"""The distributions that stand at a NumPyro site with missing entries."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.distribution import Distribution, ExpandedDistribution, Independent, MaskedDistribution
+
+from deepgen.checks import problem
+from deepgen.handlers.entries import Entries
+
+
+class MissingEntries(Distribution):
+    r"""The latent site of m missing entries: :math:`\log p = 0` on the support that their site gives them.
+
+    Their density is the density of the completed site, which is observed; this distribution only brings their shape,
+    their support and something to start from: a draw of the m entries from the site's own distribution.
+
+    Args:
+        base: the site's distribution, of shape (*lead, *site).
+        support: the constraint of one entry, its bounds already of shape (*batch_shape, m).
+        positions: (m,) indices into the flattened site.
+        batch_shape: ``lead`` followed by ones for the site's own batch axes, or () without ``lead``.
+        site: the shape of the data.
+    """
+
+    pytree_data_fields = ("base_dist", "_support", "_positions")
+    pytree_aux_fields = ("_site",)
+
+    def __init__(
+        self,
+        base: Distribution,
+        support: constraints.Constraint,
+        positions: np.ndarray,
+        batch_shape: tuple[int, ...],
+        site: tuple[int, ...],
+    ) -> None:
+        self.base_dist = base
+        self._support = constraints.independent(support, 1)
+        self._positions = positions
+        self._site = site
+        super().__init__(batch_shape, (len(positions),), validate_args=False)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Draw the missing entries from the site's distribution; given the observed ones only if all are independent.
+
+        Args:
+            key: a random key.
+            sample_shape: leading axes of independent draws.
+
+        Returns:
+            (*sample_shape, *batch_shape, m) draws.
+
+        Raises:
+            ValueError: there is no random key.
+        """
+        if key is None:
+            raise problem(
+                "rng_key",
+                got="None",
+                expected="a random key for the missing entries",
+                fix="Wrap the model in numpyro.handlers.seed, or substitute values for the site of missing entries.",
+            )
+        draw = jnp.asarray(self.base_dist.sample(key, sample_shape))
+        return _gather(draw, self._positions, self._site).reshape(self.shape(sample_shape))
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """Zero for every value: (*batch_shape,)."""
+        return jnp.zeros(jnp.broadcast_shapes(self.batch_shape, jnp.shape(value)[:-1]), jnp.result_type(float))
+
+
+class ObservedEntries(Distribution):
+    r"""A site of independent elements whose density is that of its observed elements alone.
+
+    .. math:: \log p(x_\mathrm{observed}) = \sum_{i\ \mathrm{observed}} \log p_i(x_i)
+
+    Args:
+        base: the site's distribution, elementwise independent.
+        observed: booleans of the site's shape.
+        fill: interior points of the support that stand in at the missing elements; the density does not depend on them.
+    """
+
+    pytree_data_fields = ("base_dist", "_observed", "_fill")
+
+    def __init__(self, base: Distribution, observed: np.ndarray, fill: Any) -> None:
+        self.base_dist = base
+        self._observed = observed
+        self._fill = fill
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """The support of the site."""
+        return self.base_dist.support
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Draw the whole site.
+
+        Args:
+            key: a random key.
+            sample_shape: leading axes of independent draws.
+        """
+        return self.base_dist.sample(key, sample_shape)
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """The log density of the observed elements, summed over each event: (*batch_shape,)."""
+        safe = jnp.where(self._observed, value, self._fill)
+        elements = jnp.where(self._observed, _elementwise_log_prob(self.base_dist, safe), 0.0)
+        return elements.sum(axis=tuple(range(-self.event_dim, 0)))
+
+
+def entry_constraint(support: Any) -> Any:
+    """The constraint of one entry, or None where entries are constrained together."""
+    while isinstance(support, constraints._IndependentConstraint):
+        support = support.base_constraint
+    if support is None or support.event_dim > 0:
+        return None
+    if not support.is_discrete:
+        try:
+            biject_to(support)
+        except NotImplementedError:
+            return None
+    return support
+
+
+def restrict(entry: Any, entries: Entries, batch_shape: tuple[int, ...]) -> Any:
+    """The constraint with its bounds taken at the missing entries."""
+
+    def bound(b: Any) -> Any:
+        if jnp.ndim(b) == 0:
+            return b
+        full = jnp.broadcast_to(b, jnp.broadcast_shapes(jnp.shape(b), entries.shape))
+        taken = _gather(full, entries.positions, entries.shape)
+        ones = (1,) * (len(batch_shape) - (taken.ndim - 1))
+        return taken.reshape(taken.shape[:-1] + ones + taken.shape[-1:]) if taken.ndim > 1 else taken
+
+    return jax.tree.map(bound, entry)
+
+
+def independent(fn: Any) -> bool:
+    """Whether the elements of each event are independent by construction."""
+    while isinstance(fn, Independent | ExpandedDistribution | MaskedDistribution):
+        fn = fn.base_dist
+    return fn.event_dim == 0
+
+
+def _gather(x: Any, positions: Any, site: tuple[int, ...]) -> Any:
+    lead = x.shape[: x.ndim - len(site)]
+    return x.reshape((*lead, math.prod(site)))[..., positions]
+
+
+def _elementwise_log_prob(fn: Any, value: Any) -> Any:
+    if isinstance(fn, MaskedDistribution):
+        elements = _elementwise_log_prob(fn.base_dist, value)
+        mask = jnp.reshape(fn._mask, jnp.shape(fn._mask) + (1,) * fn.event_dim)
+        return jnp.where(mask, elements, 0.0)
+    if isinstance(fn, Independent | ExpandedDistribution):
+        return _elementwise_log_prob(fn.base_dist, value)
+    return fn.log_prob(value)
