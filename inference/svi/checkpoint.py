@@ -37,6 +37,11 @@ class Checkpoint:
     def __post_init__(self) -> None:
         checks.positive("seconds", self.seconds, zero=True)
 
+    @property
+    def file(self) -> Path:
+        """The file's path."""
+        return Path(self.path)
+
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
     """Write one file, so that a reader finds the old one or the new one, whole.
@@ -112,7 +117,7 @@ def prepare(checkpoint: Checkpoint) -> Path:
         OSError: the folder cannot be made or written to.
         ValueError: the path is a folder.
     """
-    path = Path(checkpoint.path)
+    path = checkpoint.file
     if path.is_dir():
         raise checks.problem(
             "checkpoint",

@@ -172,7 +172,9 @@ def run(trainer: Trainer, settings: Settings, objective: Any) -> Fit:
             if interrupt.asked and trainer.step < settings.steps and stopped == "steps":
                 stopped = "interrupted"
             bar.update(trainer.step - before)
-            bar.set_postfix(loss=f"{values.mean():.5g}", **({"validation": f"{loss:.5g}"} if settings.validate else {}))
+            bar.set_postfix(
+                {"loss": f"{values.mean():.5g}"} | ({"validation": f"{loss:.5g}"} if settings.validate else {})
+            )
             due = stopped != "steps" or trainer.step == settings.steps
             if path is not None and settings.checkpoint is not None:
                 due = due or time.monotonic() - written >= settings.checkpoint.seconds
@@ -208,7 +210,7 @@ def check_settings(
             continue
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise TypeError(f"{name}: got {value!r}; expected an integer >= 1. Pass one.")
-        checks.positive(name, value)
+        checks.positive(name, int(value))
     if optimizer is not None and learning_rate is not None:
         raise checks.problem(
             "learning_rate",

@@ -1,8 +1,9 @@
 """Stochastic variational inference in NumPyro: the objective `ELBO`, and `fit`."""
 
-from deepgen.inference.svi.loop import Checkpoint, Fit, NonFiniteLoss
+from deepgen.inference.svi.checkpoint import Checkpoint
+from deepgen.inference.svi.loop import Fit, NonFiniteLoss
 from deepgen.inference.svi.numpyro.elbo import ELBO, count_steps
-from deepgen.inference.svi.numpyro.fit import State, fit
+from deepgen.inference.svi.numpyro.fit import fit
 from deepgen.inference.svi.schedules import Cyclical, Linear, Sigmoid
 
-__all__ = ["ELBO", "Checkpoint", "Cyclical", "Fit", "Linear", "NonFiniteLoss", "Sigmoid", "State", "count_steps", "fit"]
+__all__ = ["ELBO", "Checkpoint", "Cyclical", "Fit", "Linear", "NonFiniteLoss", "Sigmoid", "count_steps", "fit"]

@@ -13,6 +13,7 @@ from numpyro.infer import elbo
 from numpyro.util import check_model_guide_match
 
 from deepgen.inference.svi import kl as terms
+from deepgen.inference.svi.checkpoint import describe
 from deepgen.inference.svi.schedules import Schedule
 
 STEP = "deepgen$step"
@@ -71,7 +72,7 @@ class ELBO(elbo.ELBO):
         super().__init__(num_particles=num_particles)
 
     def __repr__(self) -> str:
-        return f"ELBO(beta={self.beta!r}, free_bits={self.free_bits!r}, num_particles={self.num_particles})"
+        return f"ELBO(beta={describe(self.beta)}, free_bits={self.free_bits!r}, num_particles={self.num_particles})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ELBO) and self._settings() == other._settings()

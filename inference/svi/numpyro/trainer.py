@@ -65,8 +65,9 @@ class Trainer:
             if self.problem.per_row
             else 0
         )
+        params, mutable = snapshot
         last = jnp.asarray(self.steps, jnp.int32)
-        return float(evaluate(self.held_key, *snapshot, self.problem, last, self.held, size))
+        return float(evaluate(self.held_key, params, mutable, self.problem, last, self.held, size))
 
     def save(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The state; the order of the rows is a function of the step."""

@@ -1,0 +1,224 @@
+"""The evidence lower bound with beta, schedules and free bits, as an objective of Pyro's own SVI."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import infer, poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_model_guide_match, check_site_shape
+from torch.distributions import kl_divergence
+
+from deepgen.inference.svi import kl as terms
+from deepgen.inference.svi.checkpoint import describe
+from deepgen.inference.svi.schedules import Schedule
+
+
+class Particle(NamedTuple):
+    """What one draw of the latents gives: nats, summed over the rows.
+
+    Attributes:
+        reconstruction: -log p(observed | latents).
+        kl: by group of latents, its KL or an unbiased estimate of it.
+        rows: by group, the number of rows the KL runs over, scaled and masked as it is.
+    """
+
+    reconstruction: torch.Tensor
+    kl: dict[str, torch.Tensor]
+    rows: dict[str, Any]
+
+
+class ELBO(infer.ELBO):
+    """The negative evidence lower bound, with the KL weighted by beta and counted from free bits on.
+
+    loss = E_q[-log p(x | z)] + beta * sum over groups g of rows_g * max(KL_g / rows_g, free_bits_g)
+
+    KL_g is that of a latent site, summed over the rows of its plates: in closed form where torch has it and the order
+    of the sites allows it, else log q(z) - log p(z) of the draw. With beta = 1 and no free bits its expectation is that
+    of ``Trace_ELBO``. The minimum is applied to the average over the rows (and over the particles), see
+    `deepgen.inference.svi.kl.penalised`. Latents that only the model has are drawn from the model and have no KL.
+    Auxiliary sites of the guide count as part of log q. Latents without a reparameterised sampler are refused.
+
+    Args:
+        beta: the weight of the KL terms, a number >= 0 or a schedule of the step.
+        free_bits: nats a row that each group of latents has free, one number for all or a dictionary by site.
+        num_particles: how many draws of the latents are averaged.
+
+    Attributes:
+        step: in a plain ``SVI``, how many gradients were taken: what a schedule is evaluated at. `fit` keeps its own.
+
+    Raises:
+        ValueError: a negative beta or free bits, or ``num_particles`` below 1.
+        TypeError: a beta that is neither number nor schedule.
+
+    References:
+        Higgins et al. 2017, "beta-VAE"; Kingma et al. 2016, "Improving variational inference with inverse
+        autoregressive flow" (free bits).
+    """
+
+    def __init__(
+        self,
+        *,
+        beta: float | Schedule = 1.0,
+        free_bits: float | Mapping[str, float] = 0.0,
+        num_particles: int = 1,
+    ) -> None:
+        terms.check_settings(beta, free_bits, num_particles)
+        self.beta: Any = beta
+        self.free_bits = dict(free_bits) if isinstance(free_bits, Mapping) else free_bits
+        self.step = 0
+        super().__init__(num_particles=num_particles)
+
+    def __repr__(self) -> str:
+        return f"ELBO(beta={describe(self.beta)}, free_bits={self.free_bits!r}, num_particles={self.num_particles})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ELBO) and self._settings() == other._settings()
+
+    def __hash__(self) -> int:
+        return hash(self._settings())
+
+    def _settings(self) -> tuple[Any, ...]:
+        free = tuple(sorted(self.free_bits.items())) if isinstance(self.free_bits, dict) else self.free_bits
+        return type(self), self.beta, free, self.num_particles
+
+    def at(self, step: int) -> "ELBO":
+        """The objective as it stands at a step: beta is a number.
+
+        Args:
+            step: steps taken so far.
+        """
+        if not callable(self.beta):
+            return self
+        return ELBO(beta=float(self.beta(step)), free_bits=self.free_bits, num_particles=self.num_particles)
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; its gradient is added to the parameters', and ``step`` moves on by one."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward(retain_graph=self.retain_graph)
+        self.step += 1
+        return float(loss.detach())
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The loss, as a tensor to be differentiated."""
+        beta = self.beta(self.step) if callable(self.beta) else self.beta
+        particles = [self._terms(*traces) for traces in self._get_traces(model, guide, args, kwargs)]
+        loss = _mean([particle.reconstruction for particle in particles])
+        for group in particles[0].kl:
+            value = _mean([particle.kl[group] for particle in particles])
+            rows = _mean([particle.rows[group] for particle in particles])
+            loss = loss + beta * terms.penalised(value, rows, terms.free_bits_of(group, self.free_bits))
+        return loss
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[poutine.Trace, poutine.Trace]:
+        messenger = poutine.unwrap(guide)
+        if isinstance(messenger, poutine.messenger.Messenger):
+            guide(*args, **kwargs)
+            model_trace, guide_trace = messenger.get_traces()  # type: ignore[attr-defined]
+        else:
+            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        if is_validation_enabled():
+            check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
+        traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+        if is_validation_enabled():
+            for trace in traces:
+                trace.compute_log_prob()
+                for site in trace.nodes.values():
+                    if site["type"] == "sample":
+                        check_site_shape(site, self.max_plate_nesting)
+        return traces
+
+    def _terms(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Particle:
+        p: dict[str, Any] = {name: site for name, site in model_trace.nodes.items() if site["type"] == "sample"}
+        q: dict[str, Any] = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
+        for where, sites in (("model", p), ("guide", q)):
+            for name, site in sites.items():
+                if not site["is_observed"] and (where == "guide" or name not in q) and not site["fn"].has_rsample:
+                    raise terms.no_gradient(name, site["fn"], where, "pyro.infer.TraceGraph_ELBO or TraceEnum_ELBO")
+
+        zero = torch.zeros(())
+        reconstruction = sum((-_log_prob(site).sum() for site in p.values() if site["is_observed"]), zero)
+        shared = [name for name, site in p.items() if not site["is_observed"] and name in q]
+        closed = terms.closed_form_sites(shared, [name for name in q if name in shared])
+        group_of = terms.group_of(shared, [name for name in q if name not in shared])
+        terms.check_groups(self.free_bits, group_of.values())
+        kl = dict.fromkeys(group_of.values(), zero)
+        rows: dict[str, Any] = dict.fromkeys(kl, 0.0)
+        for name, group in group_of.items():
+            if name in p and not p[name]["is_observed"]:
+                kl[group] = kl[group] + _kl(p[name], q[name], closed=name in closed).sum()
+                if terms.free_bits_of(group, self.free_bits):
+                    rows[group] = max(rows[group], _rows(p[name]))
+            else:
+                kl[group] = kl[group] + _log_prob(q[name]).sum()
+        return Particle(reconstruction, kl, rows)
+
+
+def count_steps(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The model itself: in Pyro the `ELBO` counts its own steps. It is here so that programs read alike in both.
+
+    Args:
+        model: the model.
+
+    Returns:
+        ``model``, unchanged.
+    """
+    return model
+
+
+def _mean(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else sum(values[1:], values[0]) / len(values)
+
+
+def _log_prob(site: Mapping[str, Any]) -> torch.Tensor:
+    """log p of the site's value, scaled and masked, (batch shape)."""
+    if "log_prob" in site:
+        return site["log_prob"]
+    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return scale_and_mask(log_prob, site["scale"], site["mask"])
+
+
+def _kl(p: Mapping[str, Any], q: Mapping[str, Any], *, closed: bool) -> torch.Tensor:
+    """KL(q || p) of a site, scaled and masked: in closed form where it is valid and known, else log q - log p."""
+    if closed and _same(p["scale"], q["scale"]):
+        try:
+            value = kl_divergence(q["fn"], p["fn"])
+        except NotImplementedError:
+            value = None
+        if value is not None and value.shape == q["fn"].batch_shape == p["fn"].batch_shape:
+            if p["mask"] is q["mask"]:
+                return scale_and_mask(value, q["scale"], q["mask"])
+            # Where only one of them is masked, the bound has log q or log p alone.
+            p_mask, q_mask = _mask(p, value), _mask(q, value)
+            log_q, log_p = q["fn"].log_prob(q["value"]), p["fn"].log_prob(p["value"])
+            unguided = torch.where(p_mask, -log_p, torch.zeros_like(value))
+            return torch.where(q_mask, torch.where(p_mask, value, log_q), unguided) * q["scale"]
+    return _log_prob(q) - _log_prob(p)
+
+
+def _mask(site: Mapping[str, Any], like: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(True if site["mask"] is None else site["mask"], device=like.device)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
+
+
+def _rows(site: Mapping[str, Any]) -> float:
+    """How many rows a site has: the size of its batch shape, scaled and masked as its log density is."""
+    rows = torch.ones(site["fn"].batch_shape)
+    scale, mask = (value.cpu() if isinstance(value, torch.Tensor) else value for value in (site["scale"], site["mask"]))
+    return float(scale_and_mask(rows, scale, mask).sum())

@@ -1,0 +1,170 @@
+"""`fit` in Pyro: what the user passes, checked and made ready for the loop."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro import infer
+
+from deepgen.inference.svi import checkpoint as files
+from deepgen.inference.svi import loop, rows
+from deepgen.inference.svi.checkpoint import Checkpoint
+from deepgen.inference.svi.loop import Fit
+from deepgen.inference.svi.pyro.elbo import ELBO
+from deepgen.inference.svi.pyro.trainer import Trainer
+from deepgen.inference.svi.rows import Call
+
+LEARNING_RATE = 1e-3
+BATCH_SIZE = 128
+
+
+def fit(
+    program: Any,
+    data: Any,
+    *,
+    steps: int = 2000,
+    batch_size: int | Literal["auto"] | None = "auto",
+    objective: infer.ELBO | None = None,
+    optimizer: Callable[[list[torch.Tensor]], Any] | None = None,
+    learning_rate: float | Callable[[Any], Any] | None = None,
+    clip_norm: float | None = None,
+    ema: float | None = None,
+    validation: Any = 0.0,
+    patience: int | None = None,
+    checkpoint: Any = None,
+    resume: bool = True,
+    chunk: int = 100,
+    progress: bool | None = None,
+) -> Fit:
+    """Fit a program, or any model and guide, by stochastic variational inference.
+
+    params <- optimizer(params, gradient of objective(minibatch)), ``steps`` times
+
+    Each epoch takes the rows in a new random order, without replacement; rows that do not fill a minibatch wait for
+    another epoch. ``pyro.set_rng_seed`` decides the result, also where a killed fit was resumed: the checkpoint holds
+    torch's generator. The fit has a param store of its own, and Pyro's validation is on (where it was) for a first
+    pass and off for the steps.
+
+    Args:
+        program: a deepgen program, of which a copy is trained, or a pair ``(model, guide)`` of Pyro functions or
+            automatic guides; the modules that those hold are trained in place, as Pyro's SVI does.
+        data: for a program (n, *event_shape). For a pair an array is passed as ``model(x)``, a tuple as
+            ``model(*data)`` and a dictionary as ``model(**data)``.
+        steps: how many steps in all, those of a resumed fit included.
+        batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
+            for a pair, whose model has to scale by its plates if it is given minibatches.
+        objective: what is minimised, an `ELBO` (the default, without options) or any of Pyro's.
+        optimizer: from the list of parameters to a ``torch.optim.Optimizer``, or to a pair of one and its learning rate
+            scheduler; None is Adam with ``learning_rate``.
+        learning_rate: a number or a callable from the step to one; None is 1e-3. Only without ``optimizer``.
+        clip_norm: the gradient's norm is clipped to this.
+        ema: the decay of an exponential moving average of the parameters, e.g. 0.999, corrected for its start. Then the
+            averages are what is validated and returned.
+        validation: the share of the rows held out at random, or held-out data of the same form as ``data``. Its loss,
+            with the objective as it stands at the last step and always the same noise, is taken at each chunk's end.
+        patience: stop after this many evaluations without improvement. With it, the best parameters are returned.
+        checkpoint: a file, or a `Checkpoint`, for the state of the fit; written at the ends of chunks, every 5 seconds.
+        resume: take up the state in the checkpoint, if there is one; False starts afresh.
+        chunk: steps from one look at the clock, the user's interrupt and the validation data to the next.
+        progress: whether to show a progress bar; None shows it on a terminal.
+
+    Returns:
+        The trained program, the parameters and the losses. A user's first interrupt (Ctrl-C) ends the fit at the end of
+        the chunk, with a warning and a checkpoint.
+
+    Raises:
+        ValueError: an argument or the data is not acceptable, or the checkpoint is of another fit.
+        TypeError: an argument is of the wrong type.
+        NonFiniteLoss: the loss or a gradient was not finite; the error holds the last good state.
+
+    References:
+        Hoffman et al. 2013, "Stochastic variational inference"; Kingma and Welling 2014, "Auto-encoding variational
+        Bayes".
+    """
+    loop.check_settings(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        clip_norm=clip_norm,
+        ema=ema,
+        validation=validation,
+        patience=patience,
+        chunk=chunk,
+    )
+    pair = isinstance(program, tuple)
+    objective = ELBO() if objective is None else objective
+    where = None if checkpoint is None else checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    seed = int(torch.randint(2**62, ()))
+    if where is not None and resume and where.file.is_file():
+        seed = files.read(where.file)[1]["state"]["seed"]
+
+    def tensors(data: Any) -> Call:
+        device = torch.device("cpu") if pair else next(program.parameters()).device
+        return rows.as_call(data if pair else program.check_data(data)).map(lambda array: _tensor(array, device))
+
+    call = tensors(data)
+    held: Call | None = None
+    if not isinstance(validation, int | float):
+        held = tensors(validation)
+    elif validation > 0:
+        call, held = rows.hold_out(call, validation, seed)
+
+    size = (None if pair else BATCH_SIZE) if batch_size == "auto" else batch_size
+    if size is not None and rows.count(call, "data") <= size:
+        size = None
+    settings = loop.Settings(steps, chunk, held is not None, patience, where, resume, progress, {})
+    with pyro.get_param_store().scope():
+        trainer = Trainer(
+            program if pair else deepcopy(program),
+            objective,
+            optimizer or _adam(LEARNING_RATE if learning_rate is None else learning_rate),
+            call,
+            held or Call((), {}),
+            learning_rate=learning_rate,
+            clip_norm=clip_norm,
+            ema=ema,
+            batch_size=size,
+            seed=seed,
+            steps=steps,
+        )
+        if where is not None:
+            settings = settings._replace(
+                fingerprint={
+                    "engine": "pyro",
+                    "program": [files.describe(fn) for fn in program] if pair else [program.family, program.spec()],
+                    "parameters": {name: list(param.shape) for name, param in trainer.params.items()},
+                    "data": {name: files.digest(value.cpu()) for name, value in call.arrays().items()},
+                    "validation": None
+                    if held is None
+                    else {n: files.digest(v.cpu()) for n, v in held.arrays().items()},
+                    "batch_size": size,
+                    "objective": files.describe(objective),
+                    "optimizer": files.describe(type(trainer.optimizer)),
+                    "learning_rate": files.describe(learning_rate),
+                    "clip_norm": clip_norm,
+                    "ema": ema,
+                    "patience": patience,
+                    "chunk": None if held is None else chunk,
+                }
+            )
+        with pyro.validation_enabled(False):
+            return loop.run(trainer, settings, objective)
+
+
+def _tensor(array: Any, device: torch.device) -> torch.Tensor:
+    if isinstance(array, torch.Tensor):
+        return array if device.type == "cpu" else array.to(device)
+    tensor = torch.as_tensor(array, device=device)
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def _adam(learning_rate: float | Callable[[Any], Any]) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
+    def make(params: list[torch.Tensor]) -> torch.optim.Optimizer:
+        first = float(learning_rate(0)) if callable(learning_rate) else learning_rate
+        fused = all(param.is_floating_point() and param.device.type in ("cpu", "cuda") for param in params)
+        return torch.optim.Adam(params, lr=first, fused=fused)
+
+    return make
