@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
-
 from deepgen import checks
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
@@ -132,7 +131,9 @@ def log_joint(
     Raises:
         ValueError: ``observed`` was given and the law of x is not elementwise independent.
     """
-    trace = handlers.trace(handlers.substitute(handlers.seed(model, jax.random.key(0)), data=dict(latents))).get_trace(x)
+    trace = handlers.trace(handlers.substitute(handlers.seed(model, jax.random.key(0)), data=dict(latents))).get_trace(
+        x
+    )
     total = jnp.zeros(len(x))
     for name, site in trace.items():
         if site["type"] != "sample":
@@ -146,9 +147,7 @@ def log_joint(
     return total
 
 
-def decode(
-    rng_key: jax.Array, model: Callable[..., Any], latents: Mapping[str, jax.Array], size: int
-) -> jax.Array:
+def decode(rng_key: jax.Array, model: Callable[..., Any], latents: Mapping[str, jax.Array], size: int) -> jax.Array:
     """Draw x ~ p(x | latents), and from the model whatever latents are not given.
 
     Args:

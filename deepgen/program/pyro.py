@@ -104,7 +104,7 @@ def sample(program: Program, num_samples: int) -> torch.Tensor:
         ValueError: ``num_samples`` is not positive.
     """
     checks.positive("num_samples", num_samples)
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), isolated():
         return decode(program.model, {}, num_samples)
 
 
@@ -203,21 +203,13 @@ def tensor(program: Any, array: np.ndarray) -> torch.Tensor:
 
 
 @contextmanager
-def frozen(program: torch.nn.Module) -> Iterator[None]:
-    """Within, the parameters need no gradient, so that one by the latents alone computes nothing for them.
+def isolated() -> Iterator[None]:
+    """Within, a param store of its own and no validation: programs neither see nor leave parameters elsewhere.
 
-    Args:
-        program: the program.
+    Two programs declare the same names, and ``pyro.module`` would give the second one the first one's parameters.
     """
-    learned = [parameter for parameter in program.parameters() if parameter.requires_grad]
-    try:
-        for parameter in learned:
-            parameter.requires_grad_(False)
-        with pyro.get_param_store().scope():
-            yield
-    finally:
-        for parameter in learned:
-            parameter.requires_grad_(True)
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False):
+        yield
 
 
 def _particles(num_particles: int | None) -> AbstractContextManager[Any]:

@@ -92,5 +92,8 @@ def refuse_discrete(site: str, discrete: bool) -> None:
     """
     if discrete:
         raise checks.problem(
-            f"latent {site!r}", got="a discrete law", expected="a continuous one for method='mcmc'", fix="Use method='sir'."
+            f"latent {site!r}",
+            got="a discrete law",
+            expected="a continuous one for method='mcmc'",
+            fix="Use method='sir'.",
         )

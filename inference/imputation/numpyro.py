@@ -95,7 +95,16 @@ def impute(
     way = {"mcmc": _mcmc, "sir": _sir}[name]
     draws, latents, stats, said = way(rng_key, program, jnp.asarray(array), jnp.asarray(seen), options, progress)
     return result.inference_data(
-        original, seen, draws, latents, stats, method=name, engine="numpyro", options=options, columns=columns, attrs=said
+        original,
+        seen,
+        draws,
+        latents,
+        stats,
+        method=name,
+        engine="numpyro",
+        options=options,
+        columns=columns,
+        attrs=said,
     )
 
 
@@ -174,7 +183,12 @@ def _start(rng_key: jax.Array, program: Any, layout: _Layout, x: jax.Array, num_
 
 
 def _mcmc(
-    rng_key: jax.Array, program: Any, x: jax.Array, observed: jax.Array, options: Mapping[str, int], progress: bool | None
+    rng_key: jax.Array,
+    program: Any,
+    x: jax.Array,
+    observed: jax.Array,
+    options: Mapping[str, int],
+    progress: bool | None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
     key_start, key_run = jax.random.split(rng_key)
     layout = _layout(program, x)
@@ -201,7 +215,12 @@ def _mcmc(
 
 
 def _sir(
-    rng_key: jax.Array, program: Any, x: jax.Array, observed: jax.Array, options: Mapping[str, int], progress: bool | None
+    rng_key: jax.Array,
+    program: Any,
+    x: jax.Array,
+    observed: jax.Array,
+    options: Mapping[str, int],
+    progress: bool | None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
     key_propose, key_resample, key_decode = jax.random.split(rng_key, 3)
     latents, weights = _propose(key_propose, program, x, observed, options["num_particles"])

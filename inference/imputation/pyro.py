@@ -5,7 +5,6 @@ from typing import Any
 
 import arviz as az
 import numpy as np
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
@@ -17,7 +16,7 @@ from deepgen.inference.imputation import importance, methods, result
 from deepgen.inference.likelihood.pyro import log_weights
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program
-from deepgen.program.pyro import decode, frozen, log_joint, propose, tensor
+from deepgen.program.pyro import decode, isolated, log_joint, propose, tensor
 
 
 def impute(
@@ -164,11 +163,13 @@ def _mcmc(
     program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
     layout = _layout(program, x)
-    with pyro.validation_enabled(False), frozen(program):
+    with isolated():
         with torch.no_grad():
             start = _start(program, layout, x, options["num_chains"])
         draws, report = hmc.run(
-            _Target(program, layout, torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)), observed),
+            _Target(
+                program, layout, torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)), observed
+            ),
             start,
             num_warmup=options["num_warmup"],
             num_samples=options["num_samples"],
@@ -189,7 +190,7 @@ def _mcmc(
 def _sir(
     program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), isolated():
         latents, weights = _propose(program, x, observed, options["num_particles"])
         judged = importance.smooth(weights.T.cpu().numpy())
         uniforms = torch.rand(len(x), options["num_samples"], device=x.device)
@@ -205,8 +206,7 @@ def _propose(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     chunk = 64
     found = [
-        log_weights(program, x, observed, min(chunk, num_particles - start))
-        for start in range(0, num_particles, chunk)
+        log_weights(program, x, observed, min(chunk, num_particles - start)) for start in range(0, num_particles, chunk)
     ]
     latents = {name: torch.cat([part[0][name] for part in found]) for name in found[0][0]}
     return latents, torch.cat([part[1] for part in found])

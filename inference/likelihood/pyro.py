@@ -3,14 +3,13 @@
 from typing import Any
 
 import numpy as np
-import pyro
 import torch
 
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import LogProb, Program
-from deepgen.program.pyro import log_joint, propose, tensor
+from deepgen.program.pyro import isolated, log_joint, propose, tensor
 
 
 def log_weights(
@@ -59,7 +58,7 @@ def log_prob(program: Program, x: Any, *, num_particles: int = 1000) -> LogProb:
     particles = 1 if program.likelihood == "exact" else int(num_particles)
     rows, chunk = streaming.chunk_sizes(len(array), particles, int(np.prod(program.event_shape)))
     parts = []
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), isolated():
         for start in range(0, len(array), rows):
             batch = tensor(program, array[start : start + rows])
             seen = torch.as_tensor(~missing[start : start + rows], device=batch.device) if missing.any() else None

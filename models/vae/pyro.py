@@ -319,9 +319,7 @@ def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind
     checks.equal_shapes("start and end", tuple(a.shape), tuple(b.shape))
     weights = torch.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype, device=program.fill.device)
     with torch.no_grad():
-        return program.decode(
-            interpolation.interpolate(program.encode(a)[0], program.encode(b)[0], weights, kind)
-        )
+        return program.decode(interpolation.interpolate(program.encode(a)[0], program.encode(b)[0], weights, kind))
 
 
 def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:

@@ -1,0 +1,52 @@
+"""The NumPyro face of deepgen: ``import deepgen.numpyro as dg``. Both faces have the same names."""
+
+from deepgen.handlers.numpyro import complete, missing
+from deepgen.inference.imputation.numpyro import impute
+from deepgen.inference.likelihood.numpyro import log_prob
+from deepgen.inference.svi.numpyro import (
+    ELBO,
+    Checkpoint,
+    Cyclical,
+    Fit,
+    Linear,
+    NonFiniteLoss,
+    Sigmoid,
+    count_steps,
+    fit,
+)
+from deepgen.likelihoods import numpyro as likelihoods
+from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
+from deepgen.models.vae.numpyro import VAE, active_units, interpolate, reconstruct
+from deepgen.nn import equinox as nn
+from deepgen.program import LogProb, Program
+from deepgen.program.numpyro import load, sample, save, with_params
+
+__all__ = [
+    "ELBO",
+    "VAE",
+    "ActiveUnits",
+    "Checkpoint",
+    "Cyclical",
+    "Fit",
+    "Linear",
+    "LogProb",
+    "NonFiniteLoss",
+    "PosteriorCollapseWarning",
+    "Program",
+    "Sigmoid",
+    "active_units",
+    "complete",
+    "count_steps",
+    "fit",
+    "impute",
+    "interpolate",
+    "likelihoods",
+    "load",
+    "log_prob",
+    "missing",
+    "nn",
+    "reconstruct",
+    "sample",
+    "save",
+    "with_params",
+]

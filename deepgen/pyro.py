@@ -1,0 +1,42 @@
+"""The Pyro face of deepgen: ``import deepgen.pyro as dg``. Both faces have the same names."""
+
+from deepgen.handlers.pyro import complete, missing
+from deepgen.inference.imputation.pyro import impute
+from deepgen.inference.likelihood.pyro import log_prob
+from deepgen.inference.svi.pyro import ELBO, Checkpoint, Cyclical, Fit, Linear, NonFiniteLoss, Sigmoid, count_steps, fit
+from deepgen.likelihoods import pyro as likelihoods
+from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
+from deepgen.models.vae.pyro import VAE, active_units, interpolate, reconstruct
+from deepgen.nn import torch as nn
+from deepgen.program import LogProb, Program
+from deepgen.program.pyro import load, sample, save, with_params
+
+__all__ = [
+    "ELBO",
+    "VAE",
+    "ActiveUnits",
+    "Checkpoint",
+    "Cyclical",
+    "Fit",
+    "Linear",
+    "LogProb",
+    "NonFiniteLoss",
+    "PosteriorCollapseWarning",
+    "Program",
+    "Sigmoid",
+    "active_units",
+    "complete",
+    "count_steps",
+    "fit",
+    "impute",
+    "interpolate",
+    "likelihoods",
+    "load",
+    "log_prob",
+    "missing",
+    "nn",
+    "reconstruct",
+    "sample",
+    "save",
+    "with_params",
+]
