@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -65,6 +65,7 @@ class NonFiniteLoss(FloatingPointError):
         )
 
 
+@runtime_checkable
 class Trainer(Protocol):
     """What an engine gives: the state of a fit, and how it moves on."""
 

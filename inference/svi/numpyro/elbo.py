@@ -16,7 +16,7 @@ from deepgen.inference.svi import kl as terms
 from deepgen.inference.svi.checkpoint import describe
 from deepgen.inference.svi.schedules import Schedule
 
-STEP = "deepgen$step"
+_STEP = "deepgen$step"
 
 
 class Particle(NamedTuple):
@@ -106,7 +106,7 @@ class ELBO(elbo.ELBO):
         **kwargs: Any,
     ) -> Any:
         """The loss and the new values of the mutable sites; see ``numpyro.infer.elbo.ELBO``."""
-        step = param_map.get(STEP)
+        step = param_map.get(_STEP)
         if callable(self.beta) and step is None:
             raise ValueError(
                 f"beta is the schedule {self.beta!r}, and no step is known here: wrap the model, "
@@ -121,9 +121,9 @@ class ELBO(elbo.ELBO):
             particles, mutable = self.vectorize_particles_fn(
                 lambda key: self._particle(key, param_map, model, guide, args, kwargs), keys
             )
-            if mutable.keys() - {STEP}:
+            if mutable.keys() - {_STEP}:
                 raise ValueError(
-                    f"mutable sites {sorted(mutable.keys() - {STEP})} with num_particles={self.num_particles}: each "
+                    f"mutable sites {sorted(mutable.keys() - {_STEP})} with num_particles={self.num_particles}: each "
                     "draw would leave its own state. Use num_particles=1."
                 )
             particle = jax.tree.map(lambda values: jnp.mean(values, axis=0), particles)
@@ -132,7 +132,7 @@ class ELBO(elbo.ELBO):
         for group, value in particle.kl.items():
             loss = loss + beta * terms.penalised(value, particle.rows[group], terms.free_bits_of(group, self.free_bits))
         if step is not None:
-            mutable = {**mutable, STEP: step + 1}
+            mutable = {**mutable, _STEP: step + 1}
         return {"loss": loss, "mutable_state": mutable or None}
 
     def _particle(
@@ -195,7 +195,7 @@ def count_steps(model: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        numpyro.mutable(STEP, jnp.zeros((), jnp.int32))
+        numpyro.mutable(_STEP, jnp.zeros((), jnp.int32))
         return model(*args, **kwargs)
 
     return counted

@@ -15,8 +15,7 @@ from deepgen.inference.svi import loop, rows
 from deepgen.inference.svi.checkpoint import Checkpoint
 from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.numpyro.elbo import ELBO
-from deepgen.inference.svi.numpyro.step import Problem, State, init
-from deepgen.inference.svi.numpyro.trainer import Trainer
+from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
 
 LEARNING_RATE = 1e-3
