@@ -251,7 +251,7 @@ def check_data(law: Law, x: Any, *, missing: bool = False, observed: np.ndarray 
 
 
 def output_shape(law: Law, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape (*batch, num_params, *event_shape) of a decoder's outputs, which may come in any shape that holds as many.
+    """The shape (*batch, num_params, *event_shape) of a decoder's outputs, which may come in any that holds as many.
 
     Args:
         law: the law.

@@ -1,4 +1,4 @@
-"""What a program promises: `Program`; how it is saved: `files`; what an engine does with any of them: `numpyro`, `pyro`."""
+"""What a program promises, how it is saved (`files`), and what an engine does with any (`numpyro`, `pyro`)."""
 
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 

@@ -168,7 +168,7 @@ def rebuild(
     return build(description["family"], description["config"])
 
 
-def describe(network: Any, known: Mapping[str, type]) -> dict[str, Any]:
+def describe(network: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     """A network's `spec`, or that it is the user's own.
 
     Args:
@@ -178,7 +178,8 @@ def describe(network: Any, known: Mapping[str, type]) -> dict[str, Any]:
     Returns:
         The description, JSON-able.
     """
-    return network.spec() if isinstance(network, tuple(known.values())) else {"network": "custom"}
+    own = isinstance(network, tuple(known.values()))
+    return dict(network.spec()) if own else {"network": "custom"}
 
 
 def _has_own_network(config: Any) -> bool:

@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -33,11 +34,11 @@ def with_params(program: P, params: Mapping[str, Any]) -> P:
         field = site.removesuffix("$params")
         if field != site and hasattr(program, field):
             new = eqx.combine(value, getattr(program, field))
-            program = eqx.tree_at(lambda p, f=field: getattr(p, f), program, new)
+            program = eqx.tree_at(attrgetter(field), program, new)
     return program
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
+def save(program: Any, path: str | os.PathLike[str]) -> None:
     """Write ``program.json`` and ``params.safetensors``, which load into either engine.
 
     Args:
@@ -131,9 +132,8 @@ def log_joint(
     Raises:
         ValueError: ``observed`` was given and the law of x is not elementwise independent.
     """
-    trace = handlers.trace(handlers.substitute(handlers.seed(model, jax.random.key(0)), data=dict(latents))).get_trace(
-        x
-    )
+    given = handlers.substitute(handlers.seed(model, jax.random.key(0)), data=dict(latents))
+    trace = handlers.trace(given).get_trace(x)
     total = jnp.zeros(len(x))
     for name, site in trace.items():
         if site["type"] != "sample":

@@ -40,7 +40,7 @@ def with_params(program: P, params: Mapping[str, torch.Tensor]) -> P:
     return program
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
+def save(program: Any, path: str | os.PathLike[str]) -> None:
     """Write ``program.json`` and ``params.safetensors``, which load into either engine.
 
     Args:
@@ -50,7 +50,7 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the folder cannot be written to.
     """
-    state = program.state_dict()  # type: ignore[attr-defined]
+    state = program.state_dict()
     files.write(path, program, {name: tensor.detach().cpu().numpy() for name, tensor in state.items()})
 
 
@@ -123,8 +123,7 @@ def propose(
     """
     with _particles(num_particles):
         trace = poutine.trace(guide).get_trace(x)
-    sites = {name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not site["is_observed"]}
-    sites = {name: site for name, site in sites.items() if not poutine.util.site_is_subsample(site)}
+    sites = {name: site for name, site in _samples(trace).items() if not site["is_observed"]}
     zero = x.new_zeros(_batch(num_particles, len(x)))
     log_q = sum((_rows(site, site["fn"].log_prob(site["value"])) for site in sites.values()), zero)
     return {name: site["value"] for name, site in sites.items()}, log_q
@@ -156,9 +155,7 @@ def log_joint(
         trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(x)
     batch = _batch(num_particles, len(x))
     total = x.new_zeros(batch, dtype=torch.get_default_dtype()) if not x.is_floating_point() else x.new_zeros(batch)
-    for name, site in trace.nodes.items():
-        if site["type"] != "sample" or poutine.util.site_is_subsample(site):
-            continue
+    for name, site in _samples(trace).items():
         if name == "x" and observed is not None:
             checks.elementwise(name, independent(site["fn"]), site["fn"])
             values = ObservedEntries(site["fn"], observed, site["value"]).log_prob(site["value"])
@@ -184,7 +181,7 @@ def decode(
     """
     with _particles(num_particles):
         trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(size=size)
-    return trace.nodes["x"]["value"]
+    return _samples(trace)["x"]["value"]
 
 
 def tensor(program: Any, array: np.ndarray) -> torch.Tensor:
@@ -210,6 +207,11 @@ def isolated() -> Iterator[None]:
     """
     with pyro.get_param_store().scope(), pyro.validation_enabled(False):
         yield
+
+
+def _samples(trace: Any) -> dict[str, Any]:
+    nodes = trace.nodes.items()
+    return {name: site for name, site in nodes if site["type"] == "sample" and not poutine.util.site_is_subsample(site)}
 
 
 def _particles(num_particles: int | None) -> AbstractContextManager[Any]:

@@ -22,12 +22,12 @@ class Method(NamedTuple):
 
 METHODS = {
     "mcmc": Method(
-        "Hamiltonian Monte Carlo over the latents given the observed entries, then the missing entries given the latents",
+        "Hamiltonian Monte Carlo over the latents given the observed entries, then the missing entries given them",
         "asymptotically exact",
         {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8},
     ),
     "sir": Method(
-        "sampling importance resampling of the latents from the guide, then the missing entries given the latents",
+        "sampling importance resampling of the latents from the guide, then the missing entries given them",
         "asymptotically exact",
         {"num_samples": 1000, "num_particles": 2000},
     ),

@@ -59,8 +59,8 @@ def impute(
         progress: whether to show a bar; None: on a terminal only.
 
     Returns:
-        Groups ``posterior``: ``x`` (chain, draw, row, ...), completed, the observed entries bit for bit, and the latents;
-        ``sample_stats``; ``observed_data``; ``constant_data``. Its attrs say the method and what law its draws have.
+        Groups ``posterior``: ``x`` (chain, draw, row, ...), completed, the observed entries bit for bit, and the
+        latents; ``sample_stats``; ``observed_data``; ``constant_data``. The attrs say the method and its draws' law.
 
     Raises:
         ValueError: data that the program does not take, a method that it does not offer, an option that the method does
@@ -275,4 +275,5 @@ def _nuts(
 def _note(kernel: NUTS, stage: str, energies: list[float]) -> None:
     # MCMC keeps the draws only; the kernel holds the potential energy of the last one
     if not stage.lower().startswith("warm"):
-        energies.append(float(kernel._potential_energy_last))
+        last: Any = kernel._potential_energy_last
+        energies.append(float(last))

@@ -188,8 +188,9 @@ def weight_stats(ess: np.ndarray, pareto_k: np.ndarray) -> tuple[dict[str, Any],
     bad = int((pareto_k > 0.7).sum())
     if bad:
         warnings.warn(
-            f"the importance weights of {bad} of {len(pareto_k)} rows are not to be trusted (Pareto k above 0.7, largest "
-            f"{pareto_k.max():.2f}): raise num_particles, or use method='mcmc' (sample_stats['pareto_k'] says which rows).",
+            f"the importance weights of {bad} of {len(pareto_k)} rows are not to be trusted (Pareto k above 0.7, "
+            f"largest {pareto_k.max():.2f}): raise num_particles, or use method='mcmc' "
+            "(sample_stats['pareto_k'] says which rows).",
             stacklevel=4,
         )
     return {"ess": (("row",), ess), "pareto_k": (("row",), pareto_k)}, {"rows_with_high_pareto_k": bad}

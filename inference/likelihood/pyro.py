@@ -70,8 +70,8 @@ def log_prob(program: Program, x: Any, *, num_particles: int = 1000) -> LogProb:
 def _log_prob(
     program: Any, x: torch.Tensor, observed: torch.Tensor | None, particles: int, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    sums: streaming.Sums | None = None
+    sums = streaming.empty(torch.zeros(len(x), device=x.device))
     for start in range(0, particles, chunk):
         _, weights = log_weights(program, x, observed, min(chunk, particles - start))
-        sums = streaming.add(streaming.empty(weights[0]) if sums is None else sums, weights)
+        sums = streaming.add(sums, weights)
     return streaming.log_mean(sums, particles)

@@ -19,7 +19,7 @@ def interpolate(
 
         sin((1 - w) Omega) / sin(Omega) a + sin(w Omega) / sin(Omega) b,
 
-    which keeps the norm typical of a normal prior; where a and b are (anti)parallel to rounding it is the straight line.
+    which keeps the norm typical of a normal prior; where a and b are (anti)parallel it is the straight line.
 
     Args:
         start: the latents at weight 0.

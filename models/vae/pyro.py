@@ -21,7 +21,8 @@ from deepgen.program.pyro import tensor
 class VAE(torch.nn.Module):
     r"""A latent normal, a network, an observation law, and an amortised normal posterior.
 
-    .. math:: z \sim N(0, I), \quad x \sim p(x \mid \mathrm{decoder}(z)), \quad q(z \mid x) = N(m(x), \mathrm{diag}\, s(x)^2)
+    .. math:: z \sim N(0, I), \quad x \sim p(x \mid \mathrm{decoder}(z)), \quad
+        q(z \mid x) = N(m(x), \mathrm{diag}\, s(x)^2)
 
     with (m, log s) = encoder(x), log s bounded to (-7, 3). Where x is missing the encoder is shown the data's mean.
 
