@@ -1,9 +1,8 @@
 """Posterior draws of missing variables in Pyro."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import numpy as np
 import torch
 from pyro import poutine
@@ -17,6 +16,9 @@ from deepgen.inference.likelihood.pyro import log_weights
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program
 from deepgen.program.pyro import decode, isolated, log_joint, propose, tensor
+
+if TYPE_CHECKING:
+    import arviz
 
 
 def impute(
@@ -34,7 +36,7 @@ def impute(
     model_args: Sequence[Any] = (),
     model_kwargs: Mapping[str, Any] | None = None,
     progress: bool | None = None,
-) -> az.InferenceData:
+) -> "arviz.InferenceData":
     r"""Draws from p(x_missing, latents | x_observed), every row's at once.
 
     ``method="mcmc"``: Hamiltonian Monte Carlo on :math:`p(z) \prod_{i\ \mathrm{observed}} p(x_i \mid z)` of each row,
@@ -230,7 +232,7 @@ def _nuts(
     model_args: Sequence[Any],
     model_kwargs: Mapping[str, Any],
     progress: bool | None,
-) -> az.InferenceData:
+) -> "arviz.InferenceData":
     checks.data("x", x, x.shape[1:], missing=True, observed=observed)
     result.event_dims(x.shape[1:], columns)
     masks = None if observed is None else {"x": observed}

@@ -2,14 +2,15 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import numpy as np
-import xarray as xr
 
 from deepgen import __version__, checks
 from deepgen.inference.imputation.methods import METHODS
+
+if TYPE_CHECKING:
+    import arviz
 
 
 def event_dims(event_shape: tuple[int, ...], columns: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
@@ -68,7 +69,7 @@ def inference_data(
     columns: Sequence[str] | None = None,
     by_row: bool = True,
     attrs: Mapping[str, Any] | None = None,
-) -> az.InferenceData:
+) -> "arviz.InferenceData":
     """Put draws under their names.
 
     Args:
@@ -88,6 +89,9 @@ def inference_data(
         Groups ``posterior`` (``x`` and the latents), ``sample_stats``, ``observed_data`` (``x``, NaN where missing) and
         ``constant_data`` (``observed``).
     """
+    import arviz as az
+    import xarray as xr
+
     dims, coords = event_dims(original.shape[1:], columns)
     coords = {"row": np.arange(len(original)), **coords}
     sampled = {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1]), **coords}
@@ -130,6 +134,8 @@ def r_hat(values: np.ndarray) -> np.ndarray:
     Returns:
         (n,); NaN with fewer than four draws.
     """
+    import arviz as az
+
     if values.shape[1] < 4:
         return np.full(values.shape[2], np.nan)
     return np.array([az.rhat(values[:, :, i].astype(float)) for i in range(values.shape[2])], dtype=float)

@@ -1,0 +1,1 @@
+"""What deepgen is measured by."""
