@@ -30,8 +30,8 @@ class Program(Protocol):
     def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
         """``x`` as this program takes it, or a ``ValueError`` that says what is wrong with it."""
 
-    def diagnose(self, x: Any) -> list[str]:
-        """What a user should hear of a program just fitted to ``x``, a sentence each; empty when all is well."""
+    def diagnose(self, x: Any) -> list[Warning]:
+        """What a user should hear of a program just fitted to ``x``; empty when all is well."""
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which the family's ``build`` makes a program of the same shape."""

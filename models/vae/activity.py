@@ -54,12 +54,14 @@ def active_units(
     return ActiveUnits(int(active.sum()), active, variance, kl)
 
 
-def diagnose(units: ActiveUnits) -> list[str]:
-    """What to tell a user of a posterior: a sentence when it has collapsed, else nothing."""
+def diagnose(units: ActiveUnits) -> list[Warning]:
+    """What to tell a user of a posterior: a warning when it has collapsed, else nothing."""
     if units.num_active:
         return []
     return [
-        f"the posterior has collapsed: none of the {len(units.active)} latents is active (largest variance of a "
-        f"posterior mean {units.variance.max():.2g}, mean KL {units.kl.sum():.2g} nats). Train longer, warm up beta "
-        "from 0 (ELBO(beta=Linear(...))), set free_bits, or weaken the decoder."
+        PosteriorCollapseWarning(
+            f"the posterior has collapsed: none of the {len(units.active)} latents is active (largest variance of a "
+            f"posterior mean {units.variance.max():.2g}, mean KL {units.kl.sum():.2g} nats). Train longer, warm up beta "
+            "from 0 (ELBO(beta=Linear(...))), set free_bits, or weaken the decoder."
+        )
     ]

@@ -230,8 +230,8 @@ class VAE(eqx.Module):
         """
         return laws.check_data(self.observation, x, missing=missing, observed=observed)
 
-    def diagnose(self, x: Any) -> list[str]:
-        """A sentence where the posterior of ``x`` has collapsed, else nothing."""
+    def diagnose(self, x: Any) -> list[Warning]:
+        """A warning where the posterior of ``x`` has collapsed, else nothing."""
         return activity.diagnose(active_units(self, x)) if len(x) > 1 else []
 
     def spec(self) -> dict[str, Any]:
