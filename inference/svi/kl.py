@@ -87,7 +87,7 @@ def penalised(kl: Any, rows: Any, free_bits: float) -> Any:
     return xp.maximum(kl, xp.zeros_like(kl) + rows * free_bits)
 
 
-def check_settings(beta: Any, free_bits: float | Mapping[str, float], num_particles: int) -> None:
+def check_settings(beta: Any, free_bits: float | Mapping[str, float], num_particles: Any) -> None:
     """Refuse what no objective can mean.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpyro
+import numpyro.primitives
 from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.distributions.kl import kl_divergence
@@ -195,7 +195,7 @@ def count_steps(model: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        numpyro.mutable(_STEP, jnp.zeros((), jnp.int32))
+        numpyro.primitives.mutable(_STEP, jnp.zeros((), jnp.int32))
         return model(*args, **kwargs)
 
     return counted
