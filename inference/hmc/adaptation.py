@@ -140,9 +140,9 @@ def rescaled_step_size(
 ) -> Float[Any, "*batch"]:
     """The step size that is as stable under a new inverse mass as the old one was under the old.
 
-    The leapfrog is stable while e sqrt(m_i) < 2 s_i for every scale s_i. Taking the new inverse mass for the s_i^2, the
-    step so far was e max_i sqrt(old_i / new_i) in units of the scale it was widest against; the new mass makes all scales
-    1, so that number is the new step size.
+    The leapfrog is stable while e sqrt(m_i) < 2 s_i for every scale s_i. Taking the new inverse mass for the s_i^2,
+    the step so far was e max_i sqrt(old_i / new_i) in units of the scale it was widest against; the new mass makes
+    all scales 1, so that number is the new step size.
 
     Args:
         step_size: (*batch).
@@ -237,9 +237,10 @@ def adapted_step_size(state: Adaptation) -> Any:
 def windows(num_warmup: int) -> list[tuple[int, int]]:
     """The windows of the warm-up in which the mass is learned, as (first, end) iterations, end excluded.
 
-    75 iterations first find the typical set, 50 last settle the step size; in between the windows double from 25 on,
-    the last one taking what is left. A warm-up too short for that is split 15 % / 75 % / 10 %; below 20 only the step
-    size is learned.
+    75 iterations first find the typical set, 50 last settle the step size, but at most 15 % and 10 % of the warm-up; in
+    between the windows double from 25 on, the last one taking what is left. From 500 iterations on this is Stan's
+    schedule; a shorter warm-up has more windows than there, because chains that learn together need less of each. Below
+    20 only the step size is learned.
 
     Args:
         num_warmup: the number of iterations.
@@ -252,10 +253,7 @@ def windows(num_warmup: int) -> list[tuple[int, int]]:
     """
     if num_warmup < 20:
         return []
-    first, last, size = 75, 50, 25
-    if first + last + size > num_warmup:
-        first, last = int(0.15 * num_warmup), int(0.1 * num_warmup)
-        size = num_warmup - first - last
+    first, last, size = min(75, int(0.15 * num_warmup)), min(50, int(0.1 * num_warmup)), 25
     found, end = [], num_warmup - last
     while first < end:
         stop = first + size if first + 3 * size <= end else end

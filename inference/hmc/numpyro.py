@@ -1,7 +1,7 @@
 """Lockstep Hamiltonian Monte Carlo in JAX: pure steps, and runs that are compiled once for all chains and rows."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ CHUNKS = 50
 """How often a progress bar moves in a run."""
 
 Key = Array
+Collect = Callable[[Any, Array], PyTree]
+Stores = tuple[PyTree, Array]
 
 
 def init(log_density: Callable[[Array], Array], position: Float[Array, "*batch d"]) -> State:
@@ -53,14 +55,13 @@ def draw_noise(rng_key: Key, position: Float[Array, "*batch d"]) -> Noise:
     Returns:
         Normals for the momentum, uniforms for acceptance, one uniform for the length.
     """
-    key_momentum, key_accept, key_length = jax.random.split(rng_key, 3)
-    # drawn flat and reshaped: in a loop XLA on CPU compiles that four times faster
-    shape, dtype = position.shape, position.dtype
-    return Noise(
-        jax.random.normal(key_momentum, (math.prod(shape),), dtype).reshape(shape),
-        jax.random.uniform(key_accept, (math.prod(shape[:-1]),), dtype).reshape(shape[:-1]),
-        jax.random.uniform(key_length, (), dtype),
-    )
+    # one flat draw for all: in a loop XLA on CPU takes about a second to compile each draw of several axes
+    size, batch, dtype = math.prod(position.shape), position.shape[:-1], position.dtype
+    lowest = float(jnp.finfo(dtype).epsneg) - 1
+    symmetric = jax.random.uniform(rng_key, (size + math.prod(batch) + 1,), dtype, lowest, 1.0)
+    uniform = (symmetric[size:] + 1) / 2
+    normal = math.sqrt(2) * lax.erf_inv(symmetric[:size])
+    return Noise(normal.reshape(position.shape), uniform[:-1].reshape(batch), uniform[-1])
 
 
 def step_with_noise(
@@ -126,7 +127,7 @@ def step(
 def run_with_noise(
     noise_at: Callable[[Any], Noise],
     log_density: Callable[[Array], Array],
-    position: Float[Array, "chains *rows d"],
+    position: Array,
     *,
     num_warmup: int,
     num_samples: int,
@@ -176,54 +177,41 @@ def run_with_noise(
     )
     if not isinstance(step_size, jax.core.Tracer):
         check_step_size(np.asarray(step_size), position.shape[:-1])
-    steps = jnp.broadcast_to(jnp.asarray(step_size, position.dtype), position.shape[:-1])
+    steps = jnp.asarray(step_size, position.dtype)
     inside_jit = isinstance(jnp.zeros(()), jax.core.Tracer)
     if inside_jit and progress:
         raise checks.problem(
             "progress", got="True inside jit", expected="False or None", fix="Call run outside of jit to see a bar."
         )
-    begin, warm_up, sample = (_begin, _warm_up, _sample) if inside_jit else _compiled
+    begin, advance, report = (_begin, _advance, _report) if inside_jit else _compiled
     kernel = _Kernel(noise_at, log_density, num_steps, jitter, pool_chains and num_warmup > 0)
-    state, learned, finite = begin(kernel, position, steps)
+    collector: Collect = _position if collect is None else collect
+    finite, so_far, stores = begin(kernel, collector, position, steps, num_samples)
     if not isinstance(finite, jax.core.Tracer):
         check_finite(np.asarray(finite))
 
-    total = num_samples * thinning
+    observing, closing = adapting.schedule(num_warmup, adapt_mass_matrix=adapt_mass_matrix)
+    target = jnp.asarray(target_accept_prob, position.dtype)
+    plan = _Plan(jnp.asarray(observing), jnp.asarray(closing), target, jnp.asarray(thinning))
+    total = num_warmup + num_samples * thinning
     hidden = True if inside_jit else None if progress is None else not progress
-    with tqdm(total=num_warmup + total, disable=hidden, unit="step", desc="HMC") as bar:
-        observing, closing = adapting.schedule(num_warmup, adapt_mass_matrix=adapt_mass_matrix)
-        plan = jnp.asarray(observing), jnp.asarray(closing)
-        target = jnp.asarray(target_accept_prob, position.dtype)
-        for start, stop in _chunks(num_warmup, bar):
-            state, learned = warm_up(kernel, plan, target, start, stop, state, learned)
-            _show(bar, stop - start, state)
-        collector = _position if collect is None else collect
-        settings = _Settings(collector, adapting.adapted_step_size(learned), learned.inverse_mass, num_warmup, thinning)
-        stores = jax.tree.map(
-            lambda leaf: jnp.zeros((num_samples, *leaf.shape), leaf.dtype),
-            (eqx.filter_eval_shape(collector, jnp.asarray(0), position), state.log_density),
-        )
-        tally = _Tally(*(jnp.zeros_like(state.log_density),) * 2, jnp.zeros_like(finite, jnp.int32))
-        for start, stop in _chunks(num_samples, bar):
-            state, tally, stores = sample((kernel, settings, start, stop, state, tally), stores)
-            _show(bar, (stop - start) * thinning, state)
+    with tqdm(total=total, disable=hidden, unit="step", desc="HMC") as bar:
+        size = total if bar.disable else -(-total // CHUNKS)
+        for start in range(0, total, size):
+            stop = min(start + size, total)
+            span = jnp.asarray(start), jnp.asarray(stop)
+            so_far, stores = advance((kernel, collector, plan, span, so_far), stores)
+            if not bar.disable:
+                jax.block_until_ready(so_far)
+                bar.update(stop - start)
     draws, potential_energy = stores
-    return draws, Result(
-        accept_prob=tally.accept_prob / total,
-        accept_rate=tally.accepted / total,
-        divergences=tally.diverging,
-        step_size=jnp.broadcast_to(settings.step_size, position.shape[:-1]),
-        inverse_mass=jnp.broadcast_to(settings.inverse_mass, position.shape),
-        potential_energy=potential_energy,
-        initial_finite=finite,
-        state=state,
-    )
+    return draws, report(so_far, num_samples * thinning, potential_energy, finite)
 
 
 def run(
     rng_key: Key,
     log_density: Callable[[Array], Array],
-    position: Float[Array, "chains *rows d"],
+    position: Array,
     *,
     num_warmup: int,
     num_samples: int,
@@ -306,12 +294,11 @@ class _Kernel(eqx.Module):
         return step_with_noise(noise, state, self.log_density, step_size, inverse_mass, self.num_steps, self.jitter)
 
 
-class _Settings(eqx.Module):
-    collect: Callable[[Any, Array], PyTree]
-    step_size: Array
-    inverse_mass: Array
-    num_warmup: int
-    thinning: int
+class _Plan(NamedTuple):
+    observing: Array
+    closing: Array
+    target: Array
+    thinning: Array
 
 
 class _Tally(NamedTuple):
@@ -325,73 +312,82 @@ class _Tally(NamedTuple):
         )
 
 
+class _Progress(NamedTuple):
+    state: State
+    learned: adapting.Adaptation
+    tally: _Tally
+
+
 def _evaluate(log_density: Callable[[Array], Array], position: Array) -> tuple[Array, Array]:
     value, pullback = jax.vjp(log_density, position)
     check_log_density(value.shape, position.shape[:-1])
     return value, pullback(jnp.ones_like(value))[0]
 
 
-def _begin(kernel: _Kernel, position: Array, step_size: Array) -> tuple[State, adapting.Adaptation, Array]:
+def _begin(
+    kernel: _Kernel, collect: Collect, position: Array, step_size: Array, num_samples: int
+) -> tuple[Array, _Progress, Stores]:
     state = init(kernel.log_density, position)
     finite = jnp.isfinite(state.log_density) & jnp.all(jnp.isfinite(state.gradient), axis=-1)
-    return state, adapting.adaptation(position, step_size, pool=kernel.pool), finite
+    learned = adapting.adaptation(position, jnp.broadcast_to(step_size, finite.shape), pool=kernel.pool)
+    tally = _Tally(*(jnp.zeros_like(state.log_density),) * 2, jnp.zeros_like(finite, jnp.int32))
+    kept = eqx.filter_eval_shape(collect, jnp.asarray(0), position), state.log_density
+    stores = jax.tree.map(lambda leaf: jnp.zeros((num_samples, *leaf.shape), leaf.dtype), kept)
+    return finite, _Progress(state, learned, tally), stores
 
 
-def _warm_up(
-    kernel: _Kernel,
-    plan: tuple[Array, Array],
-    target: Array,
-    start: Any,
-    stop: Any,
-    state: State,
-    learned: adapting.Adaptation,
-) -> tuple[State, adapting.Adaptation]:
-    observing, closing = plan
+def _advance(
+    arguments: tuple[_Kernel, Collect, _Plan, tuple[Any, Any], _Progress], stores: Stores
+) -> tuple[_Progress, Stores]:
+    kernel, collect, plan, (start, stop), so_far = arguments
+    num_warmup = plan.observing.size
 
-    def iterate(i: Any, carry: tuple[State, adapting.Adaptation]) -> tuple[State, adapting.Adaptation]:
-        state, learned = carry
-        state, info = kernel(i, state, jnp.exp(learned.averaging.log_step_size), learned.inverse_mass)
-        learned = adapting.adapt_step_size(learned, info.accept_prob, target, pool=kernel.pool)
-        observe = partial(adapting.observe, position=state.position, pool=kernel.pool)
-        learned = lax.cond(observing[i], observe, lambda same: same, learned)
-        return state, lax.cond(closing[i], adapting.close_window, lambda same: same, learned)
+    def adapt(i: Any, learned: adapting.Adaptation, position: Array, accept_prob: Array) -> adapting.Adaptation:
+        learned = adapting.adapt_step_size(learned, accept_prob, plan.target, pool=kernel.pool)
+        observe = partial(adapting.observe, position=position, pool=kernel.pool)
+        learned = lax.cond(plan.observing[i], observe, lambda same: same, learned)
+        return lax.cond(plan.closing[i], adapting.close_window, lambda same: same, learned)
 
-    return lax.fori_loop(start, stop, iterate, (state, learned))
+    # warm-up and sampling are one loop, so that the step, which is most of the program, is compiled once
+    def iterate(i: Any, carry: tuple[_Progress, Stores]) -> tuple[_Progress, Stores]:
+        (state, learned, tally), stores = carry
+        warming = i < num_warmup
+        searched, settled = jnp.exp(learned.averaging.log_step_size), adapting.adapted_step_size(learned)
+        state, info = kernel(i, state, jnp.where(warming, searched, settled), learned.inverse_mass)
+        if num_warmup > 0:
+            learned = lax.cond(
+                warming,
+                lambda: adapt(i, learned, state.position, info.accept_prob),
+                lambda: learned,
+            )
+        tally = jax.tree.map(partial(jnp.where, warming), tally, tally.add(info))
+        k, place = jnp.divmod(jnp.maximum(i - num_warmup, 0), plan.thinning)
+        slot = jax.tree.map(lambda store: store[0], stores[0])
+        keeping = ~warming & (place == plan.thinning - 1)
+        kept = lax.cond(keeping, lambda: collect(k, state.position), lambda: jax.tree.map(jnp.zeros_like, slot))
+        stores = jax.tree.map(lambda store, leaf: store.at[k].set(leaf), stores, (kept, -state.log_density))
+        return _Progress(state, learned, tally), stores
 
-
-def _sample(
-    arguments: tuple[_Kernel, _Settings, Any, Any, State, _Tally], stores: tuple[PyTree, Array]
-) -> tuple[State, _Tally, tuple[PyTree, Array]]:
-    kernel, settings, start, stop, state, tally = arguments
-
-    def iterate(i: Any, carry: tuple[State, _Tally]) -> tuple[State, _Tally]:
-        state, info = kernel(i, carry[0], settings.step_size, settings.inverse_mass)
-        return state, carry[1].add(info)
-
-    def keep(k: Any, carry: tuple[State, _Tally, tuple[PyTree, Array]]) -> tuple[State, _Tally, tuple[PyTree, Array]]:
-        state, tally, stores = carry
-        first = settings.num_warmup + k * settings.thinning
-        state, tally = lax.fori_loop(0, settings.thinning, lambda j, inner: iterate(first + j, inner), (state, tally))
-        kept = settings.collect(k, state.position), -state.log_density
-        return state, tally, jax.tree.map(lambda store, leaf: store.at[k].set(leaf), stores, kept)
-
-    return lax.fori_loop(start, stop, keep, (state, tally, stores))
+    return lax.fori_loop(start, stop, iterate, (so_far, stores))
 
 
-# the stores are donated: a chunk writes into the memory of the one before
-_compiled = eqx.filter_jit(_begin), eqx.filter_jit(_warm_up), eqx.filter_jit(_sample, donate="all-except-first")
+def _report(so_far: _Progress, total: int, potential_energy: Array, finite: Array) -> Result:
+    state, learned, tally = so_far
+    shape = state.position.shape
+    return Result(
+        accept_prob=tally.accept_prob / total,
+        accept_rate=tally.accepted / total,
+        divergences=tally.diverging,
+        step_size=jnp.broadcast_to(adapting.adapted_step_size(learned), shape[:-1]),
+        inverse_mass=jnp.broadcast_to(learned.inverse_mass, shape),
+        potential_energy=potential_energy,
+        initial_finite=finite,
+        state=state,
+    )
 
 
-def _chunks(total: int, bar: "tqdm[Any]") -> Iterator[tuple[Array, Array]]:
-    size = total if bar.disable else -(-total // CHUNKS)
-    for start in range(0, total, max(size, 1)):
-        yield jnp.asarray(start), jnp.asarray(min(start + size, total))
-
-
-def _show(bar: "tqdm[Any]", count: Array, state: State) -> None:
-    if not bar.disable:
-        jax.block_until_ready(state.position)
-        bar.update(int(count))
+# the stores are donated: each chunk goes on writing into the same memory
+_compiled = eqx.filter_jit(_begin), eqx.filter_jit(_advance, donate="all-except-first"), eqx.filter_jit(_report)
 
 
 def _noise_at(rng_key: Key, like: Array, i: Any) -> Noise:

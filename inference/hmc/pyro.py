@@ -106,7 +106,7 @@ def step(
 def run_with_noise(
     noise_at: Callable[[int], Noise],
     log_density: Callable[[Tensor], Tensor],
-    position: Float[Tensor, "chains *rows d"],
+    position: Tensor,
     *,
     num_warmup: int,
     num_samples: int,
@@ -211,7 +211,7 @@ def run_with_noise(
 
 def run(
     log_density: Callable[[Tensor], Tensor],
-    position: Float[Tensor, "chains *rows d"],
+    position: Tensor,
     *,
     num_warmup: int,
     num_samples: int,
