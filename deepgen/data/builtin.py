@@ -107,8 +107,8 @@ def pixels_dataset(
 
     support = support if binarize is None else "boolean"
     if isinstance(images, dict):
-        parts = {part: prepared(images[part]) for part in SPLITS}
-        return Dataset(name=name, **parts, support=support, labels=labels, description=description)
+        train, validation, test = (prepared(images[part]) for part in SPLITS)
+        return Dataset(name, train, validation, test, support, labels=labels, description=description)
     return split_arrays(
         name,
         prepared(images),

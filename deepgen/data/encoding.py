@@ -124,13 +124,14 @@ class Encoding:
             ValueError: a wrong shape or NaN.
         """
         import pandas as pd
+        from pandas.api.types import pandas_dtype
 
         x = self._checked(np.asarray(x)[None], None if table is None else len(table.frame))[0]
         filled = {}
         for column, where in zip(self.columns, self.slices.values(), strict=True):
             values = _values(x[:, where] * self.scale[where] + self.mean[where], column)
             if table is None:
-                filled[column.name] = pd.Series(values).astype(column.dtype)
+                filled[column.name] = pd.Series(values).astype(pandas_dtype(column.dtype))
             else:
                 filled[column.name] = _filled(table.frame[column.name], values)
         return pd.DataFrame(filled)

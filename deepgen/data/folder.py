@@ -157,12 +157,11 @@ def _frey(name: str, options: dict[str, Any]) -> Dataset:
 def _debd(table: str, seed: int, shares: Sequence[float]) -> Dataset:
     with np.load(_file(f"debd/{table}", "debd", f"{table}.npz")) as file:
         width = int(file["n_vars"])
-        bits = {
-            part: np.unpackbits(file[key], axis=1)[:, :width].astype(np.float32)
-            for part, key in zip(SPLITS, ("train", "valid", "test"), strict=True)
-        }
+        train, validation, test = (
+            np.unpackbits(file[part], axis=1)[:, :width].astype(np.float32) for part in ("train", "valid", "test")
+        )
     text = f"{table} of the binary density-estimation benchmark (Lowd and Davis; Van Haaren and Davis), its own split"
-    return Dataset(name=f"debd/{table}", **bits, support="boolean", description=text)
+    return Dataset(f"debd/{table}", train, validation, test, "boolean", description=text)
 
 
 def _npz_table(family: str, file_name: str) -> Callable[[str, int, Sequence[float]], Dataset]:

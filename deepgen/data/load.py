@@ -98,8 +98,8 @@ def _arrays(path: Path, seed: int, shares: Sequence[float]) -> Dataset:
     text = f"the file {path.name}"
     if set(arrays) >= set(SPLITS):
         whole, support = _ready(np.concatenate([arrays[part] for part in SPLITS]))
-        parts = np.split(whole, np.cumsum([len(arrays[part]) for part in SPLITS])[:-1])
-        return Dataset(path.name, *parts, support=support, description=text)
+        train, validation, test = np.split(whole, np.cumsum([len(arrays[part]) for part in SPLITS])[:-1])
+        return Dataset(path.name, train, validation, test, support, description=text)
     if "x" in arrays:
         x, support = _ready(arrays["x"])
         return split_arrays(path.name, x, seed=seed, shares=shares, support=support, description=text)

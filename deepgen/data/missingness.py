@@ -277,15 +277,17 @@ def _intercept(logits: np.ndarray, hidable: np.ndarray, rate: float, empty_rows:
 
     def excess(intercept: float) -> float:
         if same:
-            log_all, total, cells, repeat = width * log_expit(intercept), width * expit(intercept), width, weight
+            log_all, cells = width * log_expit(intercept), width
+            total = weight * width * expit(intercept)
+            emptied = weight * width * np.exp(log_all)
         else:
             log_p = log_expit(intercept + logits)
-            log_all, cells, repeat = log_p.sum(1, where=hidable), hidable.sum(1), 1
+            log_all, cells = log_p.sum(1, where=hidable), hidable.sum(1)
             total = np.exp(log_p, out=log_p).sum(1, where=hidable)
+            emptied = cells * np.exp(log_all)
         if not empty_rows:
-            lost = np.where(cells > 0, -np.expm1(log_all), 1.0)
-            total = np.where(cells > 0, (total - cells * np.exp(log_all)) / lost, 0.0)
-        return float((total * repeat).sum() - target)
+            total = (total - emptied) / np.where(cells > 0, -np.expm1(log_all), 1.0)
+        return float(total.sum() - target)
 
     low, high = -1.0, 1.0
     while excess(low) > 0:

@@ -1,1 +1,44 @@
 """Likelihoods with error bars, sample metrics, calibration, ArviZ."""
+
+from deepgen.evaluation.baselines import BASELINES, baselines
+from deepgen.evaluation.calibration import EcdfBand, coverage_curve, ecdf_band, sbc_ranks, uniformity_pvalue
+from deepgen.evaluation.estimate import Estimate, cell_mean
+from deepgen.evaluation.files import posterior_of, read_posterior, write_posterior
+from deepgen.evaluation.gaussian import Gaussian, fit_gaussian
+from deepgen.evaluation.imputation import ImputationError, error_table, imputation_error
+from deepgen.evaluation.likelihood import bits_per_dim, mean_log_prob, monte_carlo_stderr
+from deepgen.evaluation.loo import held_out_elpd, to_loo
+from deepgen.evaluation.predictive import STATISTICS, ppc, ppc_data
+from deepgen.evaluation.scores import crps, interval, pit, ranks
+
+__all__ = [
+    "BASELINES",
+    "STATISTICS",
+    "EcdfBand",
+    "Estimate",
+    "Gaussian",
+    "ImputationError",
+    "baselines",
+    "bits_per_dim",
+    "cell_mean",
+    "coverage_curve",
+    "crps",
+    "ecdf_band",
+    "error_table",
+    "fit_gaussian",
+    "held_out_elpd",
+    "imputation_error",
+    "interval",
+    "mean_log_prob",
+    "monte_carlo_stderr",
+    "pit",
+    "posterior_of",
+    "ppc",
+    "ppc_data",
+    "ranks",
+    "read_posterior",
+    "sbc_ranks",
+    "to_loo",
+    "uniformity_pvalue",
+    "write_posterior",
+]

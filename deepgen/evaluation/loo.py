@@ -1,0 +1,106 @@
+"""Per-row log-likelihoods, latents integrated out, handed to ArviZ for comparison of programs."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepgen.checks import problem
+
+if TYPE_CHECKING:
+    import arviz
+
+
+def to_loo(log_likelihood: np.ndarray, *, posterior: Any = None) -> "arviz.InferenceData":
+    """Per-row log p(x_i | θ_s) of draws θ_s from the parameters' posterior, for ``az.loo`` and ``az.compare``.
+
+    ``az.loo`` weights draw s by 1 / p(x_i | θ_s) to estimate log p(x_i | x_-i), so it needs the posterior given *these
+    rows*, and each value with the row's latents integrated out (``log_prob``), not conditioned on.
+
+    A program fitted to a point has no such draws; for it take ``held_out_elpd``. Replicated estimates
+    log p̂_s(x_i) of one log p(x_i) are no substitute: nothing there leaves row i out, and the weights 1 / p̂_s turn the
+    estimates' noise into a bias. With log p̂ normal of variance σ², E p̂ = p, ``az.loo`` tends to
+    log p - Σ σ_i² where log mean p̂ tends to log p; its "p_loo" Σ σ_i² measures Monte Carlo noise and no parameters.
+
+    Args:
+        log_likelihood: (chain, draw, row), nats.
+        posterior: the parameters' draws, an xarray Dataset or a dict of (chain, draw, …) arrays; ``az.loo`` takes
+            the effective sample size from them. None takes it from the total log-likelihood of each draw.
+
+    Returns:
+        Groups posterior and log_likelihood ("x").
+
+    Raises:
+        ValueError: a wrong shape or values that are not finite.
+    """
+    import arviz as az
+    import xarray as xr
+
+    values = np.asarray(log_likelihood, dtype=np.float64)
+    if values.ndim != 3 or not values.size or not np.isfinite(values).all():
+        raise problem(
+            "log_likelihood",
+            got=f"shape {values.shape}" + ("" if np.isfinite(values).all() else " with values that are not finite"),
+            expected="(chain, draw, row) finite numbers",
+            fix="Stack log_prob over the posterior's draws; of one chain pass values[None].",
+        )
+    if posterior is None:
+        posterior = {"total_log_likelihood": values.sum(2)}
+    if not isinstance(posterior, xr.Dataset):
+        posterior = xr.Dataset(
+            {
+                name: (("chain", "draw", *(f"{name}_dim_{k}" for k in range(np.ndim(value) - 2))), np.asarray(value))
+                for name, value in posterior.items()
+            }
+        )
+    if (posterior.sizes.get("chain"), posterior.sizes.get("draw")) != values.shape[:2]:
+        raise problem(
+            "posterior",
+            got=f"{dict(posterior.sizes)}",
+            expected=f"{values.shape[0]} chains of {values.shape[1]} draws, as the log-likelihood has",
+            fix="Pass the draws that the log-likelihood was computed at.",
+        )
+    return az.InferenceData(
+        posterior=posterior,
+        log_likelihood=xr.Dataset(
+            {"x": (("chain", "draw", "row"), values)}, coords={"row": np.arange(values.shape[2])}
+        ),
+    )
+
+
+def held_out_elpd(log_prob: np.ndarray) -> "arviz.stats.stats_utils.ELPDData":
+    """The expected log predictive density on held-out rows, in the form that ``az.compare`` takes.
+
+    For a program fitted to a point on other rows: elpd = Σ log p(x_i), se = √(n Var log p(x_i)). There is nothing to
+    correct for, as no row was seen: p_loo is 0. Values that are Monte Carlo estimates carry their noise in se.
+
+    Args:
+        log_prob: (n,) nats, of rows that the program was not fitted to; the same rows for each program compared.
+
+    Returns:
+        ArviZ's ELPDData, with loo_i; ``az.compare({"a": held_out_elpd(a), "b": held_out_elpd(b)})``.
+
+    Raises:
+        ValueError: not one finite number a row, or fewer than two rows.
+    """
+    import xarray as xr
+    from arviz.stats.stats_utils import ELPDData
+
+    values = np.asarray(log_prob, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise problem(
+            "log_prob",
+            got=f"shape {values.shape}" + ("" if np.isfinite(values).all() else " with values that are not finite"),
+            expected="one finite number for each of at least two rows",
+            fix="Pass the .value of log_prob on the held-out rows.",
+        )
+    fields = {
+        "elpd_loo": float(values.sum()),
+        "se": float(np.sqrt(len(values) * values.var())),
+        "p_loo": 0.0,
+        "n_samples": 1,
+        "n_data_points": len(values),
+        "warning": False,
+        "loo_i": xr.DataArray(values, dims="row", coords={"row": np.arange(len(values))}, name="loo_i"),
+        "scale": "log",
+    }
+    return ELPDData(data=list(fields.values()), index=list(fields))
