@@ -29,7 +29,7 @@ _LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolution(
-    x: Float[Array, "n *spatial c"], w: Float[Array, "*kernel c o"], geometry: Geometry
+    x: Float[Any, "n *spatial c"], w: Float[Any, "*kernel c o"], geometry: Geometry
 ) -> Float[Array, "n *out o"]:
     """Convolve, without flipping the kernel: y[i] = sum_j x[i * stride + j * dilation - low] w[j].
 
@@ -46,7 +46,7 @@ def convolution(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def input_gradient(
-    y: Float[Array, "n *out o"], w: Float[Array, "*kernel c o"], geometry: Geometry
+    y: Float[Any, "n *out o"], w: Float[Any, "*kernel c o"], geometry: Geometry
 ) -> Float[Array, "n *spatial c"]:
     """The x̄ with <x̄, x> = <convolution(x, w), y> for every x; also the transposed convolution of y.
 
@@ -71,7 +71,7 @@ def input_gradient(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def kernel_gradient(
-    x: Float[Array, "n *spatial c"], y: Float[Array, "n *out o"], geometry: Geometry
+    x: Float[Any, "n *spatial c"], y: Float[Any, "n *out o"], geometry: Geometry
 ) -> Float[Array, "*kernel c o"]:
     """The w̄ with <w̄, w> = <convolution(x, w), y> for every w.
 
@@ -196,7 +196,7 @@ class Conv(eqx.Module):
         """
         return _channels_first(self, x, len(self.stride))
 
-    def channels_last(self, x: Float[Array, "n *spatial in_channels"]) -> Float[Array, "n *out out_channels"]:
+    def channels_last(self, x: Float[Any, "n *spatial in_channels"]) -> Float[Array, "n *out out_channels"]:
         """The same for (n, *spatial, in_channels), for use between layers."""
         kernel = self.weight.shape[2:]
         geometry = sizes.of_input(x.shape[1:-1], kernel, self.stride, self.padding, self.dilation)
@@ -271,7 +271,7 @@ class ConvTranspose(eqx.Module):
         """
         return _channels_first(self, x, len(self.stride))
 
-    def channels_last(self, x: Float[Array, "n *spatial in_channels"]) -> Float[Array, "n *out out_channels"]:
+    def channels_last(self, x: Float[Any, "n *spatial in_channels"]) -> Float[Array, "n *out out_channels"]:
         """The same for (n, *spatial, in_channels), for use between layers."""
         kernel = self.weight.shape[2:]
         geometry = sizes.of_transposed_input(

@@ -14,7 +14,7 @@ from deepgen.nn import arguments
 Activation = str | Callable[..., Any]
 
 
-def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def gelu(x: Float[Any, "*shape"]) -> Float[Array, "*shape"]:
     """Gaussian error linear unit, x Φ(x), by erf as in torch (``jax.nn.gelu`` goes by erfc, which is slower)."""
     return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
