@@ -59,7 +59,7 @@ def split(what: str, data: Any, observed: Any = None) -> Entries:
         )
     nan = np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, dtype=bool)
     if observed is None:
-        seen = ~(nan | np.ma.getmaskarray(data)) if np.ma.isMaskedArray(data) else ~nan
+        seen = np.asarray(~(nan | np.ma.getmaskarray(data)) if np.ma.isMaskedArray(data) else ~nan)
     else:
         seen = np.asarray(observed)
         if seen.dtype != np.bool_ or seen.shape != array.shape:
@@ -123,6 +123,28 @@ def check_draws(entries: Entries, shape: tuple[int, ...]) -> None:
             expected=f"(..., {entries.count}): the missing entries in row-major order on the last axis",
             fix='Pass the draws of the site "<name>_missing" that belong to this data.',
         )
+
+
+def lead_of_draws(entries: Entries, shape: tuple[int, ...], own: int) -> tuple[int, ...]:
+    """The leading axes of draws of the site of missing entries, without ones for the site's own batch axes.
+
+    Args:
+        entries: the site's data.
+        shape: (*lead, 1, ..., 1, m), with one axis of size one for each of the site's own batch axes, or less.
+        own: the number of these axes.
+
+    Returns:
+        ``lead``.
+
+    Raises:
+        ValueError: the last axis is not the number of missing entries.
+    """
+    check_draws(entries, shape)
+    lead = shape[:-1]
+    for _ in range(own):
+        if lead and lead[-1] == 1:
+            lead = lead[:-1]
+    return lead
 
 
 def check_valid(name: str, entries: Entries, valid: np.ndarray, support: Any) -> None:

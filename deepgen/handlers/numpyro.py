@@ -116,8 +116,7 @@ class missing(Messenger):
         if sample_shape := msg["kwargs"].get("sample_shape", ()):
             fn = fn.expand(tuple(sample_shape) + fn.batch_shape)
             msg["kwargs"]["sample_shape"] = ()
-        outside = _outside(self)
-        plates = {frame.dim: frame.subsample_size for frame in outside if isinstance(frame, numpyro.plate)}
+        plates = _plates(self, msg)
         fn = _expand(fn, plates)
         lead = rules.site_shape(name, entries.shape, fn.shape(), fn.event_dim, plates)
         entry = entry_constraint(fn.support)
@@ -143,9 +142,8 @@ class missing(Messenger):
         latent = MissingEntries(fn, support, entries.positions, batch_shape, entries.shape)
         with _Trimmed(self):
             draws = numpyro.sample(f"{name}_missing", latent, rng_key=key)
-        shape = jnp.shape(draws)
-        rules.check_draws(entries, shape)
-        return _scatter(entries, jnp.reshape(draws, shape[: max(len(shape) - 1 - own, 0)] + shape[-1:]))
+        lead = rules.lead_of_draws(entries, jnp.shape(draws), own)
+        return _scatter(entries, jnp.reshape(draws, (*lead, entries.count)))
 
     def _sum_out(self, name: str, fn: Any, entry: Any, key: Any) -> tuple[Any, Any]:
         entries = self.entries[name]
@@ -213,8 +211,15 @@ def _index(handler: Messenger) -> int:
     return max(i for i, frame in enumerate(_PYRO_STACK) if frame is handler)
 
 
-def _outside(handler: Messenger) -> list[Any]:
-    return _PYRO_STACK[: _index(handler)]
+def _plates(handler: Messenger, msg: Any) -> dict[int, int]:
+    """The plates outside that will see the site once it is observed, as a block ends their row: dim -> size."""
+    plates: dict[int, int] = {}
+    for frame in reversed(_PYRO_STACK[: _index(handler)]):
+        if isinstance(frame, numpyro.handlers.block) and frame.hide_fn({**msg, "is_observed": True}):
+            break
+        if isinstance(frame, numpyro.plate):
+            plates[frame.dim] = frame.subsample_size
+    return plates
 
 
 def _concrete(what: str, value: Any) -> None:
@@ -236,9 +241,8 @@ def _expand(fn: Any, plates: Mapping[int, int]) -> Any:
 
 
 def _check_observed(name: str, entries: Entries, entry: Any) -> None:
-    valid = entry(entries.data)
-    if not isinstance(valid, jax.core.Tracer):
-        rules.check_valid(name, entries, np.asarray(valid), entry)
+    if not any(isinstance(bound, jax.core.Tracer) for bound in jax.tree.leaves(entry)):
+        rules.check_valid(name, entries, np.asarray(entry(entries.data)), entry)
 
 
 def _cast(data: np.ndarray, fn: Any) -> Any:

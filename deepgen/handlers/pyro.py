@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.block_messenger import BlockMessenger
 from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
@@ -63,18 +65,21 @@ class MissingMessenger(Messenger):
     @ignore_jit_warnings()
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
+        if not isinstance(msg["fn"], TorchDistributionMixin):
+            return
         self._met.append(name)
         if name not in self.entries:
             return
         if msg["is_observed"] or msg["value"] is not None:
             raise rules.taken(name)
         entries = self.entries[name]
-        plates = _plates(self)
+        outside = _outside(self, msg)
+        plates = _plates(outside)
         fn = _expand(msg["fn"], plates)
-        axes = {**dict.fromkeys(_enumerated(self, len(fn.shape())), 0), **plates}
-        lead = rules.site_shape(name, entries.shape, tuple(fn.shape()), fn.event_dim, axes)
-        first = len(entries.shape) - fn.event_dim + len(lead)
-        lead = tuple(plates.get(i - first, 1) for i in range(len(lead)))
+        own = len(entries.shape) - fn.event_dim
+        axes = {**dict.fromkeys(_enumerated(outside, msg, fn, own), 0), **plates}
+        extra = len(rules.site_shape(name, entries.shape, tuple(fn.shape()), fn.event_dim, axes))
+        lead = tuple(plates.get(i - extra - own, 1) for i in range(extra))
         entry = entry_constraint(fn.support)
         if entry is not None and not torch.jit.is_tracing():
             self._check_observed(name, entry)
@@ -102,10 +107,8 @@ class MissingMessenger(Messenger):
         latent = MissingEntries(fn, support, positions, lead, entries.shape)
         with _Trimmed(self):
             draws = pyro.sample(f"{name}_missing", latent)
-        shape = tuple(draws.shape)
-        rules.check_draws(entries, shape)
-        draws = draws.reshape(shape[: max(len(shape) - 1 - own, 0)] + shape[-1:])
-        return _scatter(data, positions, draws, entries.shape)
+        lead = rules.lead_of_draws(entries, tuple(draws.shape), own)
+        return _scatter(data, positions, draws.reshape(lead + positions.shape), entries.shape)
 
     def _sum_out(self, name: str, fn: Any, entry: Any, lead: tuple[int, ...]) -> tuple[Any, torch.Tensor]:
         entries = self.entries[name]
@@ -236,21 +239,29 @@ def _index(handler: Messenger) -> int:
     return max(i for i, frame in enumerate(_PYRO_STACK) if frame is handler)
 
 
-def _outside(handler: Messenger) -> list[Any]:
-    return _PYRO_STACK[: _index(handler)]
+def _outside(handler: Messenger, msg: Any) -> list[Any]:
+    """The handlers outside that will see the site once it is observed, as a block ends their row."""
+    outside: list[Any] = []
+    for frame in reversed(_PYRO_STACK[: _index(handler)]):
+        if isinstance(frame, BlockMessenger) and frame.hide_fn({**msg, "is_observed": True}):
+            break
+        outside.append(frame)
+    return outside
 
 
-def _plates(handler: Messenger) -> dict[int, int]:
-    """The vectorised plates outside of the handler: dim -> size."""
-    plates = [f for f in _outside(handler) if isinstance(f, IndepMessenger)]
+def _plates(outside: list[Any]) -> dict[int, int]:
+    """The vectorised plates: dim -> size."""
+    plates = [f for f in outside if isinstance(f, IndepMessenger)]
     sizes = [p.subsample_size if isinstance(p, SubsampleMessenger) else p.size for p in plates]
     return {p.dim: int(size) for p, size in zip(plates, sizes, strict=True) if p.dim is not None}
 
 
-def _enumerated(handler: Messenger, ndim: int) -> list[int]:
-    """The axes that enumeration outside of the handler may use."""
-    first = [f.first_available_dim for f in _outside(handler) if isinstance(f, EnumMessenger) and f.first_available_dim]
-    return list(range(-ndim, int(max(first)) + 1)) if first and math.isfinite(max(first)) else []
+def _enumerated(outside: list[Any], msg: Any, fn: Any, own: int) -> list[int]:
+    """The axes left of the site's own that enumeration may use: all that no plate inside of the handler uses."""
+    if not any(isinstance(frame, EnumMessenger) for frame in outside):
+        return []
+    inside = {frame.dim for frame in msg["cond_indep_stack"]}
+    return [dim for dim in range(-len(fn.batch_shape), -max(own, 0)) if dim not in inside]
 
 
 def _numpy(value: Any) -> Any:
