@@ -9,7 +9,7 @@ import jaxtyping
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-jaxtyping.install_import_hook("deepgen", "beartype.beartype")
+jaxtyping.install_import_hook("deepgen", "typechecker.check")
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("house")
