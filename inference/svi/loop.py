@@ -190,7 +190,7 @@ def run(trainer: Trainer, settings: Settings, objective: Any) -> Fit:
 
 def check_settings(
     *,
-    steps: int,
+    steps: Any,
     batch_size: Any,
     learning_rate: Any,
     optimizer: Any,

@@ -229,7 +229,7 @@ class Trainer:
             if finite:
                 break
         self.state = state
-        return np.asarray(losses[: int(taken)]), bool(finite)
+        return np.asarray(losses)[: int(taken)], bool(finite)
 
     def snapshot(self) -> Any:
         """The parameters, averaged where EMA is on, and the mutable sites."""
