@@ -1,7 +1,7 @@
 """The data sets that scikit-learn ships: the 8 x 8 digits, and its small tables."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,13 +13,12 @@ from deepgen.data.table import Table
 if TYPE_CHECKING:
     import pandas
 
-Binarize = Literal["threshold", "sample"] | None
 TABLES = ("breast_cancer", "diabetes", "iris", "wine")
 SHARES = (0.7, 0.1, 0.2)
 
 
 def digits(
-    *, seed: int = 0, image: bool = False, binarize: Binarize = None, shares: Sequence[float] = SHARES
+    *, seed: int = 0, image: bool = False, binarize: str | None = None, shares: Sequence[float] = SHARES
 ) -> Dataset:
     """The 1797 handwritten digits of 8 x 8 pixels that scikit-learn ships, scaled from 0..16 to [0, 1].
 
@@ -88,7 +87,7 @@ def pixels_dataset(
     *,
     seed: int,
     image: bool,
-    binarize: Binarize,
+    binarize: str | None,
     shares: Sequence[float],
     support: Support = "unit_interval",
     labels: Any = None,

@@ -52,10 +52,10 @@ class Encoding:
             block = _numbers(frame[column.name], column)
             present = block[~np.isnan(block[:, 0])]
             if not len(present) or (present == present[0]).all():
-                value = frame[column.name].dropna()
+                value = frame[column.name].dropna().tolist()
                 raise problem(
                     f"column {column.name!r}",
-                    got=f"the same value, {value.iloc[0]!r}, in all {len(present)} observed cells"
+                    got=f"the same value, {value[0]!r}, in all {len(present)} observed cells"
                     if len(present)
                     else "no observed cell",
                     expected="at least two different values in the rows that the encoding is fitted on",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepgen.checks import problem
-from deepgen.data.builtin import SHARES, Binarize, pixels_dataset, table_dataset, without_constants
+from deepgen.data.builtin import SHARES, pixels_dataset, table_dataset, without_constants
 from deepgen.data.dataset import SPLITS, Dataset, split
 from deepgen.data.idx import read_idx
 from deepgen.data.table import Table, read_table
@@ -43,7 +43,7 @@ def names() -> tuple[str, ...]:
 
 
 def from_folder(
-    name: str, *, seed: int, image: bool = False, binarize: Binarize = None, shares: Sequence[float] = SHARES
+    name: str, *, seed: int, image: bool = False, binarize: str | None = None, shares: Sequence[float] = SHARES
 ) -> Dataset:
     """A data set of the folder in DEEPGEN_DATA, of which ``names`` gives the list.
 

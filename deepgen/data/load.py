@@ -9,7 +9,7 @@ import numpy as np
 from deepgen import checks
 from deepgen.checks import problem
 from deepgen.data import folder
-from deepgen.data.builtin import SHARES, TABLES, Binarize, digits, sklearn_table, table_dataset
+from deepgen.data.builtin import SHARES, TABLES, digits, sklearn_table, table_dataset
 from deepgen.data.dataset import SPLITS, Dataset, Support, split_arrays
 from deepgen.data.idx import read_idx
 from deepgen.data.table import read_table
@@ -27,7 +27,7 @@ def load(
     *,
     seed: int = 0,
     image: bool = False,
-    binarize: Binarize = None,
+    binarize: str | None = None,
     shares: Sequence[float] = SHARES,
 ) -> Dataset:
     """A data set by name, or from a CSV, Parquet, npz or IDX file.
@@ -74,7 +74,7 @@ def load(
     return folder.from_folder(text, seed=seed, image=image, binarize=binarize, shares=shares)
 
 
-def _no_image_options(source: str, image: bool, binarize: Binarize) -> None:
+def _no_image_options(source: str, image: bool, binarize: str | None) -> None:
     if image or binarize is not None:
         raise problem(
             "image and binarize",

@@ -8,12 +8,11 @@ for the logistic ones).
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
 
-from deepgen.checks import one_of, positive, problem
+from deepgen.checks import one_of, problem
 
 Seed = int | np.random.Generator
 # A row that empties with a smaller log-probability than this cannot be told from one that never does.
@@ -88,7 +87,7 @@ def mar(
             are constant, or that leave no column to hide.
     """
     x = _data(x)
-    positive("strength", strength)
+    _check_strength(strength)
     if x.ndim != 2 or x.shape[1] < 2:
         raise problem(
             "x", got=f"shape {x.shape}", expected="(n, d) with d >= 2", fix="Flatten it: x.reshape(len(x), -1)."
@@ -144,7 +143,7 @@ def mnar(x: np.ndarray, rate: float, *, seed: Seed, strength: float = 2.0, empty
         ValueError: a rate outside [0, 1), or one that cannot be reached without emptying rows; a strength of 0.
     """
     x = _data(x)
-    positive("the size of strength", abs(strength))
+    _check_strength(abs(strength))
     return _draw(strength * _standardised(x), ~np.isnan(x), rate, seed=seed, empty_rows=empty_rows)
 
 
@@ -195,12 +194,12 @@ def block(x: np.ndarray, size: tuple[int, int], *, seed: Seed) -> np.ndarray:
     return np.repeat(~hidden[:, None], c, axis=1)
 
 
-def half(x: np.ndarray, side: Literal["left", "right", "top", "bottom"]) -> np.ndarray:
+def half(x: np.ndarray, side: str) -> np.ndarray:
     """One half of every image hidden; of an odd size the middle line stays observed.
 
     Args:
         x: (n, c, h, w) images.
-        side: the half that is hidden.
+        side: the half that is hidden: "left", "right", "top" or "bottom".
 
     Returns:
         Booleans of x's shape, True where observed.
@@ -238,8 +237,15 @@ def _draw(logits: np.ndarray, hidable: np.ndarray, rate: float, *, seed: Seed, e
             expected=f"below {limit:.4g}, the share that leaves every row one observed cell",
             fix="Lower the rate, or pass empty_rows=True.",
         )
-    intercept = _intercept(logits, hidable, rate, empty_rows)
-    log_p = np.where(hidable, log_expit(intercept + (logits if logits.any() else 0.0)), 0.0)
+    if logits.any():
+        intercept = _intercept(logits, hidable, rate, empty_rows)
+        log_p = np.where(hidable, log_expit(intercept + logits), 0.0)
+    else:
+        # Rows that differ only in how many cells they can lose are one row, counted.
+        width, count = np.unique(hidable.sum(1), return_counts=True)
+        stair = np.arange(width[-1]) < width[:, None]
+        intercept = _intercept(np.zeros(stair.shape), stair, rate, empty_rows, count)
+        log_p = np.where(hidable, log_expit(intercept), 0.0)
     rng = _generator(seed)
     uniform = rng.random(log_p.shape)
     observed = hidable & (uniform >= np.exp(log_p))
@@ -267,41 +273,34 @@ def _draw_keeping_one(log_p: np.ndarray, hidable: np.ndarray, uniform: np.ndarra
     return observed
 
 
-def _intercept(logits: np.ndarray, hidable: np.ndarray, rate: float, empty_rows: bool) -> float:
+def _intercept(
+    logits: np.ndarray, hidable: np.ndarray, rate: float, empty_rows: bool, count: np.ndarray | int = 1
+) -> float:
     """Where the expected share of hidden cells, given that rows keep a cell unless ``empty_rows``, is the rate."""
     from scipy.optimize import brentq
 
-    width, weight = np.unique(hidable.sum(1), return_counts=True)
-    target = rate * float(width @ weight)
-    same = not logits.any()
+    cells = hidable.sum(1)
+    target = rate * float((cells * count).sum())
 
     def excess(intercept: float) -> float:
-        if same:
-            log_all, cells = width * log_expit(intercept), width
-            total = weight * width * expit(intercept)
-            emptied = weight * width * np.exp(log_all)
-        else:
-            log_p = log_expit(intercept + logits)
-            log_all, cells = log_p.sum(1, where=hidable), hidable.sum(1)
-            total = np.exp(log_p, out=log_p).sum(1, where=hidable)
-            emptied = cells * np.exp(log_all)
+        log_p = np.where(hidable, log_expit(intercept + logits), 0.0)
+        log_all = log_p.sum(1)
+        hidden = np.exp(log_p).sum(1, where=hidable)
         if not empty_rows:
-            total = (total - emptied) / np.where(cells > 0, -np.expm1(log_all), 1.0)
-        return float(total.sum() - target)
+            # Given that a row keeps one, sum_j p_j (1 - prod_{k != j} p_k) / (1 - prod_k p_k); for 0 / 0 its limit.
+            tight = np.flatnonzero((log_all > _NEGLIGIBLE) & (cells > 0))
+            log_p, lost = log_p[tight], -np.expm1(log_all[tight])
+            others = -np.expm1(log_all[tight, None] - log_p)
+            hidden[tight] = (np.exp(log_p) * others).sum(1, where=hidable[tight]) / np.where(lost > 0, lost, 1.0)
+            hidden[tight] = np.where(lost > 0, hidden[tight], cells[tight] - 1)
+        return float((hidden * count).sum() - target)
 
     low, high = -1.0, 1.0
     while excess(low) > 0:
         low *= 2
-    while excess(high) < 0:
-        if high > 30:
-            raise problem(
-                "rate",
-                got=rate,
-                expected="one that stays clear of the largest possible in floating point",
-                fix="Lower the rate, or pass empty_rows=True.",
-            )
+    while excess(high) < 0 and high < 1e4:
         high *= 2
-    return float(brentq(excess, low, high, xtol=1e-7))
+    return float(brentq(excess, low, high, xtol=1e-7)) if excess(high) > 0 else high
 
 
 def _generator(seed: Seed) -> np.random.Generator:
@@ -348,3 +347,13 @@ def _images(x: np.ndarray) -> tuple[int, int, int, int]:
 def _check_rate(rate: float) -> None:
     if not 0 <= rate < 1:
         raise problem("rate", got=rate, expected="a share in [0, 1)", fix="Pass for instance rate=0.5.")
+
+
+def _check_strength(strength: float) -> None:
+    if not 0 < strength <= 50:
+        raise problem(
+            "strength",
+            got=strength,
+            expected="a slope of size above 0 and at most 50",
+            fix="Use mcar for no dependence; 50 is as good as a threshold.",
+        )

@@ -321,7 +321,7 @@ def _levels(name: str, values: "pandas.Series", present: "pandas.Series") -> tup
     if len(kinds) > 1 or not plain or (values.dtype == object and kinds != {str}):
         raise problem(
             f"column {name!r}",
-            got=f"Python objects, e.g. {present.iloc[0]!r}",
+            got=f"Python objects, e.g. {present.tolist()[0]!r}",
             expected="text, or one pandas type of numbers or truth values",
             fix=f"Convert it, e.g. with frame.convert_dtypes(), or leave it out: drop=[{name!r}].",
         )
