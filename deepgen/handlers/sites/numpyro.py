@@ -85,7 +85,7 @@ class ObservedEntries(Distribution):
 
     pytree_data_fields = ("base_dist", "_observed", "_fill")
 
-    def __init__(self, base: Distribution, observed: np.ndarray, fill: Any) -> None:
+    def __init__(self, base: Distribution, observed: Any, fill: Any) -> None:
         self.base_dist = base
         self._observed = observed
         self._fill = fill
