@@ -54,7 +54,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.speed
 
 tutorials: $(VENV)/.docs
-	@test -n "$(TUTORIALS)" || { echo "tutorials/ holds no tutorial yet"; exit 1; }
+	@test -n "$(TUTORIALS)" || echo "tutorials/ holds no tutorial yet"
 	set -e; for tutorial in $(TUTORIALS); do echo "$$tutorial"; MPLBACKEND=Agg $(BIN)/python "$$tutorial"; done
 
 format: $(VENV)/.test

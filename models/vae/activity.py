@@ -61,7 +61,7 @@ def diagnose(units: ActiveUnits) -> list[Warning]:
     return [
         PosteriorCollapseWarning(
             f"the posterior has collapsed: none of the {len(units.active)} latents is active (largest variance of a "
-            f"posterior mean {units.variance.max():.2g}, mean KL {units.kl.sum():.2g} nats). Train longer, warm up beta "
-            "from 0 (ELBO(beta=Linear(...))), set free_bits, or weaken the decoder."
+            f"posterior mean {units.variance.max():.2g}, mean KL {units.kl.sum():.2g} nats). Train longer, warm beta "
+            "up from 0 (ELBO(beta=Linear(...))), set free_bits, or weaken the decoder."
         )
     ]
