@@ -397,6 +397,5 @@ def test_both_kinds_of_keys_work():
 def test_the_engines_have_the_same_names_and_arguments():
     assert hmc_numpyro.__all__ == hmc_pyro.__all__
     for name in ("init", "draw_noise", "step_with_noise", "step", "run_with_noise", "run"):
-        ours, theirs = (inspect.signature(getattr(room, name)).parameters for room in (hmc_numpyro, hmc_pyro))
-        keyed = [parameter for parameter in ours.values() if parameter.name != "rng_key"]
-        assert [(p.name, p.kind, p.default) for p in keyed] == [(p.name, p.kind, p.default) for p in theirs.values()]
+        ours, theirs = (inspect.signature(getattr(room, name)).parameters.values() for room in (hmc_numpyro, hmc_pyro))
+        assert [(p.name, p.default) for p in ours if p.name != "rng_key"] == [(p.name, p.default) for p in theirs]

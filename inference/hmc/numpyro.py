@@ -355,11 +355,7 @@ def _advance(
         searched, settled = jnp.exp(learned.averaging.log_step_size), adapting.adapted_step_size(learned)
         state, info = kernel(i, state, jnp.where(warming, searched, settled), learned.inverse_mass)
         if num_warmup > 0:
-            learned = lax.cond(
-                warming,
-                lambda: adapt(i, learned, state.position, info.accept_prob),
-                lambda: learned,
-            )
+            learned = lax.cond(warming, lambda: adapt(i, learned, state.position, info.accept_prob), lambda: learned)
         tally = jax.tree.map(partial(jnp.where, warming), tally, tally.add(info))
         k, place = jnp.divmod(jnp.maximum(i - num_warmup, 0), plan.thinning)
         slot = jax.tree.map(lambda store: store[0], stores[0])
