@@ -161,9 +161,8 @@ def ecdf_band(values: np.ndarray, *, prob: float = 0.95, num_points: int | None 
     """The ECDF of independent values with the simultaneous band of a uniform sample of that size.
 
     At each point z the count is Binomial(n, z); the band takes the same pointwise level everywhere, the one at
-    which a uniform sample leaves it nowhere with probability at least ``prob``: counts form a Markov chain,
-    R(z') - R(z) | R(z) ~ Binomial(n - R(z), (z' - z) / (1 - z)), so that probability is computed exactly
-    (Säilynoja, Bürkner and Vehtari 2022, https://doi.org/10.1007/s11222-022-10090-6).
+    which a uniform sample leaves it nowhere with probability at least ``prob``. The counts form a Markov chain, so that
+    probability is computed exactly (Säilynoja, Bürkner and Vehtari 2022, https://doi.org/10.1007/s11222-022-10090-6).
 
     Args:
         values: (n,) independent values in [0, 1]: PIT values, or (rank + V) / (S + 1).
@@ -203,13 +202,17 @@ def ecdf_band(values: np.ndarray, *, prob: float = 0.95, num_points: int | None 
 
 
 def _probability_inside(n: int, points: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
-    """That the counts of n uniform values at or below the points stay within the limits at every point."""
-    from scipy.stats import binom
+    """That the counts of n uniform values at or below equally spaced points stay within the limits at every point.
 
-    states, weight, last = np.zeros(1, dtype=int), np.ones(1), 0.0
-    for point, low, high in zip(points, lower, upper, strict=True):
-        following = np.arange(low, high + 1)
-        step = following[:, None] - states
-        weight = binom.pmf(step, n - states, (point - last) / (1 - last)) @ weight
-        states, last = following, point
-    return float(weight.sum())
+    n uniform values are a Poisson process of rate n given that it has n points, so steps are independent Poisson counts
+    and the law of the path is a chain of convolutions, cut at the limits and divided by P(Poisson(n) = n).
+    """
+    from scipy.stats import poisson
+
+    step = poisson.pmf(np.arange(n + 1), n * points[0])
+    weight, start = np.ones(1), 0
+    for low, high in zip(lower, upper, strict=True):
+        reached = np.convolve(weight, step[: high - start + 1])
+        weight, start = reached[max(low - start, 0) : high - start + 1], max(low, start)
+    rest = poisson.pmf(n - start - np.arange(len(weight)), n * (1 - points[-1]))
+    return float(weight @ rest / poisson.pmf(n, n))

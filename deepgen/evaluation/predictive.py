@@ -95,10 +95,8 @@ def ppc(
     replicates = np.where(np.isnan(data), np.nan, x_rep.reshape(len(x_rep), len(x), -1))
     width = data.shape[2]
     names = list(columns) if columns is not None else [str(i) for i in range(width)]
-    labels = {
-        width: names,
-        width * (width - 1) // 2: [f"{a}, {b}" for i, a in enumerate(names) for b in names[i + 1 :]],
-    }
+    pairs = [f"{a}, {b}" for i, a in enumerate(names) for b in names[i + 1 :]]
+    labels = {"column mean": names, "column sd": names, "correlation": pairs}
     rows = []
     for name, function in statistics.items():
         truth, drawn = np.asarray(function(data)), np.asarray(function(replicates))
@@ -114,7 +112,9 @@ def ppc(
         share = ((drawn > truth) + 0.5 * (drawn == truth)).mean(0)
         share = np.where(np.isnan(truth[0]) | np.isnan(drawn).any(0), np.nan, share)
         smooth = (share * len(drawn) + 1) / (len(drawn) + 2)
-        component = [""] if single else labels.get(truth.shape[1], [str(i) for i in range(truth.shape[1])])
+        component = [""] if single else labels.get(name, [])
+        if len(component) != truth.shape[1]:
+            component = [str(i) for i in range(truth.shape[1])]
         rows += [
             {
                 "statistic": name,
