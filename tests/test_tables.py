@@ -91,7 +91,11 @@ def test_compressed_and_tab_separated_tables(csv_file, tmp_path):
         file.write(CSV)
     (tmp_path / "a.tsv").write_text(CSV.replace(",", "\t"))
     for name in ("a.csv.gz", "a.tsv"):
-        pd.testing.assert_frame_equal(read_table(tmp_path / name).frame, read_table(csv_file).frame)
+        table = read_table(tmp_path / name)
+        pd.testing.assert_frame_equal(table.frame, read_table(csv_file).frame)
+        table.write(tmp_path / f"my.copy.{name}")
+        pd.testing.assert_frame_equal(read_table(tmp_path / f"my.copy.{name}").frame, table.frame)
+    assert gzip.decompress((tmp_path / "my.copy.a.csv.gz").read_bytes()).startswith(b"age,weight")
     (tmp_path / "one.csv").write_text("a\n1\n\n3\n")
     with pytest.raises(ValueError, match="the first is row 2"):
         read_table(tmp_path / "one.csv")

@@ -145,7 +145,8 @@ class Table:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             if ending == ".csv":
-                frame.to_csv(partial, index=False)
+                tabs, packed = ".tsv" in path.suffixes, path.suffix == ".gz"
+                frame.to_csv(partial, index=False, sep="\t" if tabs else ",", compression="gzip" if packed else None)
             else:
                 frame.to_parquet(partial, index=False)
             partial.replace(path)
@@ -190,7 +191,7 @@ def read_table(
     if ending == ".parquet":
         frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
         return Table.from_frame(frame, drop=drop, categorical=categorical)
-    separator = "\t" if path.suffixes[0] == ".tsv" else separator
+    separator = "\t" if ".tsv" in path.suffixes else separator
     header, rows = _cells(path, separator)
     known_columns("drop", drop, header)
     # Rewritten, so that pandas sees exactly these cells; left alone it pads short rows and skips blank lines.
