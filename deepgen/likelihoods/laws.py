@@ -250,12 +250,13 @@ def check_data(law: Law, x: Any, *, missing: bool = False, observed: np.ndarray 
     return np.where(present, array, np.nan).astype(dtype)
 
 
-def output_shape(law: Law, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape (*batch, num_params, *event_shape) of a decoder's outputs, which may come in any that holds as many.
+def output_shape(law: Law, shape: tuple[int, ...], batch_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape (*batch_shape, num_params, *event_shape) of a decoder's outputs, however they come.
 
     Args:
         law: the law.
         shape: of the decoder's outputs, batch first.
+        batch_shape: of what went into the decoder.
 
     Returns:
         The shape to bring them into.
@@ -264,15 +265,11 @@ def output_shape(law: Law, shape: tuple[int, ...]) -> tuple[int, ...]:
         ValueError: the decoder gives another number of numbers a datum.
     """
     size = law.num_params * math.prod(law.event_shape)
-    lead, count = len(shape) - 1, shape[-1]
-    while lead > 1 and count < size:
-        lead -= 1
-        count *= shape[lead]
-    if count != size:
+    if shape[: len(batch_shape)] != batch_shape or math.prod(shape[len(batch_shape) :]) != size:
         raise checks.problem(
             "decoder",
-            got=f"outputs of shape {tuple(shape)}",
+            got=f"outputs of shape {shape} for a batch of shape {batch_shape}",
             expected=f"{size} numbers a datum: {law.num_params} for each element of {law.event_shape}",
             fix="Give the decoder's last layer that many outputs.",
         )
-    return (*shape[:lead], law.num_params, *law.event_shape)
+    return (*batch_shape, law.num_params, *law.event_shape)

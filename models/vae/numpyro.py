@@ -138,7 +138,7 @@ class VAE(eqx.Module):
             likelihood: an observation law or its name, see `deepgen.likelihoods`.
             channels: of the encoder's convolutions, each of which halves the image; the decoder has them in reverse.
             hidden: widths of dense layers between the convolutions and the latents.
-            kernel_size: odd.
+            kernel_size: at least 2.
             activation: the networks' activation.
             num_classes: of a categorical law.
             data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
@@ -192,7 +192,7 @@ class VAE(eqx.Module):
         rows = size if x is None else len(x)
         with numpyro.plate("data", rows):
             z = numpyro.sample("z", dist.Normal(jnp.zeros((rows, self.latent_dim)), 1.0).to_event(1))
-            return numpyro.sample("x", observation(_outputs(observation, decoder(z))), obs=x)
+            return numpyro.sample("x", observation(_outputs(observation, decoder, z)), obs=x)
 
     def guide(self, x: Any = None, *, size: int = 1) -> Any:
         """q(z | x), in the plate ``"data"``; without x, the prior of ``size`` rows.
@@ -264,7 +264,7 @@ class VAE(eqx.Module):
         Returns:
             (..., *event_shape).
         """
-        return self.observation.mean(_outputs(self.observation, self.decoder(z)))
+        return self.observation.mean(_outputs(self.observation, self.decoder, z))
 
     def _encode(self, encoder: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = jnp.asarray(x)
@@ -364,8 +364,9 @@ def _declare(name: str, module: Any) -> Any:
     return eqx_module(name, module) if jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)) else module
 
 
-def _outputs(observation: Any, outputs: jax.Array) -> jax.Array:
-    return outputs.reshape(laws.output_shape(observation, outputs.shape))
+def _outputs(observation: Any, decoder: Any, z: jax.Array) -> jax.Array:
+    outputs = decoder(z)
+    return outputs.reshape(laws.output_shape(observation, outputs.shape, z.shape[:-1]))
 
 
 @eqx.filter_jit

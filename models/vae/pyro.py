@@ -128,7 +128,7 @@ class VAE(torch.nn.Module):
             likelihood: an observation law or its name, see `deepgen.likelihoods`.
             channels: of the encoder's convolutions, each of which halves the image; the decoder has them in reverse.
             hidden: widths of dense layers between the convolutions and the latents.
-            kernel_size: odd.
+            kernel_size: at least 2.
             activation: the networks' activation.
             num_classes: of a categorical law.
             data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
@@ -179,7 +179,7 @@ class VAE(torch.nn.Module):
         rows = size if x is None else len(x)
         with pyro.plate("data", rows):
             z = pyro.sample("z", dist.Normal(self.fill.new_zeros(rows, self.latent_dim), 1.0).to_event(1))
-            return pyro.sample("x", observation(_outputs(observation, decoder(z))), obs=x)
+            return pyro.sample("x", observation(_outputs(observation, decoder, z)), obs=x)
 
     def guide(self, x: Any = None, *, size: int = 1) -> Any:
         """q(z | x), in the plate ``"data"``; without x, the prior of ``size`` rows.
@@ -251,7 +251,7 @@ class VAE(torch.nn.Module):
         Returns:
             (..., *event_shape).
         """
-        return self.observation.mean(_outputs(self.observation, self.decoder(z)))
+        return self.observation.mean(_outputs(self.observation, self.decoder, z))
 
     def _encode(self, encoder: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         absent = torch.isnan(x) if x.is_floating_point() else x < 0
@@ -347,5 +347,6 @@ def _law(likelihood: Any, event_shape: Sequence[int], num_classes: int | None, d
     return law, None if data is None else laws.check_data(law, data, missing=True)
 
 
-def _outputs(observation: Any, outputs: torch.Tensor) -> torch.Tensor:
-    return outputs.reshape(laws.output_shape(observation, tuple(outputs.shape)))
+def _outputs(observation: Any, decoder: Any, z: torch.Tensor) -> torch.Tensor:
+    outputs = decoder(z)
+    return outputs.reshape(laws.output_shape(observation, tuple(outputs.shape), tuple(z.shape[:-1])))
