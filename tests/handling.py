@@ -51,7 +51,8 @@ class NumPyro:
 
     @classmethod
     def gradient(cls, model, name, value):
-        return np.asarray(jax.grad(lambda v: cls.log_density(model, {name: v}))(jnp.asarray(value, jnp.float32)))
+        gradient = jax.jit(jax.grad(lambda v: cls.log_density(model, {name: v})))
+        return np.asarray(gradient(jnp.asarray(value, jnp.float32)))
 
     @staticmethod
     def nuts(model, warmup, samples, *args):

@@ -164,8 +164,8 @@ def missing(
 
     Args:
         fn: the model, or None for use as a decorator or ``with missing(data=...)``.
-        data: site name -> data of exactly the site's shape; NaN (or a masked array's mask) means missing. A tensor keeps
-            its dtype and device; other floats get torch's defaults.
+        data: site name -> data of exactly the site's shape; NaN (or a masked array's mask) means missing. A tensor
+            keeps its dtype and device; other floats get torch's defaults.
         observed: site name -> booleans of the data's shape, for data of any dtype; False means missing.
         latent: whether missing entries become a latent site (continuous sites) or are summed out.
 
