@@ -1,0 +1,285 @@
+"""What generic tests need of an engine, under one name in both, so that no test asks which engine it was handed."""
+
+import contextlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import pyro
+import torch
+from numpyro import handlers
+from pyro import poutine
+
+import deepgen.numpyro
+import deepgen.program.numpyro
+import deepgen.program.pyro
+import deepgen.pyro
+from deepgen.nn.equinox import load_state_dict, state_dict
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Tape:
+    """Standard normals that depend on their number in line and their shape alone: the same noise for both engines."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.count = seed, 0
+
+    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
+        self.count += 1
+        return np.random.default_rng([self.seed, self.count]).standard_normal(shape).astype(np.float32)
+
+
+class NumPyro:
+    """NumPyro, its randomness from seeds."""
+
+    name = "numpyro"
+    face = deepgen.numpyro
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def array(self, values: Any) -> jax.Array:
+        return jnp.asarray(values)
+
+    def call(self, verb: Callable[..., Any] | str, *args: Any, seed: int = 0, **kwargs: Any) -> Any:
+        """A verb of the face, or any function: with a key in front, or as ``key=``, where it takes one."""
+        function = getattr(self.face, verb) if isinstance(verb, str) else verb
+        names = list(inspect.signature(function).parameters)
+        if names[0] == "rng_key":
+            args = (jax.random.key(seed), *args)
+        elif "key" in names:
+            kwargs["key"] = jax.random.key(seed)
+        return function(*args, **kwargs)
+
+    def build(self, family: str, config: Mapping[str, Any], seed: int = 0) -> Any:
+        return self.call(importlib.import_module(f"deepgen.models.{family}.numpyro").build, config, seed=seed)
+
+    def tensors(self, program: Any) -> dict[str, np.ndarray]:
+        return {name: np.asarray(value) for name, value in state_dict(program).items()}
+
+    def with_tensors(self, program: Any, tensors: Arrays) -> Any:
+        return load_state_dict(program, tensors)
+
+    def draw_latents(self, program: Any, x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        latents, _ = deepgen.program.numpyro.propose(jax.random.key(seed), program.guide, jnp.asarray(x))
+        return {name: np.asarray(value) for name, value in latents.items()}
+
+    def log_p(self, program: Any, latents: Arrays, x: np.ndarray, observed: np.ndarray | None = None) -> np.ndarray:
+        """log p(latents, x_observed) of each row."""
+        seen = None if observed is None else jnp.asarray(observed)
+        given = {name: jnp.asarray(value) for name, value in latents.items()}
+        return np.asarray(deepgen.program.numpyro.log_joint(program.model, given, jnp.asarray(x), seen))
+
+    def log_q(self, program: Any, latents: Arrays, x: np.ndarray) -> np.ndarray:
+        """log q(latents | x) of each row."""
+        given = {name: jnp.asarray(value) for name, value in latents.items()}
+        fixed = handlers.substitute(handlers.seed(program.guide, jax.random.key(0)), data=given)
+        sites = handlers.trace(fixed).get_trace(jnp.asarray(x)).values()
+        return np.asarray(sum(site["fn"].log_prob(site["value"]) for site in sites if site["type"] == "sample"))
+
+    def loss(self, program: Any, x: np.ndarray, tape: int, **options: Any) -> tuple[float, dict[str, np.ndarray]]:
+        """The ELBO's loss on a noise tape, and its gradient by the parameters that it trains."""
+        objective = self.face.ELBO(**options)
+        sites = handlers.trace(handlers.seed(program.guide, 0)).get_trace(jnp.asarray(x))
+        sites |= handlers.trace(handlers.seed(program.model, 0)).get_trace(jnp.asarray(x))
+        params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
+
+        def value(params: Any) -> Any:
+            return objective.loss(jax.random.key(0), params, program.model, program.guide, jnp.asarray(x))
+
+        with self.tape(tape):
+            loss, gradients = jax.value_and_grad(value)(params)
+        named = {
+            f"{site.removesuffix('$params')}.{name}": np.asarray(leaf)
+            for site, gradient in gradients.items()
+            for name, leaf in state_dict(gradient).items()
+        }
+        return float(loss), named
+
+    @contextlib.contextmanager
+    def tape(self, seed: int) -> Iterator[Tape]:
+        """Within, normals come from a tape, and nothing is compiled with them."""
+        tape = Tape(seed)
+
+        def normal(key: Any, shape: Any = (), dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+            return jnp.asarray(tape(tuple(shape)), dtype)
+
+        with mock.patch.object(jax.random, "normal", normal), jax.disable_jit():
+            yield tape
+
+    def predictive(self, program: Any, num_samples: int, size: int, given: Arrays, seed: int = 0) -> dict[str, Any]:
+        """The engine's own Predictive of the program's model, some sites conditioned."""
+        model = handlers.condition(program.model, data={name: jnp.asarray(v) for name, v in given.items()})
+        drawn = numpyro.infer.Predictive(model, num_samples=num_samples)(jax.random.key(seed), size=size)
+        return {name: np.asarray(value) for name, value in drawn.items()}
+
+    def nuts(self, program: Any, x: np.ndarray, num_warmup: int, num_samples: int, seed: int = 0) -> dict[str, Any]:
+        """The engine's own NUTS over the latents given complete rows."""
+        kernel = numpyro.infer.NUTS(program.model)
+        mcmc = numpyro.infer.MCMC(kernel, num_warmup=num_warmup, num_samples=num_samples, progress_bar=False)
+        mcmc.run(jax.random.key(seed), jnp.asarray(x))
+        return {name: np.asarray(value) for name, value in mcmc.get_samples().items() if "$" not in name}
+
+    def svi(self, program: Any, x: np.ndarray, steps: int, learning_rate: float) -> np.ndarray:
+        """The losses of the engine's own SVI with its own Adam and ``Trace_ELBO``."""
+        optimizer = numpyro.optim.Adam(learning_rate)
+        svi = numpyro.infer.SVI(program.model, program.guide, optimizer, numpyro.infer.Trace_ELBO())
+        return np.asarray(svi.run(jax.random.key(0), steps, jnp.asarray(x), progress_bar=False).losses)
+
+    def compiled(self, program_of: Callable[[], Any]) -> int:
+        """How many times XLA compiled something while ``program_of`` ran."""
+        count = 0
+
+        def listen(event: str, duration: float, **_: Any) -> None:
+            nonlocal count
+            count += event == "/jax/core/compile/backend_compile_duration"
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            program_of()
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+        return count
+
+    def custom(self, network: Any) -> Any:
+        """A network that deepgen does not know, with another's parameters."""
+        return _JaxCustom(network)
+
+
+class _JaxCustom(eqx.Module):
+    inner: Any
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.inner(x)
+
+
+class Pyro:
+    """Pyro, its randomness from seeds."""
+
+    name = "pyro"
+    face = deepgen.pyro
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def array(self, values: Any) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(values))
+
+    def call(self, verb: Callable[..., Any] | str, *args: Any, seed: int = 0, **kwargs: Any) -> Any:
+        """A verb of the face, or any function, after seeding."""
+        function = getattr(self.face, verb) if isinstance(verb, str) else verb
+        pyro.set_rng_seed(seed)
+        return function(*args, **kwargs)
+
+    def build(self, family: str, config: Mapping[str, Any], seed: int = 0) -> Any:
+        return self.call(importlib.import_module(f"deepgen.models.{family}.pyro").build, config, seed=seed)
+
+    def tensors(self, program: Any) -> dict[str, np.ndarray]:
+        return {name: value.detach().numpy() for name, value in program.state_dict().items()}
+
+    def with_tensors(self, program: Any, tensors: Arrays) -> Any:
+        program.load_state_dict({name: torch.as_tensor(np.array(value)) for name, value in tensors.items()})
+        return program
+
+    def draw_latents(self, program: Any, x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        pyro.set_rng_seed(seed)
+        with torch.no_grad(), deepgen.program.pyro.isolated():
+            latents, _ = deepgen.program.pyro.propose(program.guide, torch.as_tensor(x))
+        return {name: value.numpy() for name, value in latents.items()}
+
+    def log_p(self, program: Any, latents: Arrays, x: np.ndarray, observed: np.ndarray | None = None) -> np.ndarray:
+        """log p(latents, x_observed) of each row."""
+        seen = None if observed is None else torch.as_tensor(observed)
+        given = {name: torch.as_tensor(np.asarray(value)) for name, value in latents.items()}
+        with torch.no_grad(), deepgen.program.pyro.isolated():
+            return deepgen.program.pyro.log_joint(program.model, given, torch.as_tensor(x), seen).numpy()
+
+    def log_q(self, program: Any, latents: Arrays, x: np.ndarray) -> np.ndarray:
+        """log q(latents | x) of each row."""
+        given = {name: torch.as_tensor(np.asarray(value)) for name, value in latents.items()}
+        with torch.no_grad(), deepgen.program.pyro.isolated():
+            trace = poutine.trace(poutine.condition(program.guide, data=given)).get_trace(torch.as_tensor(x))
+            sites = [site for site in trace.nodes.values() if site["type"] == "sample" and site["name"] in given]
+            return sum(site["fn"].log_prob(site["value"]) for site in sites).numpy()
+
+    def loss(self, program: Any, x: np.ndarray, tape: int, **options: Any) -> tuple[float, dict[str, np.ndarray]]:
+        """The ELBO's loss on a noise tape, and its gradient by the parameters that it trains."""
+        objective = self.face.ELBO(**options)
+        with pyro.get_param_store().scope(), self.tape(tape):
+            program.zero_grad()
+            loss = objective.loss_and_grads(program.model, program.guide, torch.as_tensor(x))
+            trained = {name.replace("$$$", ".") for name in pyro.get_param_store().keys()}  # noqa: SIM118
+        gradients = {name: p.grad.numpy() for name, p in program.named_parameters() if name in trained}
+        return loss, gradients
+
+    @contextlib.contextmanager
+    def tape(self, seed: int) -> Iterator[Tape]:
+        """Within, normals come from a tape."""
+        tape = Tape(seed)
+
+        def normal(shape: Any, dtype: Any = None, device: Any = None) -> torch.Tensor:
+            return torch.as_tensor(tape(tuple(shape)), dtype=dtype, device=device)
+
+        def like(other: torch.Tensor, **_: Any) -> torch.Tensor:
+            return torch.as_tensor(tape(tuple(other.shape)), dtype=other.dtype)
+
+        with (
+            mock.patch("torch.distributions.normal._standard_normal", normal),
+            mock.patch.object(torch, "randn_like", like),
+        ):
+            yield tape
+
+    def predictive(self, program: Any, num_samples: int, size: int, given: Arrays, seed: int = 0) -> dict[str, Any]:
+        """The engine's own Predictive of the program's model, some sites conditioned."""
+        pyro.set_rng_seed(seed)
+        model = poutine.condition(program.model, data={name: torch.as_tensor(v) for name, v in given.items()})
+        with pyro.get_param_store().scope(), torch.no_grad():
+            drawn = pyro.infer.Predictive(model, num_samples=num_samples)(size=size)
+        return {name: value.numpy() for name, value in drawn.items()}
+
+    def nuts(self, program: Any, x: np.ndarray, num_warmup: int, num_samples: int, seed: int = 0) -> dict[str, Any]:
+        """The engine's own NUTS over the latents given complete rows."""
+        pyro.set_rng_seed(seed)
+        with pyro.get_param_store().scope():
+            kernel = pyro.infer.NUTS(program.model)
+            mcmc = pyro.infer.MCMC(kernel, num_samples=num_samples, warmup_steps=num_warmup, disable_progbar=True)
+            mcmc.run(torch.as_tensor(x))
+        return {name: value.numpy() for name, value in mcmc.get_samples().items()}
+
+    def svi(self, program: Any, x: np.ndarray, steps: int, learning_rate: float) -> np.ndarray:
+        """The losses of the engine's own SVI with its own Adam and ``Trace_ELBO``."""
+        pyro.set_rng_seed(0)
+        with pyro.get_param_store().scope():
+            optimizer = pyro.optim.Adam({"lr": learning_rate})
+            svi = pyro.infer.SVI(program.model, program.guide, optimizer, pyro.infer.Trace_ELBO())
+            return np.array([svi.step(torch.as_tensor(x)) for _ in range(steps)])
+
+    def compiled(self, program_of: Callable[[], Any]) -> int:
+        """Torch runs eagerly: nothing is ever compiled."""
+        program_of()
+        return 0
+
+    def custom(self, network: Any) -> Any:
+        """A network that deepgen does not know, with another's parameters."""
+        return _TorchCustom(network)
+
+
+class _TorchCustom(torch.nn.Module):
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+
+NUMPYRO, PYRO = NumPyro(), Pyro()
+ENGINES: tuple[Any, ...] = (NUMPYRO, PYRO)

@@ -1,0 +1,412 @@
+"""Programs whose law is known, for every family and apart from any engine: a configuration, parameters, closed forms.
+
+An oracle's exact side is NumPy in float64 and shares no line with the package.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from scipy.special import expit, logsumexp, softmax
+
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Oracle:
+    """A program whose law is known.
+
+    Attributes:
+        family: of the program.
+        name: for the test's id.
+        description: what it is.
+        config: what the program's ``spec()`` gives.
+        tensors: its parameters by name, float32.
+        event_shape: of a datum.
+        integer: whether data are integers, -1 where missing.
+        tight: whether the guide is the exact posterior of a complete row.
+        draw: (generator, n) to exact draws (n, *event_shape).
+        log_prob: (n, *event_shape), missing allowed, to log p(x_observed) of each row.
+        conditional: likewise, to mean (n, D) and covariance (n, D, D) of the flattened row given its observed entries.
+        posterior: likewise, to mean and covariance of each latent site given the observed entries.
+        decode: latents by site, (..., d) each, to E[x | latents], (..., *event_shape).
+        quick: whether it is in the suites that are too slow for all.
+    """
+
+    family: str
+    name: str
+    description: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray]
+    event_shape: tuple[int, ...]
+    integer: bool
+    tight: bool
+    draw: Callable[[np.random.Generator, int], np.ndarray]
+    log_prob: Callable[[np.ndarray], np.ndarray]
+    conditional: Callable[[np.ndarray], Moments]
+    posterior: Callable[[np.ndarray], dict[str, Moments]]
+    decode: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+    quick: bool = False
+
+    def __repr__(self) -> str:
+        return f"{self.family}-{self.name}"
+
+    def hide(self, x: np.ndarray, rng: np.random.Generator, rate: float = 0.5) -> np.ndarray:
+        """The data with entries missing completely at random, at least one observed in each row."""
+        flat = x.reshape(len(x), -1)
+        hidden = rng.random(flat.shape) < rate
+        hidden[np.arange(len(x)), rng.integers(flat.shape[1], size=len(x))] = False
+        return np.where(hidden.reshape(x.shape), -1 if self.integer else np.nan, x).astype(x.dtype)
+
+    def is_missing(self, x: np.ndarray) -> np.ndarray:
+        return x < 0 if self.integer else np.isnan(x)
+
+
+def squash(x: np.ndarray | float, low: float, high: float) -> np.ndarray:
+    """The package's bounded map, restated: m + r u / sqrt(1 + u^2) with u = (x - m) / r."""
+    middle, radius = (low + high) / 2, (high - low) / 2
+    u = (np.asarray(x, dtype=float) - middle) / radius
+    return middle + radius * u / np.sqrt(1 + u * u)
+
+
+def stretch(y: np.ndarray | float, low: float, high: float) -> np.ndarray:
+    """The inverse of ``squash``."""
+    middle, radius = (low + high) / 2, (high - low) / 2
+    v = (np.asarray(y, dtype=float) - middle) / radius
+    return middle + radius * v / np.sqrt(1 - v * v)
+
+
+SCALE = (math.log(1e-2), math.log(1e2))
+DF = (math.log(2.5), math.log(100.0))
+POSTERIOR_SCALE = (-7.0, 3.0)
+
+
+def _vae_config(event_shape: tuple[int, ...], latent_dim: int, law: Mapping[str, Any], num_params: int) -> dict:
+    size = math.prod(event_shape)
+    features = size * (law.get("num_classes", 1))
+    linear: dict[str, Any] = {"network": "MLP", "hidden": [], "activation": "gelu"}
+    return {
+        "latent_dim": latent_dim,
+        "input_shape": [features],
+        "observation": {**law, "event_shape": list(event_shape)},
+        "encoder": {**linear, "in_size": features, "out_size": 2 * latent_dim},
+        "decoder": {**linear, "in_size": latent_dim, "out_size": num_params * size},
+    }
+
+
+def _vae_tensors(
+    decoder: tuple[np.ndarray, np.ndarray], encoder: tuple[np.ndarray, np.ndarray], sd: np.ndarray, **others: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A linear decoder, and a linear encoder of the posterior's mean beside constant standard deviations."""
+    weight, bias = encoder
+    raw = stretch(np.log(sd), *POSTERIOR_SCALE)
+    found = {
+        "decoder.layers.0.weight": decoder[0],
+        "decoder.layers.0.bias": decoder[1],
+        "encoder.layers.0.weight": np.concatenate([weight, np.zeros_like(weight)]),
+        "encoder.layers.0.bias": np.concatenate([bias, raw]),
+        **others,
+    }
+    return {name: np.asarray(value, dtype=np.float32) for name, value in found.items()}
+
+
+def linear_gaussian(
+    name: str,
+    description: str,
+    event_shape: tuple[int, ...],
+    loading: np.ndarray,
+    sd: np.ndarray,
+    widen: float,
+    **kwargs: Any,
+) -> Oracle:
+    """x = W z + b + s e: PPCA where s is one number, factor analysis where it is one for each dimension.
+
+    The encoder has the posterior's mean and ``widen`` times its standard deviations, the correlations left out: it is
+    the exact posterior where W'W / s^2 is diagonal and ``widen`` is 1.
+    """
+    shared = sd.ndim == 0
+    law = "gaussian" if shared else "gaussian_per_dimension"
+    latent_dim, size = loading.shape[1], loading.shape[0]
+    offset = np.linspace(-1.0, 1.5, size).astype(np.float32).astype(float)
+    loading = loading.astype(np.float32).astype(float)
+    raw = stretch(np.log(sd), *SCALE).astype(np.float32)
+    noise = np.broadcast_to(np.exp(squash(raw, *SCALE)), (size,))
+    precision = np.eye(latent_dim) + loading.T @ (loading / noise[:, None] ** 2)
+    gain = np.linalg.solve(precision, loading.T / noise**2)
+    spread = np.sqrt(np.diag(np.linalg.inv(precision)))
+    tensors = _vae_tensors(
+        (loading, offset),
+        (gain, -gain @ offset),
+        widen * spread,
+        fill=offset.reshape(event_shape),
+        **{"observation.raw_scale": raw if shared else raw.reshape(event_shape)},
+    )
+    mean = np.concatenate([offset, np.zeros(latent_dim)])
+    joint = np.concatenate([loading, np.eye(latent_dim)])
+    covariance = joint @ joint.T + np.diag(np.concatenate([noise**2, np.zeros(latent_dim)]))
+
+    def given(row: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Mean and covariance of (x, z) given a row's observed entries, and their log density."""
+        seen = np.flatnonzero(~np.isnan(row))
+        value = row[seen] - mean[seen]
+        block = covariance[np.ix_(seen, seen)]
+        regression = np.linalg.solve(block, covariance[seen]).T
+        log_density = -0.5 * (value @ np.linalg.solve(block, value) + np.linalg.slogdet(2 * np.pi * block)[1])
+        left = covariance - regression @ covariance[seen]
+        return mean + regression @ value, (left + left.T) / 2, float(log_density)
+
+    def rows(x: np.ndarray) -> list[Any]:
+        return [np.stack(part) for part in zip(*map(given, x.reshape(len(x), -1).astype(float)), strict=True)]
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        z = rng.standard_normal((n, latent_dim))
+        x = offset + z @ loading.T + noise * rng.standard_normal((n, size))
+        return x.reshape(n, *event_shape).astype(np.float32)
+
+    def conditional(x: np.ndarray) -> Moments:
+        m, c, _ = rows(x)
+        return m[:, :size], c[:, :size, :size]
+
+    def posterior(x: np.ndarray) -> dict[str, Moments]:
+        m, c, _ = rows(x)
+        return {"z": (m[:, size:], c[:, size:, size:])}
+
+    diagonal = np.allclose(precision, np.diag(np.diag(precision)), atol=1e-6)
+    return Oracle(
+        "vae",
+        name,
+        description,
+        _vae_config(event_shape, latent_dim, {"law": law}, 1),
+        tensors,
+        event_shape,
+        integer=False,
+        tight=diagonal and widen == 1.0,
+        draw=draw,
+        log_prob=lambda x: rows(x)[2],
+        conditional=conditional,
+        posterior=posterior,
+        decode=lambda latents: (offset + latents["z"] @ loading.T).reshape(*latents["z"].shape[:-1], *event_shape),
+        **kwargs,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ElementLaw:
+    """A law of one element given what the decoder says of it, by SciPy.
+
+    Attributes:
+        law: its name and arguments for the configuration.
+        num_params: numbers of the decoder for each element.
+        log_pdf: (values (n, 1, D), parameters (K, P, D)) to (n, K, D).
+        mean: parameters (..., P, D) to (..., D).
+        variance: likewise.
+        draw: (generator, parameters (n, P, D)) to (n, D).
+    """
+
+    law: Mapping[str, Any]
+    num_params: int
+    log_pdf: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    mean: Callable[[np.ndarray], np.ndarray]
+    variance: Callable[[np.ndarray], np.ndarray]
+    draw: Callable[[np.random.Generator, np.ndarray], np.ndarray]
+
+
+BERNOULLI = ElementLaw(
+    {"law": "bernoulli"},
+    1,
+    lambda x, a: stats.bernoulli.logpmf(x, expit(a[:, 0])),
+    lambda a: expit(a[..., 0, :]),
+    lambda a: expit(a[..., 0, :]) * expit(-a[..., 0, :]),
+    lambda rng, a: (rng.random(a[:, 0].shape) < expit(a[:, 0])).astype(np.float32),
+)
+
+
+def _student(a: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "df": np.exp(squash(a[..., 2, :], *DF)),
+        "loc": a[..., 0, :],
+        "scale": np.exp(squash(a[..., 1, :], *SCALE)),
+    }
+
+
+STUDENT_T = ElementLaw(
+    {"law": "student_t"},
+    3,
+    lambda x, a: stats.t.logpdf(x, **_student(a)),
+    lambda a: a[..., 0, :],
+    lambda a: stats.t.var(**_student(a)),
+    lambda rng, a: stats.t.rvs(**_student(a), random_state=rng).astype(np.float32),
+)
+
+
+def _codes(a: np.ndarray, power: int) -> np.ndarray:
+    return np.einsum("...kd,k->...d", softmax(a, axis=-2), np.arange(a.shape[-2]) ** power)
+
+
+def _categorical(classes: int) -> ElementLaw:
+    def log_pmf(x: np.ndarray, a: np.ndarray) -> np.ndarray:
+        log_p = a - logsumexp(a, axis=1, keepdims=True)
+        chosen = np.arange(classes) == np.nan_to_num(x)[..., None]
+        return np.einsum("nide,ked->nkd", chosen.astype(float), log_p)
+
+    def draw(rng: np.random.Generator, a: np.ndarray) -> np.ndarray:
+        return np.argmax(a + rng.gumbel(size=a.shape), axis=1).astype(np.int32)
+
+    return ElementLaw(
+        {"law": "categorical", "num_classes": classes},
+        classes,
+        log_pmf,
+        lambda a: _codes(a, 1),
+        lambda a: _codes(a, 2) - _codes(a, 1) ** 2,
+        draw,
+    )
+
+
+GRID = np.linspace(-9.0, 9.0, 1201)
+"""The trapezoidal rule on the whole line converges exponentially for what is smooth and decays like a normal."""
+
+
+def one_latent(
+    name: str,
+    description: str,
+    event_shape: tuple[int, ...],
+    law: ElementLaw,
+    slopes: np.ndarray,
+    offsets: np.ndarray,
+    encoder: tuple[np.ndarray, float],
+    **kwargs: Any,
+) -> Oracle:
+    """A VAE with one latent, whose integrals are sums over a grid.
+
+    Args:
+        name: for the test's id.
+        description: what it is.
+        event_shape: of a datum of D elements.
+        law: of an element.
+        slopes: (P, D), how the decoder's outputs move with z.
+        offsets: (P, D).
+        encoder: (features,) weights of the guide's mean, and its standard deviation.
+        kwargs: of the oracle.
+    """
+    size = math.prod(event_shape)
+    slopes, offsets = (np.asarray(v, dtype=np.float32).astype(float) for v in (slopes, offsets))
+    integer = law.law["law"] == "categorical"
+    fill = np.full((law.law["num_classes"], *event_shape) if integer else event_shape, 0.3)
+    tensors = _vae_tensors(
+        (slopes.reshape(-1, 1), offsets.reshape(-1)), (encoder[0][None], np.zeros(1)), np.array([encoder[1]]), fill=fill
+    )
+    at_grid = offsets + GRID[:, None, None] * slopes
+    means, variances = law.mean(at_grid), law.variance(at_grid)
+    prior = stats.norm.logpdf(GRID) + math.log(GRID[1] - GRID[0])
+
+    def log_weights(x: np.ndarray) -> np.ndarray:
+        flat = x.reshape(len(x), -1).astype(float)
+        absent = (flat < 0) if integer else np.isnan(flat)
+        elements = law.log_pdf(np.where(absent, 0.0, flat)[:, None], at_grid)
+        return prior + np.where(absent[:, None], 0.0, elements).sum(-1)
+
+    def weights(x: np.ndarray) -> np.ndarray:
+        return softmax(log_weights(x), axis=1)
+
+    def conditional(x: np.ndarray) -> Moments:
+        w = weights(x)
+        mean = w @ means
+        second = np.einsum("nk,ki,kj->nij", w, means, means) - mean[:, :, None] * mean[:, None]
+        second += np.einsum("nk,ki,ij->nij", w, variances, np.eye(size))
+        flat = x.reshape(len(x), -1)
+        seen = ~((flat < 0) if integer else np.isnan(flat))
+        second[seen] = 0.0
+        second.swapaxes(1, 2)[seen] = 0.0
+        return np.where(seen, flat, mean), second
+
+    def posterior(x: np.ndarray) -> dict[str, Moments]:
+        w = weights(x)
+        mean = w @ GRID
+        return {"z": (mean[:, None], (w @ GRID**2 - mean**2)[:, None, None])}
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        at = offsets + rng.standard_normal((n, 1, 1)) * slopes
+        return law.draw(rng, at).reshape(n, *event_shape)
+
+    return Oracle(
+        "vae",
+        name,
+        description,
+        _vae_config(event_shape, 1, law.law, law.num_params),
+        tensors,
+        event_shape,
+        integer=integer,
+        tight=False,
+        draw=draw,
+        log_prob=lambda x: logsumexp(log_weights(x), axis=1),
+        conditional=conditional,
+        posterior=posterior,
+        decode=lambda latents: law.mean(offsets + latents["z"][..., None] * slopes).reshape(
+            *latents["z"].shape[:-1], *event_shape
+        ),
+        **kwargs,
+    )
+
+
+def _vae_oracles() -> list[Oracle]:
+    rng = np.random.default_rng(20)
+    orthogonal = np.linalg.qr(rng.standard_normal((5, 2)))[0] * np.array([0.8, 0.5])
+    correlated = np.array([[0.7, 0.5], [0.5, 0.6], [-0.4, -0.5], [0.6, 0.2], [0.3, 0.5], [0.0, 0.4]])
+    student_slopes = np.array([[0.9, -0.6, 0.5, 0.7], [0.0] * 4, [0.0] * 4])
+    student_offsets = np.array(
+        [[0.5, -0.5, 1.0, 0.0], stretch(np.log([0.8, 1.0, 0.6, 0.9]), *SCALE), stretch(np.log([9.0] * 4), *DF)]
+    )
+    codes = rng.standard_normal((3, 4))
+    return [
+        linear_gaussian(
+            "ppca",
+            "PPCA with orthogonal columns: the guide is the exact posterior, and the bound is tight",
+            (5,),
+            orthogonal,
+            np.array(0.8),
+            1.0,
+            quick=True,
+        ),
+        linear_gaussian(
+            "factor-analysis",
+            "factor analysis of images with a correlated posterior, which the guide cannot have: the bound is strict",
+            (1, 2, 3),
+            correlated,
+            np.array([0.9, 0.7, 0.8, 1.0, 0.6, 0.8]),
+            1.2,
+        ),
+        one_latent(
+            "bernoulli",
+            "binary data with one latent",
+            (2, 3),
+            BERNOULLI,
+            np.array([[1.5, -1.0, 0.8, 1.2, -0.7, 0.5]]),
+            np.array([[0.3, -0.5, 0.0, 1.0, -0.2, 0.4]]),
+            (0.2 * np.array([1.5, -1.0, 0.8, 1.2, -0.7, 0.5]), 1.1),
+        ),
+        one_latent(
+            "student-t",
+            "heavy-tailed data with one latent",
+            (4,),
+            STUDENT_T,
+            student_slopes,
+            student_offsets,
+            (0.15 * student_slopes[0], 1.1),
+        ),
+        one_latent(
+            "categorical",
+            "four variables of three classes with one latent",
+            (4,),
+            _categorical(3),
+            codes,
+            0.5 * rng.standard_normal((3, 4)),
+            (0.3 * codes.reshape(-1), 1.1),
+            quick=True,
+        ),
+    ]
+
+
+ORACLES: tuple[Oracle, ...] = tuple(_vae_oracles())

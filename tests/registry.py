@@ -1,0 +1,124 @@
+"""The one registry of (family, engine, instance) that the generic tests sweep.
+
+A new family adds its oracles to `oracles.ORACLES` and its instances to `INSTANCES`, and nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import ENGINES, Arrays
+from oracles import ORACLES, Oracle
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A program with random parameters, apart from any engine.
+
+    Attributes:
+        family: of the program.
+        name: for the test's id.
+        config: what the program's ``spec()`` gives.
+        data: (generator, n) to data that the program takes.
+    """
+
+    family: str
+    name: str
+    config: Mapping[str, Any]
+    data: Callable[[np.random.Generator, int], np.ndarray]
+
+    def __repr__(self) -> str:
+        return f"{self.family}-{self.name}"
+
+
+def randomised(engine: Any, family: str, config: Mapping[str, Any], seed: int = 0) -> Any:
+    """The program, every number of it moved from where its constructor puts it: a zero bias or buffer proves little."""
+    program = engine.build(family, config, seed)
+    rng = np.random.default_rng(seed)
+    moved: Arrays = {
+        name: (value + 0.3 * rng.standard_normal(value.shape)).astype(value.dtype)
+        for name, value in engine.tensors(program).items()
+    }
+    return engine.with_tensors(program, moved)
+
+
+@cache
+def oracle_program(oracle: Oracle, engine: Any) -> Any:
+    """The oracle's program in an engine; made once, so that what is compiled for it is shared."""
+    return engine.with_tensors(engine.build(oracle.family, oracle.config), oracle.tensors)
+
+
+def twin(oracle: Oracle, engine: Any, **factors: float) -> Any:
+    """The oracle's program with a planted fault: some parameters multiplied."""
+    tensors = {name: value * factors.get(name.split(".")[0], 1.0) for name, value in oracle.tensors.items()}
+    return engine.with_tensors(engine.build(oracle.family, oracle.config), tensors)
+
+
+def cases(instances: Iterable[Any], *, all_quick: bool = True) -> list[Any]:
+    """(instance, engine) with readable ids; without ``all_quick`` only the quick instances run without ``slow``."""
+    return [
+        pytest.param(
+            instance,
+            engine,
+            id=f"{instance.family}-{engine.name}-{instance.name}",
+            marks=() if all_quick or instance.quick else pytest.mark.slow,
+        )
+        for instance in instances
+        for engine in ENGINES
+    ]
+
+
+def _real(shape: tuple[int, ...]) -> Callable[[np.random.Generator, int], np.ndarray]:
+    return lambda rng, n: rng.standard_normal((n, *shape)).astype(np.float32)
+
+
+def _binary(shape: tuple[int, ...]) -> Callable[[np.random.Generator, int], np.ndarray]:
+    return lambda rng, n: rng.integers(0, 2, (n, *shape)).astype(np.float32)
+
+
+def _classes(shape: tuple[int, ...], number: int) -> Callable[[np.random.Generator, int], np.ndarray]:
+    return lambda rng, n: rng.integers(0, number, (n, *shape)).astype(np.int32)
+
+
+def _vae_instances() -> list[Instance]:
+    """Every observation law with both kinds of networks."""
+    found = []
+    laws: dict[str, tuple[int, Callable[..., Any], dict[str, Any]]] = {
+        "bernoulli": (1, _binary, {}),
+        "gaussian": (1, _real, {}),
+        "gaussian_per_dimension": (1, _real, {}),
+        "gaussian_predicted": (2, _real, {}),
+        "student_t": (3, _real, {}),
+        "categorical": (3, lambda shape: _classes(shape, 3), {"num_classes": 3}),
+    }
+    for law, (params, data, extra) in laws.items():
+        one_hot = extra.get("num_classes", 1)
+        table, image = (5,), (2, 5, 4)
+        mlp = {"network": "MLP", "hidden": [8, 8], "activation": "gelu", "residual": True, "layer_norm": True}
+        config: dict[str, Any] = {
+            "latent_dim": 2,
+            "input_shape": [5 * one_hot],
+            "observation": {"law": law, "event_shape": list(table), **extra},
+            "encoder": {**mlp, "in_size": 5 * one_hot, "out_size": 4},
+            "decoder": {**mlp, "in_size": 2, "out_size": 5 * params},
+        }
+        found.append(Instance("vae", f"{law}-mlp", config, data(table)))
+        conv = {"hidden": [6], "kernel_size": 3, "activation": "gelu"}
+        inputs, outputs = (2 * one_hot, 5, 4), (2 * params, 5, 4)
+        config = {
+            "latent_dim": 3,
+            "input_shape": list(inputs),
+            "observation": {"law": law, "event_shape": list(image), **extra},
+            "encoder": {**conv, "network": "ConvEncoder", "in_shape": list(inputs), "out_size": 6, "channels": [4, 6]},
+            "decoder": {**conv, "network": "ConvDecoder", "in_size": 3, "out_shape": list(outputs), "channels": [6, 4]},
+        }
+        found.append(Instance("vae", f"{law}-conv", config, data(image)))
+    return found
+
+
+INSTANCES: tuple[Instance, ...] = tuple(_vae_instances())
+
+__all__ = ["INSTANCES", "ORACLES", "Instance", "cases", "oracle_program", "randomised", "twin"]
