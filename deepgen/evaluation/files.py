@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepgen.checks import problem
+from deepgen.inference.imputation.result import event_dims
 
 if TYPE_CHECKING:
     import arviz
-
-
-def event_dims(event_shape: Sequence[int], columns: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The names of a datum's axes: "column" of a table, "channel", "height", "width" of an image, else "x_dim_0", …"""
-    if len(event_shape) == 3:
-        return ("channel", "height", "width")
-    if len(event_shape) == 1 and columns is not None:
-        return ("column",)
-    return tuple(f"x_dim_{axis}" for axis in range(len(event_shape)))
 
 
 def posterior_of(
@@ -53,17 +45,9 @@ def posterior_of(
             expected="(chain, draw, row, *event_shape) and (row, *event_shape), not empty",
             fix="Add the axes that are missing, e.g. draws[None] for one chain.",
         )
-    if columns is not None and observed.shape[1:] != (len(columns),):
-        raise problem(
-            "columns",
-            got=f"{len(columns)} names",
-            expected=f"one for each column of the event shape {observed.shape[1:]}",
-            fix="Leave them out for images.",
-        )
-    dims = ("row", *event_dims(observed.shape[1:], columns))
-    coords: dict[str, Any] = {dim: np.arange(size) for dim, size in zip(dims, observed.shape, strict=True)}
-    if columns is not None:
-        coords["column"] = list(columns)
+    event, named = event_dims(observed.shape[1:], columns)
+    dims = ("row", *event)
+    coords: dict[str, Any] = {dim: np.arange(size) for dim, size in zip(dims, observed.shape, strict=True)} | named
     chains = {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1])}
     data = np.where(observed, draws[0, 0], np.nan).astype(draws.dtype)
     attrs = dict(attrs or {})

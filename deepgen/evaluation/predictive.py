@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepgen.checks import problem
+from deepgen.inference.imputation.result import event_dims
 
 if TYPE_CHECKING:
     import arviz
@@ -147,8 +148,6 @@ def ppc_data(x: np.ndarray, x_rep: np.ndarray, *, columns: Sequence[str] | None 
     import arviz as az
     import xarray as xr
 
-    from deepgen.evaluation.files import event_dims
-
     x, x_rep = np.asarray(x), np.asarray(x_rep)
     x_rep = x_rep[None] if x_rep.ndim == x.ndim + 1 else x_rep
     if x.ndim < 2 or x_rep.shape[2:] != x.shape or x_rep.ndim != x.ndim + 2 or not x_rep.size or np.isnan(x).any():
@@ -158,10 +157,9 @@ def ppc_data(x: np.ndarray, x_rep: np.ndarray, *, columns: Sequence[str] | None 
             expected="(S, *x.shape) replicates of complete data",
             fix="Draw as many rows a replicate as the data have; leave out the rows with missing cells.",
         )
-    dims = ("row", *event_dims(x.shape[1:], columns))
-    coords: dict[str, object] = {dim: np.arange(size) for dim, size in zip(dims, x.shape, strict=True)}
-    if columns is not None:
-        coords["column"] = list(columns)
+    event, named = event_dims(x.shape[1:], columns)
+    dims = ("row", *event)
+    coords: dict[str, object] = {dim: np.arange(size) for dim, size in zip(dims, x.shape, strict=True)} | named
     return az.InferenceData(
         posterior_predictive=xr.Dataset({"x": (("chain", "draw", *dims), x_rep)}, coords=coords),
         observed_data=xr.Dataset({"x": (dims, x)}, coords=coords),
