@@ -23,25 +23,27 @@ engines = pytest.mark.parametrize("fitting", FITTINGS, ids=repr)
 NUMPYRO, PYRO = FITTINGS
 WAYS = ["from outside", "while writing"]
 STEPS = {"from outside": 200_000, "while writing": 60}
+CHANGED: dict[str, dict[str, Any]] = {"from outside": {"validation": 0.0}, "while writing": {}}
 
 
-def options(path: Path, steps: int) -> dict[str, Any]:
+def options(path: Path, steps: int, validation: float = 0.2, resume: bool = True) -> dict[str, Any]:
     """Everything that has a state: minibatches, averages, a schedule of beta, validation, patience."""
     return {
         "steps": steps,
         "batch_size": 32,
         "chunk": 5,
         "ema": 0.9,
-        "validation": 0.2,
-        "patience": 100_000,
+        "validation": validation,
+        "patience": 100_000 if validation else None,
         "clip_norm": 5.0,
+        "resume": resume,
         "checkpoint": Checkpoint(path, seconds=0.0),
     }
 
 
-def fit(fitting: Fitting, path: Path, steps: int, seed: int = 0) -> Any:
+def fit(fitting: Fitting, path: Path, steps: int, seed: int = 0, **changed: Any) -> Any:
     objective = fitting.engine.ELBO(beta=fitting.room.Linear(30), free_bits=0.1)
-    return fitting.fit(fitting.vae(), ROWS, objective=objective, seed=seed, **options(path, steps))
+    return fitting.fit(fitting.vae(), ROWS, objective=objective, seed=seed, **options(path, steps, **changed))
 
 
 CHILD = """
@@ -57,7 +59,7 @@ if {way!r} == "while writing":
             os.kill(os.getpid(), signal.SIGKILL)
         replace(*args)
     os.replace = dying
-test_resume.fit(fitting, Path({path!r}), {steps})
+test_resume.fit(fitting, Path({path!r}), {steps}, **{changed})
 """
 
 
@@ -69,18 +71,21 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str,
     for fitting in FITTINGS:
         for way in WAYS:
             path = folder / f"{fitting} {way}.safetensors"
-            code = CHILD.format(engine=repr(fitting), way=way, path=str(path), steps=STEPS[way])
+            code = CHILD.format(engine=repr(fitting), way=way, path=str(path), steps=STEPS[way], changed=CHANGED[way])
             process = subprocess.Popen(
                 [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             )
             processes[repr(fitting), way] = process, path
     try:
-        for (_, way), (process, path) in processes.items():
-            if way == "from outside":
-                while not path.exists():
-                    assert process.poll() is None, "the child ended before it could be killed"
-                    time.sleep(0.02)
-                process.send_signal(signal.SIGKILL)
+        running = [found for (_, way), found in processes.items() if way == "from outside"]
+        while running:
+            time.sleep(0.02)
+            for process, path in running.copy():
+                assert process.poll() is None, "the child ended before it could be killed"
+                if path.exists():
+                    process.send_signal(signal.SIGKILL)
+                    running.remove((process, path))
+        for process, _ in processes.values():
             assert process.wait(timeout=300) == -signal.SIGKILL
         yield {key: path for key, (_, path) in processes.items()}
     finally:
@@ -100,9 +105,10 @@ def test_killed_fit_ends_where_an_undisturbed_one_ends(
     if way == "while writing":
         assert reached == 15
         assert any(left.name.startswith(f".{path.name}.") for left in path.parent.iterdir())
-    # The number of steps is no part of what a fit is: it may be cut short, or prolonged, when it is resumed.
-    steps = reached + 23
-    resumed, undisturbed = fit(fitting, path, steps), fit(fitting, tmp_path / "undisturbed.safetensors", steps)
+    # Without validation, how many steps there will be is no part of what a fit is, and may change when it is resumed.
+    steps = STEPS[way] if CHANGED[way] == {} else reached + 23
+    places = path, tmp_path / "undisturbed.safetensors"
+    resumed, undisturbed = (fit(fitting, place, steps, **CHANGED[way]) for place in places)
     np.testing.assert_array_equal(resumed.losses, undisturbed.losses)
     np.testing.assert_array_equal(resumed.validation_losses, undisturbed.validation_losses)
     for one, other in zip(leaves(resumed.params), leaves(undisturbed.params), strict=True):
@@ -114,9 +120,9 @@ def test_killed_fit_ends_where_an_undisturbed_one_ends(
 def test_state_forgotten_by_the_checkpoint_would_be_seen(
     fitting: Fitting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = fit(fitting, tmp_path / "whole.safetensors", 23)
+    undisturbed = fit(fitting, tmp_path / "whole.safetensors", 23, validation=0.0)
     path = tmp_path / "parts.safetensors"
-    fit(fitting, path, 10)
+    fit(fitting, path, 10, validation=0.0)
     trainer = importlib.import_module(f"deepgen.inference.svi.{fitting.engine.name}.trainer").Trainer
     load = trainer.load
 
@@ -126,7 +132,7 @@ def test_state_forgotten_by_the_checkpoint_would_be_seen(
         load(self, {name: 0 * array if forgotten in name else array for name, array in arrays.items()}, meta)
 
     monkeypatch.setattr(trainer, "load", forgetful)
-    broken = fit(fitting, path, 23)
+    broken = fit(fitting, path, 23, validation=0.0)
     pairs = zip(leaves(broken.params), leaves(undisturbed.params), strict=True)
     assert any(not np.array_equal(one, other) for one, other in pairs)
 
@@ -136,13 +142,17 @@ def test_finished_fit_returns_at_once(fitting: Fitting, tmp_path: Path, monkeypa
     path = tmp_path / "new folder" / "fit.safetensors"
     first = fit(fitting, path, 10)
     trainer = importlib.import_module(f"deepgen.inference.svi.{fitting.engine.name}.trainer").Trainer
-    monkeypatch.setattr(trainer, "advance", None)
+    monkeypatch.setattr(trainer, "advance", lambda self, count: pytest.fail("a finished fit went on"))
     again = fit(fitting, path, 10)
     np.testing.assert_array_equal(first.losses, again.losses)
     for one, other in zip(leaves(first.params), leaves(again.params), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match=r"steps: got 5, and the checkpoint .* is at step 10"):
+    with pytest.raises(ValueError, match="steps: 10 there, 5 here"):
         fit(fitting, path, 5)
+    monkeypatch.undo()
+    fit(fitting, path, 10, validation=0.0, resume=False)
+    with pytest.raises(ValueError, match=r"steps: got 5, and the checkpoint .* is at step 10"):
+        fit(fitting, path, 5, validation=0.0)
 
 
 @engines
@@ -171,13 +181,18 @@ def test_another_fits_checkpoint_is_refused(fitting: Fitting, tmp_path: Path) ->
 def test_numpyro_key_is_part_of_the_fit(tmp_path: Path) -> None:
     fit(NUMPYRO, tmp_path / "fit.safetensors", 5)
     with pytest.raises(ValueError, match=r"rng_key: .* there, .* here"):
-        fit(NUMPYRO, tmp_path / "fit.safetensors", 10, seed=1)
+        fit(NUMPYRO, tmp_path / "fit.safetensors", 5, seed=1)
 
 
 def test_pyro_takes_up_the_generator_it_left(tmp_path: Path) -> None:
-    fit(PYRO, tmp_path / "fit.safetensors", 5)
-    resumed = fit(PYRO, tmp_path / "fit.safetensors", 10, seed=1)
-    np.testing.assert_array_equal(resumed.losses, fit(PYRO, tmp_path / "other.safetensors", 10).losses)
+    def run(name: str, steps: int, seed: int) -> Any:
+        beta = PYRO.engine.ELBO(beta=0.5)
+        path = tmp_path / name
+        return PYRO.fit(PYRO.vae(), ROWS, steps=steps, seed=seed, objective=beta, validation=0.2, checkpoint=path)
+
+    run("parts", 5, seed=0)
+    resumed = run("parts", 10, seed=1)
+    np.testing.assert_array_equal(resumed.losses, run("whole", 10, seed=0).losses)
 
 
 def test_pyro_scheduler_and_buffers_are_resumed(tmp_path: Path) -> None:

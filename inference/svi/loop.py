@@ -66,6 +66,14 @@ class NonFiniteLoss(FloatingPointError):
 
 
 @runtime_checkable
+class Scheduled(Protocol):
+    """An objective that changes from step to step."""
+
+    def at(self, step: Any) -> Any:
+        """The objective at a step."""
+
+
+@runtime_checkable
 class Trainer(Protocol):
     """What an engine gives: the state of a fit, and how it moves on."""
 
@@ -96,6 +104,11 @@ class Trainer(Protocol):
 
     def result(self, snapshot: Any) -> tuple[Any, dict[str, Any]]:
         """The trained program and the constrained parameters."""
+
+
+def at(objective: Any, step: Any) -> Any:
+    """The objective as it stands at a step: our own may follow a schedule, the engines' do not."""
+    return objective.at(step) if isinstance(objective, Scheduled) else objective
 
 
 class Settings(NamedTuple):

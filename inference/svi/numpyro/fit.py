@@ -153,6 +153,8 @@ def fit(
                 "ema": ema,
                 "patience": patience,
                 "chunk": None if held is None else chunk,
+                # Held-out rows are judged by the objective as it stands at the last step.
+                "steps": None if held is None or objective == loop.at(objective, steps) else steps,
             }
         )
     trainer = Trainer(run_key, program, problem, state, call, held or Call((), {}), chunk=chunk, steps=steps)

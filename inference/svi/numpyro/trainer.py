@@ -12,8 +12,7 @@ from jax import lax
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 
-from deepgen.inference.svi import rows
-from deepgen.inference.svi.numpyro.elbo import ELBO
+from deepgen.inference.svi import loop, rows
 from deepgen.inference.svi.rows import Call
 from deepgen.program.numpyro import with_params
 
@@ -96,7 +95,7 @@ def update(
         The next state, the loss and whether it was finite.
     """
     noise_key, order_key = jax.random.split(rng_key)
-    objective = _at(problem.objective, state.step)
+    objective = loop.at(problem.objective, state.step)
     order = state.order
     if problem.batch_size is not None and order is not None:
         batches = order.shape[0] // problem.batch_size
@@ -152,7 +151,7 @@ def _evaluate(
     rng_key: jax.Array, params: Any, mutable: Any, problem: Problem, objective_step: jax.Array, call: Call, size: int
 ) -> jax.Array:
     """The loss of held-out rows, in pieces of ``size`` rows where the loss is a sum over rows."""
-    objective = _at(problem.objective, objective_step)
+    objective = loop.at(problem.objective, objective_step)
     if not problem.per_row:
         return _loss(rng_key, params, mutable, problem, objective, call)[0]
     total = rows.count(call, "validation")
@@ -179,10 +178,6 @@ def _loss(
     values.update(lax.stop_gradient(mutable))
     result = objective.loss_with_mutable_state(rng_key, values, problem.model, problem.guide, *call.args, **call.kwargs)
     return result["loss"], result["mutable_state"]
-
-
-def _at(objective: Any, step: jax.Array) -> Any:
-    return objective.at(step) if isinstance(objective, ELBO) else objective
 
 
 def _permutation(rng_key: jax.Array, epoch: jax.Array, size: int) -> jax.Array:

@@ -8,7 +8,7 @@ import pyro
 import torch
 from torch.distributions import transform_to
 
-from deepgen.inference.svi import rows
+from deepgen.inference.svi import loop, rows
 from deepgen.inference.svi.pyro.elbo import ELBO
 from deepgen.inference.svi.rows import Call
 
@@ -43,7 +43,7 @@ class Trainer:
         # Parameters come to be where they are first declared; this pass also is the one that Pyro validates.
         first = call if batch_size is None else call.map(lambda array: array[:batch_size])
         with torch.no_grad():
-            self._at(0).loss(self.model, self.guide, *first.args, **first.kwargs)
+            loop.at(self.objective, 0).loss(self.model, self.guide, *first.args, **first.kwargs)
         self.store = pyro.get_param_store()
         self.params: dict[str, torch.Tensor] = dict(self.store.named_parameters())
         modules = [program] if self.per_row else [fn for fn in program if isinstance(fn, torch.nn.Module)]
@@ -54,9 +54,6 @@ class Trainer:
         self.optimizer, self.scheduler = made if isinstance(made, tuple) else (made, None)
         self.average = None if ema is None else {name: torch.zeros_like(p) for name, p in self.params.items()}
         self._epoch, self._order = -1, torch.zeros(0)
-
-    def _at(self, step: int) -> Any:
-        return self.objective.at(step) if isinstance(self.objective, ELBO) else self.objective
 
     def _batch(self) -> Call:
         if self.batch_size is None:
@@ -84,7 +81,7 @@ class Trainer:
         params = list(self.params.values())
         for param in params:
             param.grad = None
-        objective = self._at(self.step)
+        objective = loop.at(self.objective, self.step)
         scale = 1 / rows.count(batch, "data") if self.per_row else 1.0
         if isinstance(objective, ELBO):
             loss = objective.differentiable_loss(self.model, self.guide, *batch.args, **batch.kwargs) * scale
@@ -142,7 +139,7 @@ class Trainer:
         """See `loop.Trainer`."""
         here = {f"param:{name}": param.detach().clone() for name, param in self.params.items()}
         here |= {f"buffer:{name}": buffer.clone() for name, buffer in self.buffers.items()}
-        total, objective = 0.0, self._at(self.steps)
+        total, objective = 0.0, loop.at(self.objective, self.steps)
         count = rows.count(self.held, "validation") if self.per_row else 1
         size = max(self.batch_size or 0, 512)
         devices = {param.device for param in self.params.values() if param.is_cuda}
