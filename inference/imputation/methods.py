@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 from deepgen import checks
 
+STARTS = 32
+"""How many draws from the guide compete for the start of a chain."""
+
 
 class Method(NamedTuple):
     """A way to impute.

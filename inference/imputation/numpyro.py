@@ -19,7 +19,7 @@ from deepgen.inference.imputation import importance, methods, result
 from deepgen.inference.likelihood.numpyro import log_weights
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program
-from deepgen.program.numpyro import decode, log_joint, propose
+from deepgen.program.numpyro import decode, log_joint
 
 if TYPE_CHECKING:
     import arviz
@@ -179,9 +179,25 @@ class _Collect(eqx.Module):
 
 
 @eqx.filter_jit
-def _start(rng_key: jax.Array, program: Any, layout: _Layout, x: jax.Array, num_chains: int) -> jax.Array:
-    keys = jax.random.split(rng_key, num_chains)
-    return jax.vmap(lambda key: layout.flatten(propose(key, program.guide, x)[0]))(keys)
+def _start(
+    rng_key: jax.Array, program: Any, layout: _Layout, x: jax.Array, observed: jax.Array, num_chains: int
+) -> jax.Array:
+    """A start for each chain: one of some draws from the guide, chosen by its importance weight.
+
+    Where the posterior has several modes a chain rarely crosses between them, so the starts must be spread over them.
+    """
+
+    def offer(best: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        key_draw, key_choose = jax.random.split(key)
+        latents, weights = log_weights(key_draw, program, x, observed, num_chains)
+        vector = jax.vmap(layout.flatten)(latents)
+        score = weights + jax.random.gumbel(key_choose, weights.shape, weights.dtype)
+        # the largest of weight times Gumbel noise is a draw by weight
+        return (jnp.where((score > best[1])[..., None], vector, best[0]), jnp.maximum(score, best[1])), None
+
+    dim = sum(int(np.prod(shape)) for shape in layout.shapes)
+    none = jnp.zeros((num_chains, len(x), dim)), jnp.full((num_chains, len(x)), -jnp.inf)
+    return lax.scan(offer, none, jax.random.split(rng_key, methods.STARTS))[0][0]
 
 
 def _mcmc(
@@ -194,7 +210,7 @@ def _mcmc(
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
     key_start, key_run = jax.random.split(rng_key)
     layout = _layout(program, x)
-    start = _start(key_start, program, layout, x, options["num_chains"])
+    start = _start(key_start, program, layout, x, observed, options["num_chains"])
     draws, report = hmc.run(
         key_run,
         _Target(program, layout, jnp.where(observed, x, jnp.zeros((), x.dtype)), observed),

@@ -15,7 +15,7 @@ from deepgen.inference.imputation import importance, methods, result
 from deepgen.inference.likelihood.pyro import log_weights
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program
-from deepgen.program.pyro import decode, isolated, log_joint, propose, tensor
+from deepgen.program.pyro import decode, isolated, log_joint, tensor
 
 if TYPE_CHECKING:
     import arviz
@@ -157,8 +157,22 @@ class _Collect:
         return {"x": decode(self.program.model, latents, position.shape[1], len(position)), **latents}
 
 
-def _start(program: Any, layout: _Layout, x: torch.Tensor, num_chains: int) -> torch.Tensor:
-    return layout.flatten(propose(program.guide, x, num_chains)[0])
+def _start(program: Any, layout: _Layout, x: torch.Tensor, observed: torch.Tensor, num_chains: int) -> torch.Tensor:
+    """A start for each chain: one of some draws from the guide, chosen by its importance weight.
+
+    Where the posterior has several modes a chain rarely crosses between them, so the starts must be spread over them.
+    """
+    position, best = None, None
+    for _ in range(methods.STARTS):
+        latents, weights = log_weights(program, x, observed, num_chains)
+        vector = layout.flatten(latents)
+        # the largest of weight times Gumbel noise is a draw by weight
+        score = weights - torch.log(torch.empty_like(weights).exponential_())
+        if position is None or best is None:
+            position, best = vector, score
+        position = torch.where((score > best)[..., None], vector, position)
+        best = torch.maximum(score, best)
+    return position
 
 
 def _mcmc(
@@ -167,7 +181,7 @@ def _mcmc(
     layout = _layout(program, x)
     with isolated():
         with torch.no_grad():
-            start = _start(program, layout, x, options["num_chains"])
+            start = _start(program, layout, x, observed, options["num_chains"])
         draws, report = hmc.run(
             _Target(
                 program, layout, torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)), observed
