@@ -12,8 +12,11 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save as encode
 
+from deepgen import capabilities, checks
+
 FORMAT = 1
 DESCRIPTION, PARAMS = "program.json", "params.safetensors"
+_FIELDS = {"format": int, "family": str, "config": dict, "tensors": dict, "versions": dict}
 _PACKAGES = ("deepgen", "numpy", "jax", "numpyro", "equinox", "torch", "pyro-ppl")
 
 
@@ -78,7 +81,8 @@ def write(path: str | os.PathLike[str], program: Any, tensors: Mapping[str, np.n
         "tensors": {name: list(array.shape) for name, array in tensors.items()},
         "versions": _versions(),
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # ascontiguousarray would give a single number an axis
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     text = json.dumps(description, indent=2)
     write_atomically(folder / PARAMS, encode(arrays, metadata={"deepgen": json.dumps(description)}))
     write_atomically(folder / DESCRIPTION, text.encode())
@@ -106,7 +110,7 @@ def read(path: str | os.PathLike[str], *, family: str | None = None) -> tuple[di
             )
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
-        stated = {key: description[key] for key in ("format", "family", "config", "tensors")}
+        stated = {key: _typed(description, key, kind) for key, kind in _FIELDS.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / DESCRIPTION} is cut short or no description of a program ({error}): "
@@ -114,7 +118,7 @@ def read(path: str | os.PathLike[str], *, family: str | None = None) -> tuple[di
         ) from error
     if stated["format"] > FORMAT:
         raise ValueError(
-            f"{folder} was written in format {stated['format']} (deepgen {description['versions'].get('deepgen')}), "
+            f"{folder} was written in format {stated['format']} (deepgen {stated['versions'].get('deepgen')}), "
             f"and this deepgen reads formats up to {FORMAT}: upgrade deepgen."
         )
     if family is not None and stated["family"] != family:
@@ -151,7 +155,7 @@ def rebuild(
         path: the folder, for the message.
 
     Raises:
-        ValueError: ``like`` is of another family, or is needed and was not passed.
+        ValueError: ``like`` is of another family, or is needed and was not passed, or this deepgen lacks the family.
     """
     if like is not None:
         if like.family != description["family"]:
@@ -165,6 +169,7 @@ def rebuild(
             f"{path} holds a network that is not deepgen's own, which a description cannot rebuild: "
             "build a program of the same shape and pass it as like=."
         )
+    checks.one_of(f"{path}: family", description["family"], capabilities.families())
     return build(description["family"], description["config"])
 
 
@@ -180,6 +185,13 @@ def describe(network: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     """
     own = isinstance(network, tuple(known.values()))
     return dict(network.spec()) if own else {"network": "custom"}
+
+
+def _typed(description: Any, key: str, kind: type) -> Any:
+    value = description[key]
+    if not isinstance(value, kind):
+        raise TypeError(f"{key} is {value!r}")
+    return value
 
 
 def _has_own_network(config: Any) -> bool:
