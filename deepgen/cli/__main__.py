@@ -1,0 +1,5 @@
+"""``python -m deepgen.cli``."""
+
+from deepgen.cli.parser import main
+
+main()

@@ -1,0 +1,172 @@
+"""``deepgen impute``: completing a file with blanks, by a program fitted to it now or by that of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepgen import checks, evaluation
+from deepgen.cli import tables
+from deepgen.cli.engine import PROGRAMS, Engine
+from deepgen.cli.fitting import Clock, fit_program
+from deepgen.cli.refusals import closest
+from deepgen.cli.run import Plan
+from deepgen.cli.sources import (
+    Settings,
+    is_table,
+    notes_of,
+    open_program,
+    read_arrays,
+    write_arrays,
+    write_notes,
+)
+from deepgen.data import Dataset, Encoding, Table
+from deepgen.data.dataset import Support
+from deepgen.data.table import read_table
+from deepgen.program import files
+
+
+def impute(
+    target: str,
+    path: str,
+    output: Path | None,
+    settings: Settings,
+    plan: Plan,
+    keep: Path | None,
+    *,
+    drop: list[str],
+    categorical: list[str],
+    resume: bool,
+    progress: bool | None,
+    fit_options: list[str],
+) -> list[str]:
+    """Complete a file with blanks.
+
+    Args:
+        target: a family, or the folder of a run.
+        path: of a table or an npz.
+        output: the completed file, or None for a name next to ``path``.
+        settings: of a fit.
+        plan: of the imputation.
+        keep: the folder of the program fitted here, or None for one next to the output.
+        drop: columns of a table to leave out.
+        categorical: columns of a table that are codes of categories.
+        resume: whether to take up a fit that was interrupted.
+        progress: whether to show bars; None: on a terminal.
+        fit_options: the options of a fit that the user gave.
+
+    Returns:
+        What to print.
+
+    Raises:
+        ValueError: a target, file or option that does not fit.
+        FileNotFoundError: no such file.
+        OSError: a folder that cannot be written to.
+    """
+    folder = _run_folder(target)
+    if folder is not None and fit_options:
+        raise checks.problem(
+            "options",
+            got=f"{fit_options} with the fitted program of {target}",
+            expected="none of the fit's options",
+            fix="Leave them out, or name a family to fit a new program.",
+        )
+    output = _output(path, output)
+    notes = None if folder is None else notes_of(folder)
+    table, encoding = None, None
+    if is_table(path):
+        table = read_table(path, drop=drop, categorical=categorical)
+        encoding = _encoding(target, notes, table) if folder is not None else Encoding.fit(table)
+        x = encoding.encode(table)
+    else:
+        x = read_arrays(path).astype(np.float32)
+    if not np.isnan(x).any():
+        raise checks.problem(
+            path, got="no blank entry", expected="at least one", fix="There is nothing to complete: blanks are missing."
+        )
+    files.writable_folder(output.parent)
+    engine = Engine(settings.engine, settings.seed)
+    if folder is not None:
+        program, how = open_program(engine, folder, notes), f"by the program of {target}"
+    else:
+        keep = keep or output.with_name(f"{output.name.partition('.')[0]}.run")
+        program, how = _fit(engine, settings, x, encoding, keep, resume=resume, progress=progress)
+    options = plan.options(program.imputers)
+    if table is None or encoding is None:
+        return _complete_arrays(engine, program, x, output, options, how, progress)
+    done = tables.complete_table(engine, program, table, encoding, options, how=how, progress=progress)
+    return [f"filled {len(done.intervals)} cells {how}", *map(str, tables.write(done, table, output))]
+
+
+def _run_folder(target: str) -> Path | None:
+    """The run's folder that the target is, or None where it is a family."""
+    folder = Path(target)
+    if (folder / files.DESCRIPTION).is_file():
+        return folder
+    if target not in PROGRAMS:
+        fix = f"{files.DESCRIPTION} is missing there." if folder.exists() else closest(target, PROGRAMS)
+        raise checks.problem(
+            "target", got=repr(target), expected=f"one of {list(PROGRAMS)}, or a folder that deepgen wrote", fix=fix
+        )
+    return None
+
+
+def _output(path: str, output: Path | None) -> Path:
+    source = Path(path)
+    output = output or source.with_name(f"{source.name.partition('.')[0]}.completed{''.join(source.suffixes)}")
+    if is_table(path) != is_table(str(output)) or (not is_table(path) and output.suffix != ".npz"):
+        ending = "a table's, .csv or .parquet" if is_table(path) else ".npz"
+        raise checks.problem("out", got=repr(str(output)), expected=f"the ending {ending}", fix="Name the file so.")
+    if output.resolve() == source.resolve():
+        raise checks.problem("out", got=f"the input {path!r}", expected="another file", fix="Choose another name.")
+    return output
+
+
+def _encoding(target: str, notes: dict[str, Any] | None, table: Table) -> Encoding:
+    if notes is None or notes["encoding"] is None:
+        raise checks.problem(
+            "target",
+            got=f"{target!r}, which was not fitted to a table",
+            expected="a run on a table",
+            fix="Fit to a table, or pass an npz file.",
+        )
+    return Encoding.from_dict(notes["encoding"])
+
+
+def _fit(
+    engine: Engine,
+    settings: Settings,
+    x: np.ndarray,
+    encoding: Encoding | None,
+    folder: Path,
+    *,
+    resume: bool,
+    progress: bool | None,
+) -> tuple[Any, str]:
+    """The program fitted to all rows by the bound of their observed entries, and a sentence about it."""
+    support: Support = "boolean" if np.isin(x[~np.isnan(x)], (0, 1)).all() else "real"
+    with Clock().phase("fit", f"fitting at most {settings.steps} steps"):
+        fit, said = fit_program(engine, settings, x, None, support, folder, resume=resume, progress=progress)
+    columns = None if encoding is None else encoding.names
+    data = Dataset(settings.source, x, x[:0], x[:0], support, columns=columns, encoding=encoding)
+    write_notes(folder, settings, data, said, image_shape=None, held_out=False)
+    how = (
+        f"by a {settings.family} fitted to all {len(x)} rows in {fit.steps} steps by the bound of their observed "
+        "entries (values taken for missing at random)"
+    )
+    return fit.program, how
+
+
+def _complete_arrays(
+    engine: Engine, program: Any, x: np.ndarray, output: Path, options: dict[str, Any], how: str, progress: bool | None
+) -> list[str]:
+    """Write mean, sd and 90 % interval of every entry, and the draws."""
+    posterior = engine.impute(program, x.reshape(len(x), *program.event_shape), progress=progress, **options)
+    posterior.attrs["fitted"] = how
+    draws = posterior["posterior"]["x"].values.reshape(-1, *x.shape)
+    observed = ~np.isnan(x)
+    lower, upper = evaluation.interval(draws, tables.PROB)
+    mean = np.where(observed, x, draws.mean(0, dtype=np.float64)).astype(x.dtype)
+    write_arrays(output, x=mean, sd=draws.std(0, ddof=1), lower=lower, upper=upper, observed=observed)
+    evaluation.write_posterior(posterior, output.with_suffix(".nc"))
+    return [f"filled {int((~observed).sum())} entries {how}", str(output), str(output.with_suffix(".nc"))]

@@ -1,0 +1,146 @@
+"""The verbs of either engine under one signature: NumPy arrays in and out, and a seed in place of keys."""
+
+import importlib
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepgen import checks
+from deepgen.capabilities import ENGINES
+
+PROGRAMS = {"vae": "VAE"}
+NETWORKS = ("mlp", "conv")
+_LIBRARIES = {"jax", "jaxlib", "numpyro", "equinox", "optax", "torch", "pyro"}
+
+
+class Engine:
+    """An engine's face with a seed.
+
+    Each verb draws from a stream of its own, named after its purpose, so that what one of them draws does not depend on
+    what was asked before.
+
+    Args:
+        name: ``"numpyro"`` or ``"pyro"``.
+        seed: of every stream.
+
+    Raises:
+        ValueError: another name, or a negative seed.
+        ModuleNotFoundError: the engine is not installed; the message says how to.
+    """
+
+    def __init__(self, name: str, seed: int):
+        checks.one_of("engine", name, ENGINES)
+        checks.at_least("seed", seed, 0)
+        self.name, self.seed = name, seed
+        try:
+            self.face: Any = importlib.import_module(f"deepgen.{name}")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _LIBRARIES:
+                raise
+            other = next(engine for engine in ENGINES if engine != name)
+            raise ModuleNotFoundError(
+                f'the engine {name} is not installed (no module {error.name!r}): pip install "deepgen[{name}]", '
+                f"or pass --engine {other}.",
+                name=error.name,
+            ) from error
+
+    def start(self, purpose: str) -> tuple[Any, ...]:
+        """The arguments that come first in the face's verbs: a key in NumPyro, none in Pyro, which is seeded instead.
+
+        Args:
+            purpose: the stream's name.
+        """
+        stream = zlib.crc32(f"{purpose} {self.seed}".encode())
+        if self.name == "numpyro":
+            import jax
+
+            return (jax.random.key(stream),)
+        import pyro
+
+        pyro.set_rng_seed(stream)
+        return ()
+
+    def build(self, family: str, network: str, event_shape: Sequence[int], **options: Any) -> Any:
+        """An untrained program.
+
+        Args:
+            family: one of those in the capability table.
+            network: ``"mlp"`` or ``"conv"``.
+            event_shape: of a datum.
+            options: of the family's constructor.
+        """
+        checks.one_of("network", network, NETWORKS)
+        constructor = getattr(getattr(self.face, PROGRAMS[family]), network)
+        first = self.start("build")
+        return constructor(tuple(event_shape), **options, **({"key": first[0]} if first else {}))
+
+    def fit(self, program: Any, x: np.ndarray, **options: Any) -> Any:
+        """The face's `fit`; where x has NaN the bound is that of the observed entries.
+
+        Args:
+            program: untrained.
+            x: (n, *event_shape), NaN where missing.
+            options: of `fit`.
+
+        Returns:
+            Its `Fit`; ``.program`` is the trained program, the losses are nats per row.
+        """
+        held = options.get("validation", 0.0)
+        holes = [bool(np.isnan(part).any()) for part in (x, held) if isinstance(part, np.ndarray)]
+        first = self.start("fit")
+        if not any(holes):
+            return self.face.fit(*first, program, x, **options)
+        x = program.check_data(x, missing=True)
+        if isinstance(held, np.ndarray):
+            options["validation"] = program.check_data(held, missing=True)
+        partial = importlib.import_module(f"deepgen.cli.observed_{self.name}")
+        return partial.fit_observed(*first, program, x, **options)
+
+    def sample(self, program: Any, num_samples: int, purpose: str = "sample") -> np.ndarray:
+        """(num_samples, *event_shape) draws."""
+        return _numpy(self.face.sample(*self.start(purpose), program, num_samples))
+
+    def log_prob(self, program: Any, x: np.ndarray, **options: Any) -> Any:
+        """The face's `log_prob`, a `LogProb`."""
+        return self.face.log_prob(*self.start("log_prob"), program, x, **options)
+
+    def impute(self, program: Any, x: np.ndarray, **options: Any) -> Any:
+        """The face's `impute`, an ``arviz.InferenceData``."""
+        return self.face.impute(*self.start("impute"), program, x, **options)
+
+    def reconstruct(self, program: Any, x: np.ndarray) -> np.ndarray:
+        """(n, *event_shape) reconstructions."""
+        return _numpy(self.face.reconstruct(*self.start("reconstruct"), program, x))
+
+    def active_units(self, program: Any, x: np.ndarray) -> Any:
+        """The face's `active_units`."""
+        return self.face.active_units(program, x)
+
+    def save(self, program: Any, folder: Path) -> None:
+        """Write the program into a folder."""
+        self.face.save(program, folder)
+
+    def load(self, folder: Path, family: str | None = None) -> Any:
+        """Read a program that either engine wrote."""
+        return self.face.load(folder, family=family)
+
+
+def versions() -> Mapping[str, str]:
+    """Of Python and of the packages that a result depends on, those that are installed."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("deepgen", "numpy", "jax", "numpyro", "equinox", "torch", "pyro-ppl", "arviz", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _numpy(array: Any) -> np.ndarray:
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array)

@@ -1,0 +1,64 @@
+"""The options that commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class EngineName(StrEnum):
+    """The engines."""
+
+    NUMPYRO = "numpyro"
+    PYRO = "pyro"
+
+
+class NetworkName(StrEnum):
+    """The kinds of networks."""
+
+    MLP = "mlp"
+    CONV = "conv"
+
+
+Family = Annotated[str, typer.Argument(help="The family of the program, such as vae.", metavar="FAMILY")]
+Data = Annotated[
+    str, typer.Argument(help="A data set's name (deepgen list), or a CSV, Parquet, npz or IDX file.", metavar="DATA")
+]
+Folder = Annotated[Path, typer.Argument(help="A folder that deepgen run or fit wrote.", metavar="RUN")]
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="The engine.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the split and of every draw: same seed, same numbers.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write. Default: runs/FAMILY-DATA.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="At most so many steps of 128 rows.")]
+LatentDim = Annotated[int, typer.Option("--latent-dim", min=1, help="How many latents.")]
+Hidden = Annotated[list[int], typer.Option("--hidden", min=1, help="Width of a hidden layer; once for each layer.")]
+NetworkOption = Annotated[NetworkName, typer.Option("--network", help="conv: for images.")]
+Likelihood = Annotated[
+    str | None,
+    typer.Option("--likelihood", help="The observation law. Default: bernoulli for 0/1 data, else gaussian_predicted."),
+]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="Of Adam.")]
+Patience = Annotated[
+    int,
+    typer.Option("--patience", min=1, help="Stop after so many evaluations (one in 100 steps) without a better."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume/--no-resume", help="Take up a fit that was interrupted in this folder, or start afresh."),
+]
+Progress = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Progress bars. Default: on a terminal only.")
+]
+Method = Annotated[
+    str | None, typer.Option("--method", help="Of imputation: mcmc or sir. Default: the program's first.")
+]
+Draws = Annotated[int, typer.Option("--draws", min=1, help="Draws of each chain.")]
+Warmup = Annotated[int, typer.Option("--warmup", min=0, help="Iterations of each chain before them.")]
+Chains = Annotated[int, typer.Option("--chains", min=1, help="Chains of each row.")]
+Particles = Annotated[
+    int, typer.Option("--particles", min=1, help="k of the likelihood's bound, and proposals a row of method sir.")
+]
+Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to leave out; may be repeated.")]
+Categorical = Annotated[
+    list[str] | None, typer.Option("--categorical", help="A column of codes of categories; may be repeated.")
+]

@@ -1,0 +1,244 @@
+"""The commands' names, arguments and help."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deepgen.cli import options as o
+from deepgen.cli.refusals import Commands
+
+FIT_OPTIONS = ("steps", "latent_dim", "hidden", "likelihood", "learning_rate", "patience", "keep", "resume")
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Deep generative models as probabilistic programs, in NumPyro and in Pyro.",
+)
+
+
+def main() -> None:
+    """Run the command that the process was called with."""
+    app(prog_name="deepgen")
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    family: o.Family,
+    source: o.Data,
+    engine: o.EngineOption = o.EngineName.NUMPYRO,
+    seed: o.Seed = 0,
+    out: o.Out = None,
+    steps: o.Steps = 3000,
+    latent_dim: o.LatentDim = 8,
+    hidden: o.Hidden = [128, 128],  # noqa: B006
+    network: o.NetworkOption = o.NetworkName.MLP,
+    likelihood: o.Likelihood = None,
+    learning_rate: o.LearningRate = 1e-3,
+    patience: o.Patience = 5,
+    missing: Annotated[float, typer.Option("--missing", help="Share of held-out entries to hide, at random.")] = 0.5,
+    rows: Annotated[int, typer.Option("--rows", min=2, help="At most so many held-out rows are completed.")] = 400,
+    method: o.Method = None,
+    draws: o.Draws = 100,
+    warmup: o.Warmup = 200,
+    chains: o.Chains = 4,
+    particles: o.Particles = 1000,
+    resume: o.Resume = True,
+    progress: o.Progress = None,
+) -> None:
+    """Fit, complete held-out rows of which a part is hidden, evaluate, and write a report.
+
+    Writes program.json, params.safetensors, posterior.nc, metrics.json, report.html, losses.csv and run.json. While it
+    fits, a checkpoint fit.safetensors is there; the same command takes it up after an interruption, and a finished fit
+    removes it.
+    """
+    from deepgen.cli import commands
+
+    settings = _settings(
+        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience
+    )
+    plan = _plan(method, draws, warmup, chains, particles, missing=missing, rows=rows)
+    folder = out or commands.default_folder(family, source)
+    _print(commands.run(settings, plan, folder, resume=resume, progress=progress))
+
+
+@app.command()
+def fit(
+    family: o.Family,
+    source: o.Data,
+    engine: o.EngineOption = o.EngineName.NUMPYRO,
+    seed: o.Seed = 0,
+    out: o.Out = None,
+    steps: o.Steps = 3000,
+    latent_dim: o.LatentDim = 8,
+    hidden: o.Hidden = [128, 128],  # noqa: B006
+    network: o.NetworkOption = o.NetworkName.MLP,
+    likelihood: o.Likelihood = None,
+    learning_rate: o.LearningRate = 1e-3,
+    patience: o.Patience = 5,
+    resume: o.Resume = True,
+    progress: o.Progress = None,
+) -> None:
+    """Fit a program to the training rows of a data set or file.
+
+    Blanks are allowed: the bound is then that of the observed entries. After an interruption the same command takes up
+    the checkpoint in the folder; a finished fit removes it.
+    """
+    from deepgen.cli import commands
+
+    settings = _settings(
+        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience
+    )
+    folder = out or commands.default_folder(family, source)
+    _print(commands.fit(settings, folder, resume=resume, progress=progress))
+
+
+@app.command()
+def sample(
+    folder: o.Folder,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="How many.")] = 16,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="An npz, or for tables also a CSV or Parquet file.")
+    ] = None,
+    engine: o.EngineOption = o.EngineName.NUMPYRO,
+    seed: o.Seed = 0,
+) -> None:
+    """Draw from a program; images also as a PNG sheet."""
+    from deepgen.cli import commands
+
+    _print(commands.sample(folder, num, out, engine.value, seed))
+
+
+@app.command()
+def impute(
+    ctx: typer.Context,
+    target: Annotated[str, typer.Argument(help="A family to fit to the file, or a run's folder.", metavar="TARGET")],
+    path: Annotated[str, typer.Argument(help="A CSV, Parquet or npz file with blanks or NaN.", metavar="FILE")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The completed file.")] = None,
+    engine: o.EngineOption = o.EngineName.NUMPYRO,
+    seed: o.Seed = 0,
+    steps: o.Steps = 3000,
+    latent_dim: o.LatentDim = 8,
+    hidden: o.Hidden = [128, 128],  # noqa: B006
+    likelihood: o.Likelihood = None,
+    learning_rate: o.LearningRate = 1e-3,
+    patience: o.Patience = 5,
+    method: o.Method = None,
+    draws: o.Draws = 100,
+    warmup: o.Warmup = 200,
+    chains: o.Chains = 4,
+    particles: o.Particles = 1000,
+    drop: o.Drop = None,
+    categorical: o.Categorical = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="The fitted program's folder. Default: next to the completed file.")
+    ] = None,
+    resume: o.Resume = True,
+    progress: o.Progress = None,
+) -> None:
+    """Complete a file with blanks, and say how sure each filled cell is.
+
+    Of a table it writes the completed table (observed cells as the text they were), STEM.intervals.csv with a line for
+    each filled cell, and STEM.nc with the draws. A family is fitted to all rows by the bound of their observed cells,
+    which is right where values are missing at random; options of the fit do nothing for a run's folder and are refused.
+    """
+    from deepgen.cli import completion
+
+    given = [name for name in FIT_OPTIONS if "COMMANDLINE" in str(ctx.get_parameter_source(name))]
+    settings = _settings(
+        target, path, engine, seed, o.NetworkName.MLP, latent_dim, hidden, likelihood, steps, learning_rate, patience
+    )
+    plan = _plan(method, draws, warmup, chains, particles)
+    _print(
+        completion.impute(
+            target,
+            path,
+            out,
+            settings,
+            plan,
+            keep,
+            drop=drop or [],
+            categorical=categorical or [],
+            resume=resume,
+            progress=progress,
+            fit_options=["--" + name.replace("_", "-") for name in given],
+        )
+    )
+
+
+@app.command()
+def evaluate(
+    folder: o.Folder,
+    source: Annotated[
+        str | None, typer.Argument(help="Other data than the run's held-out rows.", metavar="[DATA]")
+    ] = None,
+    engine: o.EngineOption = o.EngineName.NUMPYRO,
+    seed: o.Seed = 0,
+    particles: o.Particles = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the log-likelihood of held-out rows, or its bound, and bits per dimension, with standard errors."""
+    from deepgen.cli import commands
+
+    _print(commands.evaluate(folder, source, engine.value, seed, particles, as_json))
+
+
+@app.command("list")
+def list_() -> None:
+    """Print what each family can do in each engine, and the data sets."""
+    from deepgen.cli import commands
+
+    _print(commands.listing())
+
+
+def _settings(
+    family: str,
+    source: str,
+    engine: Any,
+    seed: int,
+    network: Any,
+    latent_dim: int,
+    hidden: list[int],
+    likelihood: str | None,
+    steps: int,
+    learning_rate: float,
+    patience: int,
+) -> Any:
+    from deepgen.cli.sources import Settings
+
+    return Settings(
+        family=family,
+        source=source,
+        engine=engine.value,
+        seed=seed,
+        network=network.value,
+        latent_dim=latent_dim,
+        hidden=tuple(hidden),
+        likelihood=likelihood,
+        steps=steps,
+        learning_rate=learning_rate,
+        patience=patience,
+    )
+
+
+def _plan(method: str | None, draws: int, warmup: int, chains: int, particles: int, **more: Any) -> Any:
+    from deepgen.cli.run import Plan
+
+    return Plan(method=method, draws=draws, warmup=warmup, chains=chains, particles=particles, **more)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)

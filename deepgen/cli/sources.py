@@ -1,0 +1,217 @@
+"""What the commands read: data sets by name or path, and what a run's folder remembers of its own."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from deepgen import checks, data
+from deepgen.cli.engine import PROGRAMS, Engine
+from deepgen.cli.refusals import closest, known
+from deepgen.data import Dataset
+from deepgen.data.builtin import TABLES
+from deepgen.program import files
+
+NOTES = "run.json"
+TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
+Network = Literal["mlp", "conv"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a fit.
+
+    Attributes:
+        family: of the program.
+        source: the data set's name, or the path of a file.
+        engine: ``"numpyro"`` or ``"pyro"``.
+        seed: of the split and of every draw.
+        network: ``"mlp"``, or ``"conv"`` for images.
+        latent_dim: how many latents.
+        hidden: widths of the dense layers.
+        likelihood: the observation law; None takes Bernoulli for zeros and ones, else a normal of predicted scale.
+        steps: at most so many.
+        learning_rate: of Adam.
+        patience: stop after so many evaluations (one every 100 steps) without improvement.
+    """
+
+    family: str
+    source: str
+    engine: str = "numpyro"
+    seed: int = 0
+    network: Network = "mlp"
+    latent_dim: int = 8
+    hidden: tuple[int, ...] = (128, 128)
+    likelihood: str | None = None
+    steps: int = 3000
+    learning_rate: float = 1e-3
+    patience: int = 5
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set, and the shape of its images where it has any.
+
+    Attributes:
+        data: the three splits, a datum as the program takes it.
+        image_shape: (channels, height, width), or None.
+    """
+
+    data: Dataset
+    image_shape: tuple[int, ...] | None
+
+
+def open_source(name: str, *, seed: int, network: Network = "mlp") -> Source:
+    """A data set by name or path, its images flattened for multilayer perceptrons.
+
+    Args:
+        name: of ``deepgen.data.dataset_names``, or a path.
+        seed: of the split.
+        network: ``"conv"`` keeps images as they are.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: an unknown name, with the closest one that is known; no images for a convolutional network.
+        FileNotFoundError: a file that is not there.
+    """
+    names = data.dataset_names()
+    pictures = name in names and name not in TABLES and "/" not in name
+    if pictures:
+        found = data.load(name, seed=seed, image=True)
+    elif "." not in Path(name).name and name.partition("/")[0] not in {known.partition("/")[0] for known in names}:
+        fix = closest(name, names)
+        raise checks.problem(
+            "data set", got=repr(name), expected=f"one of {list(names)}, or the path of a file", fix=fix
+        )
+    else:
+        found = data.load(name, seed=seed)
+    shape = found.event_shape if len(found.event_shape) == 3 else None
+    if network == "conv":
+        checks.image_shape(found.event_shape)
+        return Source(found, shape)
+    flat = {part: getattr(found, part).reshape(len(getattr(found, part)), -1) for part in data.dataset.SPLITS}
+    return Source(replace(found, **flat), shape)
+
+
+def is_table(path: str) -> bool:
+    """Whether a path is that of a table."""
+    return path.lower().endswith(TABLE_ENDINGS)
+
+
+def default_likelihood(support: str) -> str:
+    """The observation law for data of a support."""
+    return "bernoulli" if support == "boolean" else "gaussian_predicted"
+
+
+def write_notes(
+    folder: Path,
+    settings: Settings,
+    x: Dataset,
+    fitted: Mapping[str, Any],
+    *,
+    image_shape: tuple[int, ...] | None,
+    held_out: bool = True,
+) -> None:
+    """Write what later commands need to know of a run: its settings, and how its data became numbers.
+
+    Args:
+        folder: the run's.
+        settings: of the fit.
+        x: the data.
+        fitted: what the fit says of itself.
+        image_shape: of a datum that is an image.
+        held_out: whether the data's test rows were kept from the fit.
+    """
+    notes = {
+        "format": 1,
+        "settings": asdict(settings),
+        "held_out": held_out,
+        "image_shape": image_shape,
+        "support": x.support,
+        "data": x.description,
+        "encoding": None if x.encoding is None else x.encoding.to_dict(),
+        "fit": dict(fitted),
+    }
+    files.write_atomically(folder / NOTES, json.dumps(notes, indent=2).encode())
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+    """Read what `write_notes` wrote; ``settings`` are `Settings` again.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: the file is damaged.
+    """
+    path = folder / NOTES
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no run in {str(folder)!r}: {NOTES} is missing. Pass a folder that deepgen run or deepgen fit wrote."
+        )
+    try:
+        notes = json.loads(path.read_text())
+        settings = notes["settings"]
+        notes["settings"] = Settings(**{**settings, "hidden": tuple(settings["hidden"])})
+        return {
+            key: notes[key] for key in ("settings", "held_out", "image_shape", "support", "data", "encoding", "fit")
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is cut short or no description of a run ({error}): run or fit again.") from error
+
+
+def read_arrays(path: str) -> np.ndarray:
+    """The rows of an npz's array "x".
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another ending, or no such array.
+    """
+    if not path.lower().endswith(".npz"):
+        raise checks.problem(
+            "data",
+            got=repr(path),
+            expected=f"a file with blanks ending in one of {[*TABLE_ENDINGS, '.npz']}",
+            fix="Missing means a blank cell or NaN; deepgen run hides entries of a complete data set by itself.",
+        )
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"npz file {path!r}: there is no such file. Check the path.")
+    with np.load(path, allow_pickle=False) as file:
+        known(f"{path}: array", "x", file.files)
+        return np.asarray(file["x"])
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an npz in one step: the file is there whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    files.write_atomically(path, buffer.getvalue())
+
+
+def notes_of(folder: Path) -> dict[str, Any] | None:
+    """What a run's folder remembers, or None where a program alone was saved there.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    if not (folder / files.DESCRIPTION).is_file():
+        raise FileNotFoundError(
+            f"no program in {str(folder)!r}: {files.DESCRIPTION} is missing. "
+            "Pass a folder that deepgen run or deepgen fit wrote."
+        )
+    return read_notes(folder) if (folder / NOTES).is_file() else None
+
+
+def open_program(engine: Engine, folder: Path, notes: dict[str, Any] | None) -> Any:
+    """The program of a folder, of the family that its run was of.
+
+    Raises:
+        ValueError: of another family, of one that this deepgen lacks, or damaged.
+    """
+    family = notes["settings"].family if notes else files.read(folder)[0]["family"]
+    known(f"family of {folder}", family, PROGRAMS)
+    return engine.load(folder, family=family)

@@ -1,0 +1,115 @@
+"""A report's page: numbers from the metrics, pictures from the arrays, put into the template."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from deepgen.evaluation import Estimate
+from deepgen.report import figures
+from deepgen.report.pictures import Pictures
+from deepgen.report.references import references
+
+SAMPLES = 60
+
+
+def render(metrics: Mapping[str, Any], pictures: Pictures) -> str:
+    """The report as one HTML page that needs nothing else.
+
+    Args:
+        metrics: what ``metrics.json`` holds.
+        pictures: the arrays to draw.
+
+    Returns:
+        The page.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"estimate": estimate, "number": number}
+    template, style = ((files("deepgen.report") / name).read_text("utf-8") for name in ("report.html", "report.css"))
+    return environment.from_string(template).render(
+        style=style,
+        m=metrics,
+        shown=_figures(metrics, pictures),
+        errors=error_rows(metrics["imputation"]["errors"]),
+        references=references(metrics["settings"]["family"], metrics["imputation"]["method"]),
+        settings=_flat(metrics["settings"] | {key: v for key, v in metrics["plan"].items() if v is not None}),
+        image=pictures.image_shape is not None,
+        is_bound=metrics["log_prob"]["kind"] == "bound",
+    )
+
+
+def estimate(score: Mapping[str, Any] | None) -> str:
+    """A {"value", "stderr"} as text, a dash where there is none."""
+    if score is None or score["value"] is None:
+        return "–"
+    return str(Estimate(score["value"], float("nan") if score["stderr"] is None else score["stderr"]))
+
+
+def number(value: Any) -> str:
+    """A number as text, with four digits that count."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def error_rows(errors: Mapping[str, Any]) -> dict[str, Any]:
+    """The table against the baselines: its head, and a row a method, best CRPS first.
+
+    Args:
+        errors: by method, what ``ImputationError.to_dict`` gave.
+
+    Returns:
+        ``head``, and ``rows`` of a name and cells; a cell has a text and whether it is the best of its column.
+    """
+    probs = sorted({prob for error in errors.values() for prob in error["coverage"] or {}}, key=float)
+    scores = ["rmse", "mae", "crps"]
+    head = ["RMSE", "MAE", "CRPS"]
+    head += [f"{kind} {float(prob):.0%}" for prob in probs for kind in ("cover", "width")]
+    best = {score: min(error[score]["value"] for error in errors.values()) for score in scores}
+    rows = []
+    for name, error in sorted(errors.items(), key=lambda item: item[1]["crps"]["value"]):
+        cells = [{"text": estimate(error[s]), "best": error[s]["value"] == best[s]} for s in scores]
+        cells += [
+            {"text": estimate((error[kind] or {}).get(prob)), "best": False}
+            for prob in probs
+            for kind in ("coverage", "width")
+        ]
+        rows.append({"name": name, "cells": cells})
+    return {"head": head, "rows": rows}
+
+
+def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
+    units = metrics["active_units"]
+    kl, variance = (np.array(units[key], dtype=float) for key in ("kl", "variance"))
+    shown: dict[str, Any] = {
+        "losses": figures.losses(pictures.losses, pictures.validation_steps, pictures.validation_losses),
+        "calibration": figures.calibration(metrics["calibration"]),
+        "pit": figures.pit(metrics["pit"]),
+        "units": figures.units(kl, variance > 0.01),
+    }
+    shape = pictures.image_shape
+    if shape is None:
+        hidden = ~pictures.seen & ~np.isnan(pictures.truth)
+        return shown | {"scatter": figures.scatter(pictures.truth[hidden], pictures.draws[:, hidden])}
+
+    def images(array: np.ndarray) -> np.ndarray:
+        return array.reshape(-1, *shape)
+
+    draws = pictures.completed
+    return shown | {
+        "samples": figures.grid(images(pictures.samples[:SAMPLES]), 20),
+        "reconstructions": figures.pairs(images(pictures.originals), images(pictures.reconstructed)),
+        "completed": figures.completed(
+            images(pictures.originals), images(pictures.observed), draws.reshape(*draws.shape[:2], *shape)
+        ),
+    }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    def text(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list) else "default" if value is None else str(value)
+
+    return {name.replace("_", " "): text(value) for name, value in settings.items()}

@@ -1,0 +1,37 @@
+"""The papers behind a run."""
+
+_FAMILIES = {
+    "vae": [
+        "Kingma and Welling (2014). Auto-encoding variational Bayes. ICLR.",
+        "Rezende, Mohamed and Wierstra (2014). Stochastic backpropagation and approximate inference in deep generative "
+        "models. ICML.",
+        "Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders. ICLR (the bound; active units).",
+    ]
+}
+_METHODS = {
+    "mcmc": [
+        "Neal (2011). MCMC using Hamiltonian dynamics. In: Handbook of Markov Chain Monte Carlo.",
+        "Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021). Rank-normalization, folding, and localization: an "
+        "improved R-hat. Bayesian Analysis 16.",
+    ],
+    "sir": [
+        "Vehtari, Simpson, Gelman, Yao and Gabry (2024). Pareto smoothed importance sampling. JMLR 25.",
+    ],
+}
+_EVALUATION = [
+    "Gneiting and Raftery (2007). Strictly proper scoring rules, prediction, and estimation. JASA 102 (CRPS).",
+    "Gelman, Meng and Stern (1996). Posterior predictive assessment of model fitness. Statistica Sinica 6.",
+]
+
+
+def references(family: str, method: str) -> list[str]:
+    """What to cite for a family, a method of imputation, and the evaluation.
+
+    Args:
+        family: of the program.
+        method: of imputation.
+
+    Returns:
+        A reference an entry.
+    """
+    return [*_FAMILIES.get(family, []), *_METHODS.get(method, []), *_EVALUATION]
