@@ -201,6 +201,21 @@ def run(trainer: Trainer, settings: Settings, objective: Any) -> Fit:
     return result(stopped)
 
 
+def tell(fit: Fit, data: Any) -> Fit:
+    """Warn of what a program's own diagnosis says after a fit, such as a collapsed posterior.
+
+    Args:
+        fit: of a deepgen program.
+        data: (n, *event_shape), of which up to 1000 rows are looked at.
+
+    Returns:
+        The fit as it is.
+    """
+    for warning in fit.program.diagnose(data[:1000]):
+        warnings.warn(warning, stacklevel=3)
+    return fit
+
+
 def check_settings(
     *,
     steps: Any,

@@ -76,6 +76,9 @@ def fit(
         The trained program, the parameters and the losses. A user's first interrupt (Ctrl-C) ends the fit at the end of
         the chunk, with a warning and a checkpoint.
 
+    Warns:
+        UserWarning: an interrupt, or what the program's own ``diagnose`` says, such as a collapsed posterior.
+
     Raises:
         ValueError: an argument or the data is not acceptable, or the checkpoint is of another fit.
         TypeError: an argument is of the wrong type.
@@ -158,7 +161,8 @@ def fit(
             }
         )
     trainer = Trainer(run_key, program, problem, state, call, held or Call((), {}), chunk=chunk, steps=steps)
-    return loop.run(trainer, settings, objective)
+    done = loop.run(trainer, settings, objective)
+    return done if pair else loop.tell(done, data)
 
 
 @lru_cache
