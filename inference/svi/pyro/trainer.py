@@ -1,5 +1,6 @@
 """The state of a fit in Pyro as the host's loop sees it: eager steps on the parameters of the current param store."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -46,11 +47,13 @@ class Trainer:
             loop.at(self.objective, 0).loss(self.model, self.guide, *first.args, **first.kwargs)
         self.store = pyro.get_param_store()
         self.params: dict[str, torch.Tensor] = dict(self.store.named_parameters())
+        self._list = list(self.params.values())
+        self._scale = 1 / rows.count(first, "data") if self.per_row else 1.0
         modules = [program] if self.per_row else [fn for fn in program if isinstance(fn, torch.nn.Module)]
         self.buffers = {
             f"{i}.{name}": buffer for i, module in enumerate(modules) for name, buffer in module.named_buffers()
         }
-        made = optimizer(list(self.params.values()))
+        made = optimizer(self._list)
         self.optimizer, self.scheduler = made if isinstance(made, tuple) else (made, None)
         self.average = None if ema is None else {name: torch.zeros_like(p) for name, p in self.params.items()}
         self._epoch, self._order = -1, torch.zeros(0)
@@ -78,17 +81,17 @@ class Trainer:
 
     def _step(self) -> tuple[float, bool]:
         batch = self._batch()
-        params = list(self.params.values())
+        params, scale = self._list, self._scale
         for param in params:
             param.grad = None
-        objective = loop.at(self.objective, self.step)
-        scale = 1 / rows.count(batch, "data") if self.per_row else 1.0
-        if isinstance(objective, ELBO):
+        if isinstance(self.objective, ELBO):
+            objective = self.objective.at(self.step)
             loss = objective.differentiable_loss(self.model, self.guide, *batch.args, **batch.kwargs) * scale
             if loss.requires_grad:
                 loss.backward()
             loss = loss.detach()
         else:
+            objective = loop.at(self.objective, self.step)
             loss = torch.as_tensor(
                 objective.loss_and_grads(self.model, self.guide, *batch.args, **batch.kwargs) * scale
             )
@@ -101,11 +104,12 @@ class Trainer:
                 "the optimizer does not know them: declare every param site on every call of the model or the guide."
             )
         if self.clip_norm is None:
+            # Cheaper than the norm: a sum is not finite either where an entry is not.
             size = sum((param.grad.sum() for param in params if param.grad is not None), torch.zeros_like(loss))
         else:
             size = torch.nn.utils.clip_grad_norm_(params, self.clip_norm)
         value, total = torch.stack([loss, size.to(loss)]).tolist()
-        if not (np.isfinite(value) and np.isfinite(total)):
+        if not (math.isfinite(value) and math.isfinite(total)):
             return value, False
         if callable(self.learning_rate):
             for group in self.optimizer.param_groups:
