@@ -38,7 +38,6 @@ def impute(
     categorical: list[str],
     resume: bool,
     progress: bool | None,
-    fit_options: list[str],
 ) -> list[str]:
     """Complete a file with blanks.
 
@@ -53,7 +52,6 @@ def impute(
         categorical: columns of a table that are codes of categories.
         resume: whether to take up a fit that was interrupted.
         progress: whether to show bars; None: on a terminal.
-        fit_options: the options of a fit that the user gave.
 
     Returns:
         What to print.
@@ -64,14 +62,8 @@ def impute(
         OSError: a folder that cannot be written to.
     """
     folder = _run_folder(target)
-    if folder is not None and fit_options:
-        raise checks.problem(
-            "options",
-            got=f"{fit_options} with the fitted program of {target}",
-            expected="none of the fit's options",
-            fix="Leave them out, or name a family to fit a new program.",
-        )
-    output = _output(path, output)
+    if folder is not None:
+        _refuse_fit_options(target, settings, keep)
     notes = None if folder is None else notes_of(folder)
     table, encoding = None, None
     if is_table(path):
@@ -80,6 +72,7 @@ def impute(
         x = encoding.encode(table)
     else:
         x = read_arrays(path).astype(np.float32)
+    output = _output(path, output)
     if not np.isnan(x).any():
         raise checks.problem(
             path, got="no blank entry", expected="at least one", fix="There is nothing to complete: blanks are missing."
@@ -109,6 +102,20 @@ def _run_folder(target: str) -> Path | None:
             "target", got=repr(target), expected=f"one of {list(PROGRAMS)}, or a folder that deepgen wrote", fix=fix
         )
     return None
+
+
+def _refuse_fit_options(target: str, settings: Settings, keep: Path | None) -> None:
+    default = Settings(settings.family, settings.source)
+    names = ("steps", "latent_dim", "hidden", "likelihood", "learning_rate", "patience")
+    given = ["--" + name.replace("_", "-") for name in names if getattr(settings, name) != getattr(default, name)]
+    given += [] if keep is None else ["--keep"]
+    if given:
+        raise checks.problem(
+            "options",
+            got=f"{given} with the fitted program of {target}",
+            expected="none of the fit's options",
+            fix="Leave them out, or name a family to fit a new program.",
+        )
 
 
 def _output(path: str, output: Path | None) -> Path:

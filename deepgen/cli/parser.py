@@ -9,8 +9,6 @@ import typer
 from deepgen.cli import options as o
 from deepgen.cli.refusals import Commands
 
-FIT_OPTIONS = ("steps", "latent_dim", "hidden", "likelihood", "learning_rate", "patience", "keep", "resume")
-
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -123,7 +121,6 @@ def sample(
 
 @app.command()
 def impute(
-    ctx: typer.Context,
     target: Annotated[str, typer.Argument(help="A family to fit to the file, or a run's folder.", metavar="TARGET")],
     path: Annotated[str, typer.Argument(help="A CSV, Parquet or npz file with blanks or NaN.", metavar="FILE")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The completed file.")] = None,
@@ -156,7 +153,6 @@ def impute(
     """
     from deepgen.cli import completion
 
-    given = [name for name in FIT_OPTIONS if "COMMANDLINE" in str(ctx.get_parameter_source(name))]
     settings = _settings(
         target, path, engine, seed, o.NetworkName.MLP, latent_dim, hidden, likelihood, steps, learning_rate, patience
     )
@@ -173,7 +169,6 @@ def impute(
             categorical=categorical or [],
             resume=resume,
             progress=progress,
-            fit_options=["--" + name.replace("_", "-") for name in given],
         )
     )
 

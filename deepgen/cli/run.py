@@ -21,7 +21,7 @@ METRICS, POSTERIOR, REPORT = "metrics.json", "posterior.nc", "report.html"
 REPLICATES = 50
 SHOWN = 10
 # Beyond these sizes a baseline would take longer than all the rest: its regressions, and a draw from each.
-WIDEST_ITERATIVE, MOST_CELLS_DRAWN = 64, 2000
+WIDEST_ITERATIVE, WIDEST_DRAWN, MOST_CELLS_DRAWN = 64, 20, 2000
 POSTERIOR_BYTES = 50_000_000
 
 
@@ -279,7 +279,10 @@ def _likelihood(scores: Any, event_shape: tuple[int, ...], particles: int) -> di
 
 
 def _affordable(name: str, x: np.ndarray) -> bool:
-    within = {"iterative": x[0].size <= WIDEST_ITERATIVE, "iterative draws": x.size <= MOST_CELLS_DRAWN}
+    within = {
+        "iterative": x[0].size <= WIDEST_ITERATIVE,
+        "iterative draws": x[0].size <= WIDEST_DRAWN and x.size <= MOST_CELLS_DRAWN,
+    }
     return within.get(name, True)
 
 

@@ -12,6 +12,7 @@ from deepgen.report.pictures import Pictures
 from deepgen.report.references import references
 
 SAMPLES = 60
+SCORES = {"rmse": "RMSE", "mae": "MAE", "crps": "CRPS", "brier": "Brier", "accuracy": "accuracy"}
 
 
 def render(metrics: Mapping[str, Any], pictures: Pictures) -> str:
@@ -33,7 +34,7 @@ def render(metrics: Mapping[str, Any], pictures: Pictures) -> str:
         style=style,
         m=metrics,
         shown=_figures(metrics, pictures),
-        errors=error_rows(metrics["imputation"]["errors"]),
+        tables=error_tables(metrics["imputation"]["errors"]),
         references=references(metrics["settings"]["family"], metrics["imputation"]["method"]),
         settings=_flat(metrics["settings"] | {key: v for key, v in metrics["plan"].items() if v is not None}),
         image=pictures.image_shape is not None,
@@ -55,30 +56,48 @@ def number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def error_rows(errors: Mapping[str, Any]) -> dict[str, Any]:
-    """The table against the baselines: its head, and a row a method, best CRPS first.
+def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables against the baselines, best CRPS first: errors of all methods, then intervals of those that have any.
 
     Args:
         errors: by method, what ``ImputationError.to_dict`` gave.
 
     Returns:
-        ``head``, and ``rows`` of a name and cells; a cell has a text and whether it is the best of its column.
+        For each table ``head``, and ``rows`` of a name and cells; a cell has a text and whether it is the best of its
+        column.
     """
+    ranked = sorted(errors.items(), key=lambda item: item[1]["crps"]["value"])
+    scores = [name for name in SCORES if any(error[name] is not None for error in errors.values())]
+    best = {
+        name: choose(error[name]["value"] for error in errors.values() if error[name] is not None)
+        for name in scores
+        for choose in [max if name == "accuracy" else min]
+    }
+    first = [
+        {
+            "name": name,
+            "cells": [
+                {"text": estimate(error[s]), "best": error[s] is not None and error[s]["value"] == best[s]}
+                for s in scores
+            ],
+        }
+        for name, error in ranked
+    ]
     probs = sorted({prob for error in errors.values() for prob in error["coverage"] or {}}, key=float)
-    scores = ["rmse", "mae", "crps"]
-    head = ["RMSE", "MAE", "CRPS"]
-    head += [f"{kind} {float(prob):.0%}" for prob in probs for kind in ("cover", "width")]
-    best = {score: min(error[score]["value"] for error in errors.values()) for score in scores}
-    rows = []
-    for name, error in sorted(errors.items(), key=lambda item: item[1]["crps"]["value"]):
-        cells = [{"text": estimate(error[s]), "best": error[s]["value"] == best[s]} for s in scores]
-        cells += [
-            {"text": estimate((error[kind] or {}).get(prob)), "best": False}
-            for prob in probs
-            for kind in ("coverage", "width")
-        ]
-        rows.append({"name": name, "cells": cells})
-    return {"head": head, "rows": rows}
+    second = [
+        {
+            "name": name,
+            "cells": [
+                {"text": estimate(error[kind][prob]), "best": False} for prob in probs for kind in ("coverage", "width")
+            ],
+        }
+        for name, error in ranked
+        if error["coverage"]
+    ]
+    return [
+        {"head": [SCORES[name] for name in scores], "rows": first},
+        {"head": [f"{kind} {float(prob):.0%}" for prob in probs for kind in ("inside", "width")], "rows": second},
+    ]
 
 
 def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
