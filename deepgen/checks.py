@@ -114,6 +114,23 @@ def data(
     return array
 
 
+def with_mask(x: Any, observed: Any | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """The data and what is observed of it, where something other than NaN says so.
+
+    Args:
+        x: numbers, perhaps a NumPy masked array, whose mask says what is missing.
+        observed: booleans of x's shape, or None.
+
+    Returns:
+        ``x`` as a plain array, and which entries are observed, or None where only NaN can say it.
+    """
+    seen = None if observed is None else np.asarray(observed)
+    if np.ma.isMaskedArray(x):
+        unmasked = ~np.ma.getmaskarray(x)
+        seen = unmasked if seen is None or seen.shape != unmasked.shape else unmasked & seen
+    return np.asarray(x), seen
+
+
 def _shape_advice(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> str:
     if shape == event_shape:
         return "Add the batch axis: x[None]."

@@ -216,7 +216,7 @@ def check_data(law: Law, x: Any, *, missing: bool = False, observed: np.ndarray 
 
     Args:
         law: the law.
-        x: (n, *event_shape) numbers.
+        x: (n, *event_shape) numbers; a masked array's mask says what is missing.
         missing: whether missing entries are allowed.
         observed: booleans of x's shape, or None where NaN (a negative integer) says what is missing.
 
@@ -227,6 +227,7 @@ def check_data(law: Law, x: Any, *, missing: bool = False, observed: np.ndarray 
         ValueError: wrong dtype, shape or support, empty, not finite, missing where it may not be, or a row of which
             nothing is observed.
     """
+    x, observed = checks.with_mask(x, observed)
     array = checks.data("x", x, law.event_shape, missing=missing, observed=observed)
     present = ~is_missing(array) if law.integer or array.dtype.kind == "f" else np.ones(array.shape, dtype=bool)
     if observed is not None:

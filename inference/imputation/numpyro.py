@@ -13,6 +13,7 @@ from numpyro import handlers
 from numpyro.infer import MCMC, NUTS
 
 from deepgen import checks
+from deepgen.handlers.entries import split
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.hmc import numpyro as hmc
 from deepgen.inference.imputation import importance, methods, result
@@ -53,7 +54,7 @@ def impute(
     Args:
         rng_key: the key.
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
-        x: (n, *event_shape), NaN where missing.
+        x: (n, *event_shape), NaN where missing (negative integers for a categorical law, the mask of a masked array).
         observed: booleans of x's shape, where NaN cannot say it.
         method: ``"mcmc"`` or ``"sir"`` for a program (its first of ``imputers`` if None); ``"nuts"`` for a plain model.
         num_samples: draws of each chain.
@@ -84,8 +85,7 @@ def impute(
         "num_steps": num_steps,
         "num_particles": num_particles,
     }
-    original = np.asarray(x)
-    mask = None if observed is None else np.asarray(observed)
+    original, mask = checks.with_mask(x, observed)
     if not isinstance(program, Program):
         _, options = methods.choose(method, ("nuts",), given)
         return _nuts(rng_key, program, original, mask, options, columns, model_args, model_kwargs or {}, progress)
@@ -297,7 +297,7 @@ def _nuts(
     sites = {name: np.asarray(value) for name, value in mcmc.get_samples(group_by_chain=True).items()}
     entries = sites.pop("x_missing", np.zeros((options["num_chains"], options["num_samples"], 0), x.dtype))
     extra = {name: np.asarray(value) for name, value in mcmc.get_extra_fields(group_by_chain=True).items()}
-    seen = ~is_missing(x) if observed is None else observed
+    seen = split("x", x, observed).observed
     per_draw = ("chain", "draw")
     stats = {
         "lp": (per_draw, -extra["potential_energy"]),

@@ -9,6 +9,7 @@ from pyro import poutine
 from pyro.infer import MCMC, NUTS
 
 from deepgen import checks
+from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.hmc import pyro as hmc
 from deepgen.inference.imputation import importance, methods, result
@@ -47,7 +48,7 @@ def impute(
 
     Args:
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
-        x: (n, *event_shape), NaN where missing.
+        x: (n, *event_shape), NaN where missing (negative integers for a categorical law, the mask of a masked array).
         observed: booleans of x's shape, where NaN cannot say it.
         method: ``"mcmc"`` or ``"sir"`` for a program (its first of ``imputers`` if None); ``"nuts"`` for a plain model.
         num_samples: draws of each chain.
@@ -78,8 +79,7 @@ def impute(
         "num_steps": num_steps,
         "num_particles": num_particles,
     }
-    original = np.asarray(x)
-    mask = None if observed is None else np.asarray(observed)
+    original, mask = checks.with_mask(x, observed)
     if not isinstance(program, Program):
         _, options = methods.choose(method, ("nuts",), given)
         return _nuts(program, original, mask, options, columns, model_args, model_kwargs or {}, progress)
@@ -268,7 +268,7 @@ def _nuts(
     sites = {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}
     empty = np.zeros((options["num_chains"], options["num_samples"], 0), x.dtype)
     entries = sites.pop("x_missing", empty)
-    seen = ~is_missing(x) if observed is None else observed
+    seen = split("x", x, observed).observed
     per_draw = ("chain", "draw")
     stats = {
         "lp": (per_draw, np.array(lps)),

@@ -66,10 +66,11 @@ def log_mean(sums: Sums, count: int) -> tuple[Float[Any, " n"], Float[Any, " n"]
         Both, (n,) nats.
     """
     xp = array_api_compat.array_namespace(sums.first)
-    # -inf + -inf where every weight was zero
-    value = xp.where(sums.first > 0, sums.largest + xp.log(sums.first / count), -xp.inf * xp.ones_like(sums.first))
-    square = xp.where(sums.first > 0, sums.first * sums.first, xp.ones_like(sums.first))
-    variance = sums.second / square - 1 / count
+    # where every weight was zero: no log of zero, no zero divided by zero
+    positive = sums.first > 0
+    first = xp.where(positive, sums.first, xp.ones_like(sums.first))
+    value = xp.where(positive, sums.largest + xp.log(first / count), -xp.inf * xp.ones_like(first))
+    variance = sums.second / (first * first) - 1 / count
     return value, xp.sqrt(xp.maximum(variance, xp.zeros_like(variance)))
 
 
