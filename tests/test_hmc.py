@@ -52,9 +52,8 @@ def gaussian(mean, precision, z):
 def posteriors():
     """Correlated Gaussians, a mean and a covariance for each row, scales over two decades."""
     rng = np.random.default_rng(0)
-    factor = rng.normal(size=(ROWS, D, D + 2))
-    scale = 10 ** rng.uniform(-1, 1, size=(ROWS, D, 1))
-    covariance = (scale * factor) @ np.swapaxes(scale * factor, 1, 2)
+    factor = rng.normal(size=(ROWS, D, D + 2)) * 10 ** rng.uniform(-1, 1, size=(ROWS, D, 1))
+    covariance = factor @ np.swapaxes(factor, 1, 2)
     return SimpleNamespace(mean=rng.normal(size=(ROWS, D)), covariance=covariance, precision=np.linalg.inv(covariance))
 
 

@@ -162,14 +162,14 @@ def _start(program: Any, layout: _Layout, x: torch.Tensor, observed: torch.Tenso
 
     Where the posterior has several modes a chain rarely crosses between them, so the starts must be spread over them.
     """
-    position, best = None, None
+    dim = sum(int(np.prod(shape)) for shape in layout.shapes)
+    position = torch.zeros(num_chains, len(x), dim, device=x.device)
+    best = torch.full((num_chains, len(x)), -torch.inf, device=x.device)
     for _ in range(methods.STARTS):
         latents, weights = log_weights(program, x, observed, num_chains)
         vector = layout.flatten(latents)
         # the largest of weight times Gumbel noise is a draw by weight
         score = weights - torch.log(torch.empty_like(weights).exponential_())
-        if position is None or best is None:
-            position, best = vector, score
         position = torch.where((score > best)[..., None], vector, position)
         best = torch.maximum(score, best)
     return position
