@@ -19,7 +19,8 @@ def interpolate(
 
         sin((1 - w) Omega) / sin(Omega) a + sin(w Omega) / sin(Omega) b,
 
-    which keeps the norm typical of a normal prior; where a and b are (anti)parallel it is the straight line.
+    which keeps the norm typical of a normal prior; where a and b are (anti)parallel, or one of
+    them is zero, it is the straight line.
 
     Args:
         start: the latents at weight 0.
@@ -49,7 +50,7 @@ def interpolate(
     b = end / xp.where(length_b > 0, length_b, xp.ones_like(length_b))
     omega = 2 * xp.atan2(norm(a - b), norm(a + b) + tiny)
     sine = xp.sin(omega)
-    straight = xp.abs(sine) < 10 * xp.finfo(start.dtype).eps ** 0.5
+    straight = (xp.abs(sine) < 10 * xp.finfo(start.dtype).eps ** 0.5) | (length_a == 0) | (length_b == 0)
     divisor = xp.where(straight, xp.ones_like(sine), sine)
     arc = (xp.sin((1 - w) * omega) * start[None, ...] + xp.sin(w * omega) * end[None, ...]) / divisor
     return xp.where(straight, line, arc)

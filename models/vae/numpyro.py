@@ -102,8 +102,9 @@ class VAE(eqx.Module):
             The program, untrained.
 
         Raises:
-            ValueError: an unknown likelihood, or data that do not fit it.
+            ValueError: a ``latent_dim`` that is not positive, an unknown likelihood, or data that do not fit it.
         """
+        checks.positive("latent_dim", latent_dim)
         law, data = _law(likelihood, event_shape, num_classes, data)
         size = int(np.prod(law.feature_shape))
         key_encoder, key_decoder = jax.random.split(key)
@@ -148,9 +149,11 @@ class VAE(eqx.Module):
             The program, untrained.
 
         Raises:
-            ValueError: an unknown likelihood, an event that is no image, or data that do not fit.
+            ValueError: a ``latent_dim`` that is not positive, an unknown likelihood, an event that is no image, or data
+                that do not fit.
         """
         checks.image_shape(event_shape)
+        checks.positive("latent_dim", latent_dim)
         law, data = _law(likelihood, event_shape, num_classes, data)
         _, height, width = law.event_shape
         inputs = int(np.prod(law.feature_shape)) // (height * width)

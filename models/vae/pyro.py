@@ -94,8 +94,9 @@ class VAE(torch.nn.Module):
             The program, untrained.
 
         Raises:
-            ValueError: an unknown likelihood, or data that do not fit it.
+            ValueError: a ``latent_dim`` that is not positive, an unknown likelihood, or data that do not fit it.
         """
+        checks.positive("latent_dim", latent_dim)
         law, data = _law(likelihood, event_shape, num_classes, data)
         size = int(np.prod(law.feature_shape))
         options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
@@ -137,9 +138,11 @@ class VAE(torch.nn.Module):
             The program, untrained.
 
         Raises:
-            ValueError: an unknown likelihood, an event that is no image, or data that do not fit.
+            ValueError: a ``latent_dim`` that is not positive, an unknown likelihood, an event that is no image, or data
+                that do not fit.
         """
         checks.image_shape(event_shape)
+        checks.positive("latent_dim", latent_dim)
         law, data = _law(likelihood, event_shape, num_classes, data)
         _, height, width = law.event_shape
         inputs = int(np.prod(law.feature_shape)) // (height * width)
