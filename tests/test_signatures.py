@@ -55,7 +55,7 @@ def differences(first: Any, second: Any) -> list[str]:
     A class and a function (a handler is the one in NumPyro, the other in Pyro) are compared in how they are called, a
     layer and the engine's own in how many arguments they have to be called with.
     """
-    if any(not getattr(value, "__module__", "deepgen").startswith("deepgen") for value in (first, second)):
+    if any(not getattr(value, "__module__", "deepgen").startswith(("deepgen", __name__)) for value in (first, second)):
         needed = [[a[2] for a in arguments(value)].count(repr(inspect.Parameter.empty)) for value in (first, second)]
         return [] if needed[0] == needed[1] else [f"needs {needed[0]} arguments and {needed[1]}"]
     if all(inspect.isclass(value) and value.__module__.startswith("deepgen") for value in (first, second)):
