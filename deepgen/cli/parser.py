@@ -40,12 +40,12 @@ def run(
     seed: o.Seed = 0,
     out: o.Out = None,
     steps: o.Steps = 3000,
-    latent_dim: o.LatentDim = 8,
-    hidden: o.Hidden = [128, 128],  # noqa: B006
+    latent_dim: o.LatentDim = 16,
+    hidden: o.Hidden = [256, 256],  # noqa: B006
     network: o.NetworkOption = o.NetworkName.MLP,
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
-    patience: o.Patience = 5,
+    patience: o.Patience = 8,
     missing: Annotated[float, typer.Option("--missing", help="Share of held-out entries to hide, at random.")] = 0.5,
     rows: Annotated[int, typer.Option("--rows", min=2, help="At most so many held-out rows are completed.")] = 400,
     method: o.Method = None,

@@ -279,9 +279,10 @@ def _likelihood(scores: Any, event_shape: tuple[int, ...], particles: int) -> di
 
 
 def _affordable(name: str, x: np.ndarray) -> bool:
+    columns = x[0].size
     within = {
-        "iterative": x[0].size <= WIDEST_ITERATIVE,
-        "iterative draws": x[0].size <= WIDEST_DRAWN and x.size <= MOST_CELLS_DRAWN,
+        "iterative": columns <= WIDEST_ITERATIVE,
+        "iterative draws": columns <= WIDEST_DRAWN and x.size <= MOST_CELLS_DRAWN,
     }
     return within.get(name, True)
 
