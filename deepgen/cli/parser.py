@@ -80,12 +80,12 @@ def fit(
     seed: o.Seed = 0,
     out: o.Out = None,
     steps: o.Steps = 3000,
-    latent_dim: o.LatentDim = 8,
-    hidden: o.Hidden = [128, 128],  # noqa: B006
+    latent_dim: o.LatentDim = 16,
+    hidden: o.Hidden = [256, 256],  # noqa: B006
     network: o.NetworkOption = o.NetworkName.MLP,
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
-    patience: o.Patience = 5,
+    patience: o.Patience = 8,
     resume: o.Resume = True,
     progress: o.Progress = None,
 ) -> None:
