@@ -2,4 +2,5 @@
 
 from deepgen.cli.parser import main
 
-main()
+if __name__ == "__main__":
+    main()
