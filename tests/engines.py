@@ -72,48 +72,27 @@ class NumPyro:
         latents, _ = deepgen.program.numpyro.propose(jax.random.key(seed), program.guide, jnp.asarray(x))
         return {name: np.asarray(value) for name, value in latents.items()}
 
-    def log_p(self, program: Any, latents: Arrays, x: np.ndarray, observed: np.ndarray | None = None) -> np.ndarray:
-        """log p(latents, x_observed) of each row."""
-        seen = None if observed is None else jnp.asarray(observed)
-        given = {name: jnp.asarray(value) for name, value in latents.items()}
-        return np.asarray(deepgen.program.numpyro.log_joint(program.model, given, jnp.asarray(x), seen))
-
-    def log_q(self, program: Any, latents: Arrays, x: np.ndarray) -> np.ndarray:
-        """log q(latents | x) of each row."""
-        given = {name: jnp.asarray(value) for name, value in latents.items()}
-        fixed = handlers.substitute(handlers.seed(program.guide, jax.random.key(0)), data=given)
-        sites = handlers.trace(fixed).get_trace(jnp.asarray(x)).values()
-        return np.asarray(sum(site["fn"].log_prob(site["value"]) for site in sites if site["type"] == "sample"))
-
-    def loss(self, program: Any, x: np.ndarray, tape: int, **options: Any) -> tuple[float, dict[str, np.ndarray]]:
-        """The ELBO's loss on a noise tape, and its gradient by the parameters that it trains."""
-        objective = self.face.ELBO(**options)
-        sites = handlers.trace(handlers.seed(program.guide, 0)).get_trace(jnp.asarray(x))
-        sites |= handlers.trace(handlers.seed(program.model, 0)).get_trace(jnp.asarray(x))
-        params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
-
-        def value(params: Any) -> Any:
-            return objective.loss(jax.random.key(0), params, program.model, program.guide, jnp.asarray(x))
-
-        with self.tape(tape):
-            loss, gradients = jax.value_and_grad(value)(params)
-        named = {
-            f"{site.removesuffix('$params')}.{name}": np.asarray(leaf)
-            for site, gradient in gradients.items()
-            for name, leaf in state_dict(gradient).items()
-        }
-        return float(loss), named
+    def numbers(self, program: Any, latents: Arrays, x: Any, holes: Any, tape: int, objectives: Any) -> dict[str, Any]:
+        """Densities at given latents, and losses and gradients on a noise tape: compiled together, once a shape."""
+        arrays = jax.tree.map(jnp.asarray, (dict(latents), x, *holes))
+        found = _jax_numbers(program, *arrays, tape, objectives)
+        return {name: np.asarray(value) for name, value in found.items()}
 
     @contextlib.contextmanager
     def tape(self, seed: int) -> Iterator[Tape]:
-        """Within, normals come from a tape, and nothing is compiled with them."""
+        """Within, normals come from a tape. Never compile with them what is used without."""
         tape = Tape(seed)
 
         def normal(key: Any, shape: Any = (), dtype: Any = jnp.float32, **_: Any) -> jax.Array:
             return jnp.asarray(tape(tuple(shape)), dtype)
 
-        with mock.patch.object(jax.random, "normal", normal), jax.disable_jit():
+        with mock.patch.object(jax.random, "normal", normal):
             yield tape
+
+    def on_tape(self, seed: int, verb: str, *args: Any) -> Any:
+        """A verb of the face on a noise tape, not compiled."""
+        with self.tape(seed), jax.disable_jit():
+            return self.call(verb, *args)
 
     def predictive(self, program: Any, num_samples: int, size: int, given: Arrays, seed: int = 0) -> dict[str, Any]:
         """The engine's own Predictive of the program's model, some sites conditioned."""
@@ -152,6 +131,44 @@ class NumPyro:
     def custom(self, network: Any) -> Any:
         """A network that deepgen does not know, with another's parameters."""
         return _JaxCustom(network)
+
+
+@eqx.filter_jit
+def _jax_numbers(
+    program: Any, latents: Any, x: jax.Array, holes: jax.Array, observed: jax.Array, tape: int, objectives: Any
+) -> dict[str, Any]:
+    density = deepgen.program.numpyro.log_joint
+
+    def log_q(x: jax.Array) -> jax.Array:
+        fixed = handlers.substitute(handlers.seed(program.guide, jax.random.key(0)), data=latents)
+        sites = handlers.trace(fixed).get_trace(x).values()
+        return sum(
+            (site["fn"].log_prob(site["value"]) for site in sites if site["type"] == "sample"), jnp.zeros(len(x))
+        )
+
+    found = {
+        "log joint": density(program.model, latents, x),
+        "log joint of the observed": density(
+            program.model, latents, jnp.where(observed, x, jnp.zeros((), x.dtype)), observed
+        ),
+        "log q": log_q(x),
+        "log q given holes": log_q(holes),
+    }
+    sites = handlers.trace(handlers.seed(program.guide, 0)).get_trace(x)
+    sites |= handlers.trace(handlers.seed(program.model, 0)).get_trace(x)
+    params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
+    for name, objective in objectives.items():
+
+        def value(params: Any, objective: Any = objective) -> Any:
+            return objective.loss(jax.random.key(0), params, program.model, program.guide, x)
+
+        with NUMPYRO.tape(tape):
+            loss, gradients = jax.value_and_grad(value)(params)
+        found[f"{name}: loss"] = loss
+        for site, gradient in gradients.items():
+            for parameter, leaf in state_dict(gradient).items():
+                found[f"{name}: gradient by {site.removesuffix('$params')}.{parameter}"] = leaf
+    return found
 
 
 class _JaxCustom(eqx.Module):
@@ -195,30 +212,40 @@ class Pyro:
             latents, _ = deepgen.program.pyro.propose(program.guide, torch.as_tensor(x))
         return {name: value.numpy() for name, value in latents.items()}
 
-    def log_p(self, program: Any, latents: Arrays, x: np.ndarray, observed: np.ndarray | None = None) -> np.ndarray:
-        """log p(latents, x_observed) of each row."""
-        seen = None if observed is None else torch.as_tensor(observed)
+    def numbers(self, program: Any, latents: Arrays, x: Any, holes: Any, tape: int, objectives: Any) -> dict[str, Any]:
+        """Densities at given latents, and losses and gradients on a noise tape."""
+        density = deepgen.program.pyro.log_joint
         given = {name: torch.as_tensor(np.asarray(value)) for name, value in latents.items()}
-        with torch.no_grad(), deepgen.program.pyro.isolated():
-            return deepgen.program.pyro.log_joint(program.model, given, torch.as_tensor(x), seen).numpy()
+        x, holes, observed = torch.as_tensor(x), torch.as_tensor(holes[0]), torch.as_tensor(holes[1])
 
-    def log_q(self, program: Any, latents: Arrays, x: np.ndarray) -> np.ndarray:
-        """log q(latents | x) of each row."""
-        given = {name: torch.as_tensor(np.asarray(value)) for name, value in latents.items()}
-        with torch.no_grad(), deepgen.program.pyro.isolated():
-            trace = poutine.trace(poutine.condition(program.guide, data=given)).get_trace(torch.as_tensor(x))
-            sites = [site for site in trace.nodes.values() if site["type"] == "sample" and site["name"] in given]
-            return sum(site["fn"].log_prob(site["value"]) for site in sites).numpy()
+        def log_q(x: torch.Tensor) -> Any:
+            trace = poutine.trace(poutine.condition(program.guide, data=given)).get_trace(x)
+            sites = [site for name, site in trace.nodes.items() if name in given]
+            return sum(site["fn"].log_prob(site["value"]) for site in sites)
 
-    def loss(self, program: Any, x: np.ndarray, tape: int, **options: Any) -> tuple[float, dict[str, np.ndarray]]:
-        """The ELBO's loss on a noise tape, and its gradient by the parameters that it trains."""
-        objective = self.face.ELBO(**options)
-        with pyro.get_param_store().scope(), self.tape(tape):
-            program.zero_grad()
-            loss = objective.loss_and_grads(program.model, program.guide, torch.as_tensor(x))
-            trained = {name.replace("$$$", ".") for name in pyro.get_param_store().keys()}  # noqa: SIM118
-        gradients = {name: p.grad.numpy() for name, p in program.named_parameters() if name in trained}
-        return loss, gradients
+        with torch.no_grad(), deepgen.program.pyro.isolated():
+            found = {
+                "log joint": density(program.model, given, x),
+                "log joint of the observed": density(
+                    program.model, given, torch.where(observed, x, torch.zeros((), dtype=x.dtype)), observed
+                ),
+                "log q": log_q(x),
+                "log q given holes": log_q(holes),
+            }
+        for name, objective in objectives.items():
+            with pyro.get_param_store().scope(), self.tape(tape):
+                program.zero_grad()
+                found[f"{name}: loss"] = torch.tensor(objective.loss_and_grads(program.model, program.guide, x))
+                trained = {parameter.replace("$$$", ".") for parameter in list(pyro.get_param_store())}
+            for parameter, value in program.named_parameters():
+                if parameter in trained:
+                    found[f"{name}: gradient by {parameter}"] = value.grad.clone()
+        return {name: value.numpy() for name, value in found.items()}
+
+    def on_tape(self, seed: int, verb: str, *args: Any) -> Any:
+        """A verb of the face on a noise tape."""
+        with self.tape(seed):
+            return self.call(verb, *args)
 
     @contextlib.contextmanager
     def tape(self, seed: int) -> Iterator[Tape]:

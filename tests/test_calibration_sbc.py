@@ -1,0 +1,83 @@
+"""Simulation-based calibration of `impute`: ranks of the truth among its draws are uniform, or it is overconfident.
+
+Talts, Betancourt, Simpson, Vehtari & Gelman 2018. A check rejects by chance with probability `montecarlo.RATE`.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from montecarlo import RATE
+from registry import ORACLES, cases, oracle_program
+
+from deepgen.evaluation import sbc_ranks, uniformity_pvalue
+from deepgen.inference.imputation.methods import METHODS
+
+DRAWS = 19
+DATA_SETS = 500
+OPTIONS: dict[str, dict[str, int]] = {
+    # the last draw of each chain: chains do not depend on each other
+    "mcmc": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2, "num_steps": 6},
+    "sir": {"num_samples": DRAWS, "num_particles": 600},
+}
+
+
+def methods() -> list[Any]:
+    return [
+        pytest.param(oracle, engine, method, id=f"{case.id}-{method}", marks=case.marks)
+        for case in cases(ORACLES, all_quick=False)
+        for oracle, engine in [case.values]
+        for method in oracle_program(oracle, engine).imputers
+        if METHODS[method].law in {"exact", "asymptotically exact"}
+    ]
+
+
+@cache
+def simulated(oracle: Any, engine: Any, method: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """One number of each latent site and one missing entry of each data set: (n,) truths and (n, DRAWS) draws."""
+    rng = np.random.default_rng(11)
+    program = oracle_program(oracle, engine)
+    joint = engine.predictive(program, 1, DATA_SETS, {}, seed=4)
+    truth = {name: value[0].reshape(DATA_SETS, -1) for name, value in joint.items() if name in ["x", *latents(oracle)]}
+    x = joint["x"][0].astype(np.int32 if oracle.integer else np.float32)
+    holes = oracle.hide(x, rng)
+    missing = oracle.is_missing(holes).reshape(DATA_SETS, -1)
+    some = missing.any(1)
+    post = engine.call("impute", program, holes, method=method, seed=6, **OPTIONS.get(method, {}))
+    found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+    for name, values in truth.items():
+        draws = post.posterior[name].values
+        draws = np.moveaxis(draws, 0, 1).reshape(-1, DATA_SETS, values.shape[1])
+        entry = (rng.random(values.shape) * (missing + 1e-9 if name == "x" else 1)).argmax(1)
+        rows = some if name == "x" else np.full(DATA_SETS, True)
+        found[0][name] = values[rows, entry[rows]]
+        found[1][name] = draws[-DRAWS:, rows, entry[rows]].T
+    return found
+
+
+def latents(oracle: Any) -> list[str]:
+    return list(oracle.posterior(oracle.draw(np.random.default_rng(0), 1)))
+
+
+def pvalue(truth: np.ndarray, draws: np.ndarray) -> float:
+    ranks = sbc_ranks(truth, draws, seed=1)
+    return uniformity_pvalue(ranks, DRAWS, bins=10)
+
+
+@pytest.mark.parametrize(("oracle", "engine", "method"), methods())
+def test_ranks_of_the_truth_are_uniform(oracle: Any, engine: Any, method: str) -> None:
+    truths, draws = simulated(oracle, engine, method)
+    assert {"x", *latents(oracle)} == set(truths)
+    for name, truth in truths.items():
+        assert draws[name].shape == (len(truth), DRAWS)
+        assert pvalue(truth, draws[name]) > RATE, name
+
+
+@pytest.mark.parametrize(("oracle", "engine", "method"), methods())
+def test_overconfident_and_biased_draws_are_noticed(oracle: Any, engine: Any, method: str) -> None:
+    truths, draws = simulated(oracle, engine, method)
+    for name, truth in truths.items():
+        centre = draws[name].mean(1, keepdims=True)
+        assert pvalue(truth, centre + 0.6 * (draws[name] - centre)) < RATE, f"{name}, overconfident"
+        assert pvalue(truth, draws[name] + 0.5 * draws[name].std()) < RATE, f"{name}, biased"
