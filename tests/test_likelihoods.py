@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from element_laws import DF, SCALE, squash, stretch
 from engines import ENGINES, NUMPYRO, PYRO
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from oracles import DF, SCALE, squash, stretch
 from scipy import stats
 from scipy.special import expit, softmax
 
