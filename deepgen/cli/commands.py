@@ -179,7 +179,7 @@ def availability(name: str) -> str:
     place = Path(root, family) if root else None
     if place is None or not place.is_dir():
         where = f"{family}/ in the folder {folder.VARIABLE}"
-        return f"not here; put into {where}: {folder._SOURCES[family]}"
+        return f"not here; put into {where}: {folder.SOURCES[family]}"
     if "/" not in name:
         return f"available in {place}"
     found = sorted(path.name.partition(".")[0] for path in place.iterdir() if path.suffix in (".npz", ".csv"))

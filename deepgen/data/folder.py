@@ -14,7 +14,7 @@ from deepgen.data.idx import read_idx
 from deepgen.data.table import Table, read_table
 
 VARIABLE = "DEEPGEN_DATA"
-_SOURCES = {
+SOURCES = {
     "mnist": "four IDX files (*.gz) of http://yann.lecun.com/exdb/mnist/",
     "fashion_mnist": "four IDX files (*.gz) of https://github.com/zalandoresearch/fashion-mnist",
     "kmnist": "four IDX files (*.gz) of https://github.com/rois-codh/kmnist",
@@ -39,7 +39,7 @@ _IDENTIFIERS = {
 def names() -> tuple[str, ...]:
     """The names that ``load`` understands beside scikit-learn's; "/<table>" stands for the table's own name."""
     tables = ("debd", "uci_imputation", "uci_density", "uci_regression", "missing")
-    return tuple(f"{name}/<table>" if name in tables else name for name in _SOURCES)
+    return tuple(f"{name}/<table>" if name in tables else name for name in SOURCES)
 
 
 def from_folder(
@@ -62,7 +62,7 @@ def from_folder(
         ValueError: a name of none of these, a table that the file does not hold, or an option that does not fit.
     """
     family, _, table = name.partition("/")
-    if family not in _SOURCES or bool(table) != (f"{family}/<table>" in names()):
+    if family not in SOURCES or bool(table) != (f"{family}/<table>" in names()):
         raise problem("name", got=repr(name), expected=f"one of {list(names())}", fix="Choose one of these.")
     if table:
         if image or binarize is not None:
@@ -88,7 +88,7 @@ def _file(name: str, *parts: str) -> Path:
         state = f"is {folder!r}, which has no such file" if folder else "is not set"
         raise FileNotFoundError(
             f"data set {name!r}: needs {'/'.join(parts)} in the folder that the environment variable {VARIABLE} names; "
-            f"{VARIABLE} {state}. Fetch {_SOURCES[parts[0]]}, put it there, and set {VARIABLE}."
+            f"{VARIABLE} {state}. Fetch {SOURCES[parts[0]]}, put it there, and set {VARIABLE}."
         )
     return path
 
