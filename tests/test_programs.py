@@ -290,6 +290,8 @@ def test_programs_keep_the_protocol(instance: Instance, engine: Any) -> None:
     assert program.check_data(drawn).shape == x.shape
 
 
+# a random program that is hardly trained may well have collapsed
+@pytest.mark.filterwarnings("ignore:the posterior has collapsed")
 @pytest.mark.parametrize(("instance", "engine"), cases(INSTANCES[:2]))
 def test_with_params_returns_another_program(instance: Instance, engine: Any) -> None:
     program = randomised(engine, instance.family, instance.config)
