@@ -30,7 +30,7 @@ _ABSENT = Capability(supported=False)
 _PRESENT = Capability(supported=True)
 _VAE = dict.fromkeys(VERBS, _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("bound",)),
-    "impute": Capability(supported=True, detail=("asymptotically exact",)),
+    "impute": Capability(supported=True, detail=("asymptotically exact", "approximate")),
 }
 _TABLE: dict[str, dict[str, dict[str, Capability]]] = {"vae": {"numpyro": _VAE, "pyro": _VAE}}
 

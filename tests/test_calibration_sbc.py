@@ -22,7 +22,11 @@ DATA_SETS = 500
 OPTIONS: dict[str, dict[str, int]] = {
     # the last draw of each chain: chains do not depend on each other
     "mcmc": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2, "num_steps": 6},
+    "gibbs": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2},
+    "adaptive-gibbs": {"num_chains": DRAWS, "num_warmup": 80, "num_samples": 2},
     "sir": {"num_samples": DRAWS, "num_particles": 600},
+    "lair": {"num_samples": DRAWS, "num_particles": 600, "num_chains": 9},
+    "auto": {"num_chains": 1, "num_warmup": 40, "num_samples": DRAWS, "num_steps": 6, "num_particles": 600},
 }
 
 

@@ -67,10 +67,13 @@ def test_resampling_has_the_weights_frequencies() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"method": "gibbs"}, r"method: got 'gibbs'; expected one of \['mcmc', 'sir'\]"),
-    ({"method": "nuts"}, r"method: got 'nuts'; expected one of \['mcmc', 'sir'\]"),
+    ({"method": "knn"}, r"method: got 'knn'; expected one of \['mcmc', 'sir', 'gibbs', 'pseudo-gibbs', 'adaptive-gibbs'"),
+    ({"method": "nuts"}, r"method: got 'nuts'; expected one of \['mcmc', 'sir'"),
     ({"method": "sir", "num_warmup": 5}, r"num_warmup: got 5; expected no such option for method='sir'. It takes"),
     ({"method": "mcmc", "num_particles": 5}, r"num_particles: got 5; expected no such option for method='mcmc'"),
+    ({"method": "gibbs", "num_steps": 5}, r"num_steps: got 5; expected no such option for method='gibbs'. It takes"),
+    ({"method": "lair", "num_warmup": 5}, r"num_warmup: got 5; expected no such option for method='lair'"),
+    ({"method": "adaptive-gibbs", "num_chains": 0}, r"num_chains: got 0; expected a number >= 1"),
     ({"num_samples": 0}, r"num_samples: got 0; expected a number >= 1"),
     ({"num_warmup": -1}, r"num_warmup: got -1; expected a number >= 0"),
     ({"columns": ["a", "b"]}, r"columns: got 2 names \(2 different\) for an event of shape \(5,\)"),

@@ -50,13 +50,20 @@ Progress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Progress bars. Default: on a terminal only.")
 ]
 Method = Annotated[
-    str | None, typer.Option("--method", help="Of imputation: mcmc or sir. Default: the program's first.")
+    str | None,
+    typer.Option(
+        "--method",
+        help="Of imputation: mcmc, sir, gibbs, pseudo-gibbs, adaptive-gibbs, lair, auto. Default: the program's first.",
+    ),
 ]
 Draws = Annotated[int, typer.Option("--draws", min=1, help="Draws of each chain.")]
 Warmup = Annotated[int, typer.Option("--warmup", min=0, help="Iterations of each chain before them.")]
 Chains = Annotated[int, typer.Option("--chains", min=1, help="Chains of each row.")]
 Particles = Annotated[
-    int, typer.Option("--particles", min=1, help="k of the likelihood's bound, and proposals a row of method sir.")
+    int,
+    typer.Option(
+        "--particles", min=1, help="k of the likelihood's bound, and proposals a row of methods sir, lair, auto."
+    ),
 ]
 Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to leave out; may be repeated.")]
 Categorical = Annotated[

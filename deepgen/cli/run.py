@@ -36,7 +36,7 @@ class Plan:
         draws: of each chain.
         warmup: iterations of each chain before them.
         chains: of each row.
-        particles: of the likelihood's bound, and of method "sir".
+        particles: of the likelihood's bound, and of the methods that weigh.
     """
 
     missing: float = 0.5
@@ -55,8 +55,9 @@ class Plan:
         """
         name, _ = choose(self.method, imputers, {})
         given = {"num_samples": self.draws, "num_warmup": self.warmup, "num_chains": self.chains}
-        if name == "sir":
-            given = {"num_samples": self.draws * self.chains, "num_particles": self.particles}
+        if "num_warmup" not in METHODS[name].options:
+            given = {"num_samples": self.draws * self.chains}
+        given["num_particles"] = self.particles
         options = {option: value for option, value in given.items() if option in METHODS[name].options}
         choose(name, imputers, options)
         return {"method": name, **options}
@@ -202,12 +203,16 @@ def sampler(posterior: Any) -> dict[str, Any]:
                 "threshold": worst,
                 "rows_above": int((values > worst).sum()),
             }
+    if "pareto_k" in stats and "rows_with_high_pareto_k" in posterior.attrs:
+        # without the rows whose k says nothing, as their weights are even
+        found["pareto_k"]["rows_above"] = int(posterior.attrs["rows_with_high_pareto_k"])
     if "ess" in stats:
         values = stats["ess"].values
         found["ess"] = {"median": float(np.median(values)), "smallest": float(values.min())}
     if "acceptance_rate" in stats:
         values = stats["acceptance_rate"].values
         found["acceptance"] = {"mean": float(values.mean()), "smallest": float(values.min())}
+    if "diverging" in stats:
         found["divergences"] = int(stats["diverging"].values.sum())
     return found
 

@@ -3,7 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+
+LARGEST_K = 0.7
+"""The Pareto k above which weights are not to be trusted (Vehtari et al. 2024)."""
 
 
 class Weights(NamedTuple):
@@ -12,7 +15,7 @@ class Weights(NamedTuple):
     Attributes:
         weights: (n, k), each row sums to one.
         ess: (n,) 1 / sum of squares of the raw normalised weights.
-        pareto_k: (n,) the shape of the tail; above 0.7 the weights are not to be trusted.
+        pareto_k: (n,) the shape of the tail; see `untrusted`.
     """
 
     weights: Float[np.ndarray, "n k"]
@@ -44,6 +47,22 @@ def smooth(log_weights: Float[np.ndarray, "n k"]) -> Weights:
     raw = np.exp(log_weights - log_weights.max(1, keepdims=True))
     raw /= raw.sum(1, keepdims=True)
     return Weights(weights / weights.sum(1, keepdims=True), 1 / (raw**2).sum(1), pareto_k)
+
+
+def untrusted(judged: Weights, num_particles: int) -> Bool[np.ndarray, " n"]:
+    """The rows whose weights are not to be trusted: a Pareto k above 0.7, and uneven weights.
+
+    Where more than half of the particles are effective, the weights hardly differ. No tail dominates them, and the k
+    that is fitted to their largest says nothing of how well they average.
+
+    Args:
+        judged: what `smooth` returned.
+        num_particles: how many weights a row has.
+
+    Returns:
+        Booleans.
+    """
+    return (judged.pareto_k > LARGEST_K) & (judged.ess <= num_particles / 2)
 
 
 def resample(weights: Float[np.ndarray, "n k"], uniforms: Float[np.ndarray, "n s"]) -> Int[np.ndarray, "n s"]:

@@ -34,6 +34,31 @@ METHODS = {
         "asymptotically exact",
         {"num_samples": 1000, "num_particles": 2000},
     ),
+    "gibbs": Method(
+        "Metropolis-within-Gibbs: latents proposed by the guide of the completed row, then the missing entries",
+        "asymptotically exact",
+        {"num_samples": 500, "num_warmup": 500, "num_chains": 4},
+    ),
+    "pseudo-gibbs": Method(
+        "pseudo-Gibbs: latents from the guide of the completed row, without correction, then the missing entries",
+        "approximate",
+        {"num_samples": 500, "num_warmup": 500, "num_chains": 4},
+    ),
+    "adaptive-gibbs": Method(
+        "adaptive collapsed Metropolis-within-Gibbs: latents proposed by the guide of earlier imputations or the prior",
+        "asymptotically exact",
+        {"num_samples": 500, "num_warmup": 500, "num_chains": 4},
+    ),
+    "lair": Method(
+        "latent-adaptive importance resampling of the latents from the guide of imputations, and the prior",
+        "asymptotically exact",
+        {"num_samples": 1000, "num_particles": 2000, "num_chains": 9},
+    ),
+    "auto": Method(
+        "sampling importance resampling where the guide's weights allow it, else chains",
+        "asymptotically exact",
+        {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8, "num_particles": 2000},
+    ),
     "nuts": Method(
         "the No-U-Turn sampler over the model's latents and the missing entries together",
         "asymptotically exact",
@@ -98,5 +123,5 @@ def refuse_discrete(site: str, discrete: bool) -> None:
             f"latent {site!r}",
             got="a discrete law",
             expected="a continuous one for method='mcmc'",
-            fix="Use method='sir'.",
+            fix="Use method='sir' or method='adaptive-gibbs'.",
         )

@@ -1,22 +1,25 @@
 """Posterior draws of missing variables in Pyro."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pyro import poutine
 from pyro.infer import MCMC, NUTS
 
 from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
-from deepgen.inference.hmc import pyro as hmc
-from deepgen.inference.imputation import importance, methods, result
-from deepgen.inference.likelihood.pyro import log_weights
+from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.gibbs import pyro as gibbs
+from deepgen.inference.imputation.gibbs.metropolis import RULES
+from deepgen.inference.imputation.lair import pyro as lair
+from deepgen.inference.imputation.mcmc import pyro as mcmc
+from deepgen.inference.imputation.resampling import pyro as resampling
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program
-from deepgen.program.pyro import decode, isolated, log_joint, tensor
+from deepgen.program.pyro import tensor
 
 if TYPE_CHECKING:
     import arviz
@@ -40,22 +43,33 @@ def impute(
 ) -> "arviz.InferenceData":
     r"""Draws from p(x_missing, latents | x_observed), every row's at once.
 
-    ``method="mcmc"``: Hamiltonian Monte Carlo on :math:`p(z) \prod_{i\ \mathrm{observed}} p(x_i \mid z)` of each row,
-    then :math:`x_\mathrm{missing} \sim p(x \mid z)`; asymptotically exact. ``method="sir"``: draws of z from the guide,
-    resampled with Pareto-smoothed importance weights (Vehtari et al. 2024); exact as ``num_particles`` grows, and
-    told by the Pareto k how far to trust it. ``method="nuts"``: for a plain Pyro model, whose latents and missing
-    entries are sampled together through the handler `missing`.
+    Methods for a program:
+
+    - ``"mcmc"``: Hamiltonian Monte Carlo on :math:`p(z) \prod_{i\ \mathrm{observed}} p(x_i \mid z)` of each row, then
+      :math:`x_\mathrm{missing} \sim p(x \mid z)`.
+    - ``"sir"``: draws of z from the guide, resampled with Pareto-smoothed importance weights (Vehtari et al. 2024);
+      exact as ``num_particles`` grows, and told by the Pareto k how far to trust it.
+    - ``"gibbs"``: Metropolis-within-Gibbs (Mattei & Frellsen 2018); z is proposed by the guide of the completed row.
+    - ``"pseudo-gibbs"``: the same without the correction (Rezende, Mohamed & Wierstra 2014). Its law is an
+      approximation that no number of iterations improves.
+    - ``"adaptive-gibbs"``: adaptive collapsed Metropolis-within-Gibbs (Simkus & Gutmann 2023), which proposes from the
+      guide of earlier imputations and from the prior; needs no gradient, and crosses between modes.
+    - ``"lair"``: latent-adaptive importance resampling (Simkus & Gutmann 2023); exact as ``num_particles`` grows.
+    - ``"auto"``: ``"sir"`` where the guide's weights are fit for use in nearly all rows, else ``"mcmc"`` (with a
+      discrete latent ``"adaptive-gibbs"``) started from these weighted draws. The attrs ``chosen``, ``why`` say it.
+
+    For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
         x: (n, *event_shape), NaN where missing (negative integers for a categorical law, the mask of a masked array).
         observed: booleans of x's shape, where NaN cannot say it.
-        method: ``"mcmc"`` or ``"sir"`` for a program (its first of ``imputers`` if None); ``"nuts"`` for a plain model.
+        method: one of the above, of a program its first of ``imputers`` if None.
         num_samples: draws of each chain.
-        num_warmup: iterations of each chain before them (mcmc, nuts).
-        num_chains: chains of each row (mcmc), or of the model (nuts).
+        num_warmup: iterations of each chain before them.
+        num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
         num_steps: the mean number of leapfrog steps of an iteration (mcmc).
-        num_particles: proposals of each row (sir).
+        num_particles: proposals of each row (sir, lair, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
         model_kwargs: keyword arguments of a plain model.
@@ -88,153 +102,41 @@ def impute(
     array = program.check_data(original, missing=True, observed=mask)
     result.event_dims(array.shape[1:], columns)
     seen = ~is_missing(array)
-    seen_tensor = tensor(program, seen)
-    way = {"mcmc": _mcmc, "sir": _sir}[name]
-    draws, latents, stats, said = way(program, tensor(program, array), seen_tensor, options, progress)
+    draws = _WAYS[name](program, tensor(program, array), tensor(program, seen), options, progress)
     return result.inference_data(
-        original, seen, draws, latents, stats, method=name, engine="pyro", options=options, columns=columns, attrs=said
+        original,
+        seen,
+        draws.x,
+        draws.latents,
+        draws.stats,
+        method=name,
+        engine="pyro",
+        options=options,
+        columns=columns,
+        attrs=draws.attrs,
     )
 
 
-class _Layout:
-    """How the latents of a row lie in one vector, and how they are constrained."""
-
-    def __init__(self, names: tuple[str, ...], shapes: tuple[tuple[int, ...], ...], transforms: tuple[Any, ...]):
-        self.names, self.shapes, self.transforms = names, shapes, transforms
-
-    def flatten(self, latents: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        parts = [t.inv(latents[name]) for name, t in zip(self.names, self.transforms, strict=True)]
-        return torch.cat([part.reshape(*part.shape[:2], -1) for part in parts], dim=-1)
-
-    def unflatten(self, vector: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The latents of (chains, n, d), and the log determinant (chains, n) that the change of variables brings."""
-        latents, log_det, start = {}, vector.new_zeros(vector.shape[:2]), 0
-        for name, shape, transform in zip(self.names, self.shapes, self.transforms, strict=True):
-            size = int(np.prod(shape))
-            free = vector[..., start : start + size].reshape(*vector.shape[:2], *shape)
-            latents[name] = transform(free)
-            jacobian = transform.log_abs_det_jacobian(free, latents[name])
-            log_det = log_det + jacobian.reshape(*vector.shape[:2], -1).sum(-1)
-            start += size
-        return latents, log_det
-
-
-def _layout(program: Any, x: torch.Tensor) -> _Layout:
-    trace = poutine.trace(program.guide).get_trace(x[:1])
-    sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
-    names, shapes, transforms = [], [], []
-    for site in sites:
-        if poutine.util.site_is_subsample(site):
-            continue
-        support = site["fn"].support
-        methods.refuse_discrete(site["name"], support.is_discrete)
-        transform = torch.distributions.biject_to(support)
-        names.append(site["name"])
-        shapes.append(tuple(transform.inverse_shape(site["value"].shape[1:])))
-        transforms.append(transform)
-    return _Layout(tuple(names), tuple(shapes), tuple(transforms))
-
-
-class _Target:
-    """log p(x_observed, latents) of (chains, n, d), on the unconstrained space."""
-
-    def __init__(self, program: Any, layout: _Layout, x: torch.Tensor, observed: torch.Tensor):
-        self.program, self.layout, self.x, self.observed = program, layout, x, observed
-
-    def __call__(self, position: torch.Tensor) -> torch.Tensor:
-        latents, log_det = self.layout.unflatten(position)
-        return log_joint(self.program.model, latents, self.x, self.observed, len(position)) + log_det
-
-
-class _Collect:
-    """What to keep of a draw: the data drawn given the latents, and the latents."""
-
-    def __init__(self, program: Any, layout: _Layout):
-        self.program, self.layout = program, layout
-
-    def __call__(self, position: torch.Tensor) -> dict[str, Any]:
-        latents, _ = self.layout.unflatten(position)
-        return {"x": decode(self.program.model, latents, position.shape[1], len(position)), **latents}
-
-
-def _start(program: Any, layout: _Layout, x: torch.Tensor, observed: torch.Tensor, num_chains: int) -> torch.Tensor:
-    """A start for each chain: one of some draws from the guide, chosen by its importance weight.
-
-    Where the posterior has several modes a chain rarely crosses between them, so the starts must be spread over them.
-    """
-    dim = sum(int(np.prod(shape)) for shape in layout.shapes)
-    position = torch.zeros(num_chains, len(x), dim, device=x.device)
-    best = torch.full((num_chains, len(x)), -torch.inf, device=x.device)
-    for _ in range(methods.STARTS):
-        latents, weights = log_weights(program, x, observed, num_chains)
-        vector = layout.flatten(latents)
-        # the largest of weight times Gumbel noise is a draw by weight
-        score = weights - torch.log(torch.empty_like(weights).exponential_())
-        position = torch.where((score > best)[..., None], vector, position)
-        best = torch.maximum(score, best)
-    return position
-
-
-def _mcmc(
+def _auto(
     program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    layout = _layout(program, x)
-    with isolated():
-        with torch.no_grad():
-            start = _start(program, layout, x, observed, options["num_chains"])
-        draws, report = hmc.run(
-            _Target(
-                program, layout, torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)), observed
-            ),
-            start,
-            num_warmup=options["num_warmup"],
-            num_samples=options["num_samples"],
-            num_steps=options["num_steps"],
-            collect=_Collect(program, layout),
-            progress=progress,
-        )
-    arrays = {name: value.transpose(0, 1).cpu().numpy() for name, value in draws.items()}
-    stats, said = result.chain_stats(
-        -report.potential_energy.transpose(0, 1).cpu().numpy(),
-        acceptance_rate=report.accept_prob.cpu().numpy(),
-        step_size=report.step_size.cpu().numpy(),
-        diverging=report.divergences.cpu().numpy(),
-    )
-    return arrays.pop("x"), arrays, stats, said
+) -> result.Draws:
+    count, chains = options["num_particles"], options["num_chains"]
+    proposals = resampling.propose(program, x, observed, count)
+    chosen, said = automatic.judge(proposals.judged, count, discrete=mcmc.has_discrete_latents(program, x))
+    if chosen == "sir":
+        draws = resampling.resample(program, proposals, options["num_samples"], chains)
+        return draws._replace(attrs={**draws.attrs, **said})
+    # the adaptive method takes two starts for each chain
+    start = resampling.start_from(proposals, chains * (1 + (chosen == "adaptive-gibbs")))
+    draws = _STARTED[chosen](program, x, observed, options, progress, start)
+    return draws._replace(stats={**draws.stats, **automatic.stats(proposals.judged)}, attrs={**draws.attrs, **said})
 
 
-def _sir(
-    program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    with torch.no_grad(), isolated():
-        latents, weights = _propose(program, x, observed, options["num_particles"])
-        judged = importance.smooth(weights.T.cpu().numpy())
-        uniforms = torch.rand(len(x), options["num_samples"], device=x.device)
-        index = torch.as_tensor(importance.resample(judged.weights, uniforms.cpu().numpy()), device=x.device)
-        chosen = {name: value[index.T, torch.arange(len(x))] for name, value in latents.items()}
-        draws = _decode(program, chosen, len(x))
-    stats, said = result.weight_stats(judged.ess, judged.pareto_k)
-    return draws.cpu().numpy()[None], {name: value.cpu().numpy()[None] for name, value in chosen.items()}, stats, said
-
-
-def _propose(
-    program: Any, x: torch.Tensor, observed: torch.Tensor, num_particles: int
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    chunk = 64
-    found = [
-        log_weights(program, x, observed, min(chunk, num_particles - start)) for start in range(0, num_particles, chunk)
-    ]
-    latents = {name: torch.cat([part[0][name] for part in found]) for name in found[0][0]}
-    return latents, torch.cat([part[1] for part in found])
-
-
-def _decode(program: Any, latents: Mapping[str, torch.Tensor], size: int) -> torch.Tensor:
-    count, chunk = len(next(iter(latents.values()))), 64
-    parts = []
-    for start in range(0, count, chunk):
-        some = {name: value[start : start + chunk] for name, value in latents.items()}
-        parts.append(decode(program.model, some, size, min(chunk, count - start)))
-    return torch.cat(parts)
+_STARTED: dict[str, Callable[..., result.Draws]] = {
+    "mcmc": mcmc.mcmc,
+    **{method: partial(gibbs.gibbs, method=method) for method in RULES},
+}
+_WAYS: dict[str, Callable[..., result.Draws]] = {**_STARTED, "sir": resampling.sir, "lair": lair.lair, "auto": _auto}
 
 
 def _nuts(

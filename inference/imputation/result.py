@@ -2,15 +2,32 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from deepgen import __version__, checks
+from deepgen.inference.imputation import importance
 from deepgen.inference.imputation.methods import METHODS
 
 if TYPE_CHECKING:
     import arviz
+
+
+class Draws(NamedTuple):
+    """What a method returns.
+
+    Attributes:
+        x: (chain, draw, n, *event_shape), drawn given the latents.
+        latents: by site, (chain, draw, n, ...).
+        stats: by name, dimensions and values of what the method says of itself.
+        attrs: further attributes.
+    """
+
+    x: np.ndarray
+    latents: Mapping[str, np.ndarray]
+    stats: Mapping[str, tuple[Sequence[str], np.ndarray]]
+    attrs: Mapping[str, Any]
 
 
 def event_dims(event_shape: tuple[int, ...], columns: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
@@ -142,15 +159,19 @@ def r_hat(values: np.ndarray) -> np.ndarray:
 
 
 def chain_stats(
-    lp: np.ndarray, *, acceptance_rate: np.ndarray, step_size: np.ndarray, diverging: np.ndarray
+    lp: np.ndarray,
+    *,
+    acceptance_rate: np.ndarray | None = None,
+    step_size: np.ndarray | None = None,
+    diverging: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What Markov chains say of themselves, and a warning where they disagree.
 
     Args:
         lp: (chain, draw, n) log joint, nats.
-        acceptance_rate: (chain, n) mean acceptance probability.
-        step_size: (chain, n) as adapted.
-        diverging: (chain, n) how many trajectories diverged.
+        acceptance_rate: (chain, n) mean acceptance probability; None where everything is accepted.
+        step_size: (chain, n) as adapted; None where there is none.
+        diverging: (chain, n) how many trajectories diverged; None where there are none.
 
     Returns:
         Statistics with their dimensions, and attributes.
@@ -167,36 +188,33 @@ def chain_stats(
             "(sample_stats['r_hat'] says which).",
             stacklevel=4,
         )
-    per_chain = ("chain", "row")
-    stats = {
-        "lp": (("chain", "draw", "row"), lp),
-        "acceptance_rate": (per_chain, acceptance_rate),
-        "step_size": (per_chain, step_size),
-        "diverging": (per_chain, diverging),
-        "r_hat": (("row",), hat),
-    }
+    per_chain = {"acceptance_rate": acceptance_rate, "step_size": step_size, "diverging": diverging}
+    stats: dict[str, Any] = {"lp": (("chain", "draw", "row"), lp), "r_hat": (("row",), hat)}
+    stats |= {name: (("chain", "row"), values) for name, values in per_chain.items() if values is not None}
     return stats, {"rows_with_high_r_hat": bad}
 
 
-def weight_stats(ess: np.ndarray, pareto_k: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+def weight_stats(judged: importance.Weights, num_particles: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What importance weights say of themselves, and a warning where they are not to be trusted.
 
     Args:
-        ess: (n,) effective sample sizes.
-        pareto_k: (n,) shapes of the weights' tails.
+        judged: the weights of each row.
+        num_particles: how many a row has.
 
     Returns:
         Statistics with their dimensions, and attributes.
 
     Warns:
-        UserWarning: where some rows have a Pareto k above 0.7.
+        UserWarning: where the weights of some rows are not to be trusted (`importance.untrusted`).
     """
-    bad = int((pareto_k > 0.7).sum())
+    wrong = importance.untrusted(judged, num_particles)
+    bad = int(wrong.sum())
     if bad:
         warnings.warn(
-            f"the importance weights of {bad} of {len(pareto_k)} rows are not to be trusted (Pareto k above 0.7, "
-            f"largest {pareto_k.max():.2f}): raise num_particles, or use method='mcmc' "
-            "(sample_stats['pareto_k'] says which rows).",
-            stacklevel=4,
+            f"the importance weights of {bad} of {len(wrong)} rows are not to be trusted (Pareto k above "
+            f"{importance.LARGEST_K}, largest {judged.pareto_k[wrong].max():.2f}): raise num_particles, or use "
+            "method='mcmc' (sample_stats['pareto_k'] says which rows).",
+            stacklevel=5,
         )
-    return {"ess": (("row",), ess), "pareto_k": (("row",), pareto_k)}, {"rows_with_high_pareto_k": bad}
+    stats = {"ess": (("row",), judged.ess), "pareto_k": (("row",), judged.pareto_k)}
+    return stats, {"rows_with_high_pareto_k": bad}

@@ -44,7 +44,7 @@ class VAE(eqx.Module):
 
     family: ClassVar[str] = "vae"
     likelihood: ClassVar[LikelihoodKind] = "bound"
-    imputers: ClassVar[tuple[str, ...]] = ("mcmc", "sir")
+    imputers: ClassVar[tuple[str, ...]] = ("mcmc", "sir", "gibbs", "pseudo-gibbs", "adaptive-gibbs", "lair", "auto")
 
     encoder: Any
     decoder: Any

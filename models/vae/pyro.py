@@ -42,7 +42,7 @@ class VAE(torch.nn.Module):
 
     family: ClassVar[str] = "vae"
     likelihood: ClassVar[LikelihoodKind] = "bound"
-    imputers: ClassVar[tuple[str, ...]] = ("mcmc", "sir")
+    imputers: ClassVar[tuple[str, ...]] = ("mcmc", "sir", "gibbs", "pseudo-gibbs", "adaptive-gibbs", "lair", "auto")
 
     fill: torch.Tensor
 

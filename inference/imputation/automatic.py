@@ -1,0 +1,60 @@
+"""The choice of a method from the importance weights of the guide."""
+
+from typing import Any
+
+import numpy as np
+
+from deepgen.inference.imputation import importance
+
+ENOUGH = 100
+"""How many effective particles a row needs; half of all where there are fewer than twice as many."""
+SHARE = 0.99
+"""The share of rows whose weights must be fit for use."""
+
+
+def judge(judged: importance.Weights, num_particles: int, *, discrete: bool) -> tuple[str, dict[str, Any]]:
+    """Resampling where the weights of nearly all rows are fit for use, else chains.
+
+    A row's weights are fit where they are to be trusted (`importance.untrusted`) and amount to ``ENOUGH`` effective
+    particles.
+
+    Args:
+        judged: the weights of each row's draws from the guide.
+        num_particles: how many draws.
+        discrete: whether some latent is discrete, along which Hamiltonian Monte Carlo cannot move.
+
+    Returns:
+        ``"sir"``, ``"mcmc"`` or ``"adaptive-gibbs"``, and attributes that say why.
+    """
+    enough = min(ENOUGH, num_particles / 2)
+    fit = ~importance.untrusted(judged, num_particles) & (judged.ess >= enough)
+    resampling = bool(fit.mean() >= SHARE)
+    chosen = "sir" if resampling else "adaptive-gibbs" if discrete else "mcmc"
+    why = (
+        f"the guide's importance weights are fit for use in {int(fit.sum())} of {len(fit)} rows "
+        f"(median ESS {np.median(judged.ess):.0f} of {num_particles}, largest Pareto k {judged.pareto_k.max():.2f}); "
+        f"resampling needs {SHARE:.0%} of rows with a Pareto k of at most {importance.LARGEST_K} and an ESS of "
+        f"{enough:.0f}"
+    )
+    if not resampling and discrete:
+        why += "; a discrete latent has no gradient for mcmc"
+    said = {
+        "chosen": chosen,
+        "why": why,
+        "share_of_fit_rows": float(fit.mean()),
+        "median_ess": float(np.median(judged.ess)),
+        "largest_pareto_k": float(judged.pareto_k.max()),
+    }
+    return chosen, said
+
+
+def stats(judged: importance.Weights) -> dict[str, Any]:
+    """The judged weights, as statistics of chains that took their place.
+
+    Args:
+        judged: the weights of each row's draws from the guide.
+
+    Returns:
+        ``guide_ess`` and ``guide_pareto_k`` with their dimensions.
+    """
+    return {"guide_ess": (("row",), judged.ess), "guide_pareto_k": (("row",), judged.pareto_k)}

@@ -1,0 +1,1 @@
+"""Latent-adaptive importance resampling (Simkus & Gutmann 2023)."""

@@ -1,0 +1,1 @@
+"""Hamiltonian Monte Carlo over the latents given the observed entries."""
