@@ -5,8 +5,10 @@ from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.likelihood.numpyro import log_prob
 from deepgen.inference.svi.numpyro import (
     ELBO,
+    IWAE,
     Checkpoint,
     Cyclical,
+    DReG,
     Fit,
     Linear,
     NonFiniteLoss,
@@ -23,10 +25,12 @@ from deepgen.program.numpyro import load, sample, save, with_params
 
 __all__ = [
     "ELBO",
+    "IWAE",
     "VAE",
     "ActiveUnits",
     "Checkpoint",
     "Cyclical",
+    "DReG",
     "Fit",
     "Linear",
     "LogProb",

@@ -3,7 +3,19 @@
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.likelihood.pyro import log_prob
-from deepgen.inference.svi.pyro import ELBO, Checkpoint, Cyclical, Fit, Linear, NonFiniteLoss, Sigmoid, count_steps, fit
+from deepgen.inference.svi.pyro import (
+    ELBO,
+    IWAE,
+    Checkpoint,
+    Cyclical,
+    DReG,
+    Fit,
+    Linear,
+    NonFiniteLoss,
+    Sigmoid,
+    count_steps,
+    fit,
+)
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.pyro import VAE, active_units, interpolate, reconstruct
@@ -13,10 +25,12 @@ from deepgen.program.pyro import load, sample, save, with_params
 
 __all__ = [
     "ELBO",
+    "IWAE",
     "VAE",
     "ActiveUnits",
     "Checkpoint",
     "Cyclical",
+    "DReG",
     "Fit",
     "Linear",
     "LogProb",

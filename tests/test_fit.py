@@ -326,8 +326,10 @@ def test_counts_are_integers() -> None:
 def test_bad_data_is_refused(fitting: Fitting) -> None:
     with pytest.raises(ValueError, match=r"got shape \(150, 5\)"):
         fitting.fit(fitting.vae(), ROWS[:, :5])
-    with pytest.raises(ValueError, match="NaN"):
-        fitting.fit(fitting.vae(), np.where(ROWS > 5, np.nan, ROWS))
+    with pytest.raises(ValueError, match="infinite"):
+        fitting.fit(fitting.vae(), np.where(ROWS > 5, np.inf, ROWS))
+    with pytest.raises(ValueError, match="3 rows of which nothing is observed"):
+        fitting.fit(fitting.vae(), np.where(np.arange(150)[:, None] < 3, np.nan, ROWS))
     with pytest.raises(ValueError, match="no rows"):
         fitting.fit(fitting.vae(), ROWS[:0])
     with pytest.raises(ValueError, match=r"learning_rate: got 0\.1 beside an optimizer"):

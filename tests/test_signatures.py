@@ -12,9 +12,12 @@ from deepgen import capabilities
 from deepgen.inference.imputation.methods import METHODS
 
 KEYS = ("rng_key", "key")
+OBJECTIVES = {"differentiable_loss", "loss", "loss_and_grads", "loss_with_mutable_state"}
 ENGINES_OWN = {
     # what the engine's base classes bring, which its users know
-    "ELBO": {"differentiable_loss", "loss", "loss_and_grads", "loss_with_mutable_state"},
+    "ELBO": OBJECTIVES,
+    "IWAE": OBJECTIVES,
+    "DReG": OBJECTIVES,
 }
 
 

@@ -91,16 +91,7 @@ class Engine:
         Returns:
             Its `Fit`; ``.program`` is the trained program, the losses are nats per row.
         """
-        held = options.get("validation", 0.0)
-        holes = [bool(np.isnan(part).any()) for part in (x, held) if isinstance(part, np.ndarray)]
-        first = self.start("fit")
-        if not any(holes):
-            return self.face.fit(*first, program, x, **options)
-        x = program.check_data(x, missing=True)
-        if isinstance(held, np.ndarray):
-            options["validation"] = program.check_data(held, missing=True)
-        partial = importlib.import_module(f"deepgen.cli.observed_{self.name}")
-        return partial.fit_observed(*first, program, x, **options)
+        return self.face.fit(*self.start("fit"), program, x, **options)
 
     def sample(self, program: Any, num_samples: int, purpose: str = "sample") -> np.ndarray:
         """(num_samples, *event_shape) draws."""

@@ -103,6 +103,16 @@ def check_settings(beta: Any, free_bits: float | Mapping[str, float], num_partic
         )
     for name, value in free_bits.items() if isinstance(free_bits, Mapping) else [("", free_bits)]:
         checks.positive(f"free_bits[{name!r}]" if name else "free_bits", value, zero=True)
+    check_particles(num_particles)
+
+
+def check_particles(num_particles: Any) -> None:
+    """Refuse a number of draws that is none.
+
+    Raises:
+        ValueError: below 1.
+        TypeError: no integer.
+    """
     if isinstance(num_particles, bool) or not isinstance(num_particles, int):
         raise TypeError(f"num_particles: got {num_particles!r}; expected an integer >= 1. Pass one.")
     checks.positive("num_particles", num_particles)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepgen import checks
+from deepgen.likelihoods.laws import is_missing
 
 
 class Call(NamedTuple):
@@ -56,6 +57,22 @@ def count(call: Call, what: str) -> int:
             fix="Make the first axes equal, or pass batch_size=None and no validation share.",
         )
     return next(iter(rows.values()))
+
+
+def have_holes(*calls: Call | None) -> bool:
+    """Whether an entry is missing in any of the arrays: NaN, or a negative integer."""
+    arrays = [array for call in calls if call is not None for array in call.arrays().values()]
+    return any(bool(is_missing(np.asarray(array)).any()) for array in arrays)
+
+
+def not_elementwise(law: Any) -> ValueError:
+    """The error for a law of x whose missing elements cannot simply be left out of the density."""
+    return checks.problem(
+        "site 'x' of data with holes",
+        got=f"a joint law, {type(law).__name__}",
+        expected="a law whose elements are independent given the latents",
+        fix="Fit a program that has one, or fit to the complete rows alone.",
+    )
 
 
 def hold_out(call: Call, share: float, seed: int) -> tuple[Call, Call]:

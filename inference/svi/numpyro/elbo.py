@@ -7,16 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpyro.primitives
 from numpyro import distributions as dist
-from numpyro import handlers
 from numpyro.distributions.kl import kl_divergence
 from numpyro.infer import elbo
-from numpyro.util import check_model_guide_match
 
 from deepgen.inference.svi import kl as terms
 from deepgen.inference.svi.checkpoint import describe
+from deepgen.inference.svi.numpyro.traces import (
+    STEP,
+    check_differentiable,
+    check_mutable,
+    draw_traces,
+    log_density,
+    next_state,
+)
 from deepgen.inference.svi.schedules import Schedule
-
-_STEP = "deepgen$step"
 
 
 class Particle(NamedTuple):
@@ -106,7 +110,7 @@ class ELBO(elbo.ELBO):
         **kwargs: Any,
     ) -> Any:
         """The loss and the new values of the mutable sites; see ``numpyro.infer.elbo.ELBO``."""
-        step = param_map.get(_STEP)
+        step = param_map.get(STEP)
         if callable(self.beta) and step is None:
             raise ValueError(
                 f"beta is the schedule {self.beta!r}, and no step is known here: wrap the model, "
@@ -121,19 +125,13 @@ class ELBO(elbo.ELBO):
             particles, mutable = self.vectorize_particles_fn(
                 lambda key: self._particle(key, param_map, model, guide, args, kwargs), keys
             )
-            if mutable.keys() - {_STEP}:
-                raise ValueError(
-                    f"mutable sites {sorted(mutable.keys() - {_STEP})} with num_particles={self.num_particles}: each "
-                    "draw would leave its own state. Use num_particles=1."
-                )
+            check_mutable(mutable, self.num_particles)
             particle = jax.tree.map(lambda values: jnp.mean(values, axis=0), particles)
 
         loss = particle.reconstruction
         for group, value in particle.kl.items():
             loss = loss + beta * terms.penalised(value, particle.rows[group], terms.free_bits_of(group, self.free_bits))
-        if step is not None:
-            mutable = {**mutable, _STEP: step + 1}
-        return {"loss": loss, "mutable_state": mutable or None}
+        return {"loss": loss, "mutable_state": next_state(mutable, param_map)}
 
     def _particle(
         self,
@@ -144,25 +142,13 @@ class ELBO(elbo.ELBO):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> tuple[Particle, dict[str, Any]]:
-        model_key, guide_key = jax.random.split(rng_key)
-        guide = handlers.substitute(handlers.seed(guide, guide_key), data=param_map)
-        guide_trace = handlers.trace(guide).get_trace(*args, **kwargs)
-        mutable = {name: site["value"] for name, site in guide_trace.items() if site["type"] == "mutable"}
-        model = handlers.replay(handlers.seed(model, model_key), guide_trace)
-        model = handlers.substitute(model, data={**param_map, **mutable})
-        model_trace = handlers.trace(model).get_trace(*args, **kwargs)
-        mutable.update({name: site["value"] for name, site in model_trace.items() if site["type"] == "mutable"})
-        check_model_guide_match(model_trace, guide_trace)
+        model_trace, guide_trace, mutable = draw_traces(rng_key, param_map, model, guide, args, kwargs)
         return self._terms(model_trace, guide_trace), mutable
 
     def _terms(self, model_trace: Mapping[str, Any], guide_trace: Mapping[str, Any]) -> Particle:
         p = {name: site for name, site in model_trace.items() if site["type"] == "sample"}
         q = {name: site for name, site in guide_trace.items() if site["type"] == "sample"}
-        for where, sites in (("model", p), ("guide", q)):
-            for name, site in sites.items():
-                if not site["is_observed"] and (where == "guide" or name not in q) and not site["fn"].has_rsample:
-                    raise terms.no_gradient(name, site["fn"], where, "numpyro.infer.TraceGraph_ELBO or TraceEnum_ELBO")
-
+        check_differentiable(p, q)
         zero = jnp.zeros(())
         reconstruction = sum((-_log_prob(site).sum() for site in p.values() if site["is_observed"]), zero)
         shared = [name for name, site in p.items() if not site["is_observed"] and name in q]
@@ -195,7 +181,7 @@ def count_steps(model: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        numpyro.primitives.mutable(_STEP, jnp.zeros((), jnp.int32))
+        numpyro.primitives.mutable(STEP, jnp.zeros((), jnp.int32))
         return model(*args, **kwargs)
 
     return counted
@@ -203,8 +189,7 @@ def count_steps(model: Callable[..., Any]) -> Callable[..., Any]:
 
 def _log_prob(site: Mapping[str, Any]) -> jax.Array:
     """log p of the site's value, scaled and masked, (batch shape)."""
-    value, intermediates = site["value"], site["intermediates"]
-    log_prob = site["fn"].log_prob(value, intermediates) if intermediates else site["fn"].log_prob(value)
+    log_prob = log_density(site)
     return log_prob if site["scale"] is None else site["scale"] * log_prob
 
 

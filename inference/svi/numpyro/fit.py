@@ -15,6 +15,7 @@ from deepgen.inference.svi import loop, rows
 from deepgen.inference.svi.checkpoint import Checkpoint
 from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.numpyro.elbo import ELBO
+from deepgen.inference.svi.numpyro.observed import ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
 
@@ -41,7 +42,7 @@ def fit(
     chunk: int = 100,
     progress: bool | None = None,
 ) -> Fit:
-    """Fit a program, or any model and guide, by stochastic variational inference.
+    r"""Fit a program, or any model and guide, by stochastic variational inference.
 
     params <- optimizer(params, gradient of objective(minibatch)), ``steps`` times, ``chunk`` steps in one compiled call
 
@@ -50,22 +51,33 @@ def fit(
     the same shapes and settings compiles nothing new (with a user's own optimizer, schedule or objective class: where
     it is the same object).
 
+    A program is fitted to data with holes by the bound of their observed entries: with `IWAE` the MIWAE bound
+
+    .. math:: \log \frac1K \sum_k \frac{p(x_\mathrm{observed} \mid z_k)\, p(z_k)}{q(z_k \mid x_\mathrm{observed})},
+        \quad z_k \sim q(z \mid x_\mathrm{observed}),
+
+    of each row, and with `ELBO` its form for K = 1. The missing entries are integrated out, which the law of x has to
+    allow: its elements independent given the latents. The guide sees the holes. It bounds log p(x_observed), so it is
+    right where values are missing completely at random or at random, and not where it depends on the missing values
+    themselves whether they are missing.
+
     Args:
         rng_key: the key.
         program: a deepgen program, or a pair ``(model, guide)`` of NumPyro functions or automatic guides.
-        data: for a program (n, *event_shape). For a pair an array is passed as ``model(x)``, a tuple as
-            ``model(*data)`` and a dictionary as ``model(**data)``.
+        data: for a program (n, *event_shape), NaN (negative integers) where missing. For a pair an array is passed as
+            ``model(x)``, a tuple as ``model(*data)`` and a dictionary as ``model(**data)``.
         steps: how many steps in all, those of a resumed fit included.
         batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
             for a pair, whose model has to scale by its plates if it is given minibatches.
-        objective: what is minimised, an `ELBO` (the default, without options) or any of NumPyro's.
+        objective: what is minimised, an `ELBO` (the default, without options), `IWAE`, `DReG`, or any of NumPyro's.
         optimizer: of optax; None is Adam with ``learning_rate``.
         learning_rate: a number or a callable from the step to one; None is 1e-3. Only without ``optimizer``.
         clip_norm: the gradient's norm is clipped to this.
         ema: the decay of an exponential moving average of the parameters, e.g. 0.999, corrected for its start. Then the
             averages are what is validated and returned.
-        validation: the share of the rows held out at random, or held-out data of the same form as ``data``. Its loss,
-            with the objective as it stands at the last step and always the same noise, is taken at each chunk's end.
+        validation: the share of the rows held out at random, or held-out data of the same form as ``data``, holes
+            allowed. Its loss, with the objective as it stands at the last step and always the same noise, is taken at
+            each chunk's end.
         patience: stop after this many evaluations without improvement. With it, the best parameters are returned.
         checkpoint: a file, or a `Checkpoint`, for the state of the fit; written at the ends of chunks, every 5 seconds.
         resume: take up the state in the checkpoint, if there is one; False starts afresh.
@@ -86,7 +98,7 @@ def fit(
 
     References:
         Hoffman et al. 2013, "Stochastic variational inference"; Kingma and Welling 2014, "Auto-encoding variational
-        Bayes".
+        Bayes"; Mattei and Frellsen 2019, "MIWAE: deep generative modelling and imputation of incomplete data sets".
     """
     loop.check_settings(
         steps=steps,
@@ -104,11 +116,14 @@ def fit(
     objective = ELBO() if objective is None else objective
     init_key, split_key, run_key = jax.random.split(rng_key, 3)
 
-    call = rows.as_call(data if pair else program.check_data(data)).map(jnp.asarray)
+    call = rows.as_call(data if pair else program.check_data(data, missing=True))
     held: Call | None = None
     if not isinstance(validation, int | float):
-        held = rows.as_call(validation if pair else program.check_data(validation)).map(jnp.asarray)
-    elif validation > 0:
+        held = rows.as_call(validation if pair else program.check_data(validation, missing=True))
+    if not pair and rows.have_holes(call, held):
+        model = ObservedModel(model)
+    call, held = call.map(jnp.asarray), None if held is None else held.map(jnp.asarray)
+    if held is None and validation > 0:
         call, held = rows.hold_out(call, validation, int(jax.random.bits(split_key, dtype=jnp.uint32)))
 
     size = (None if pair else BATCH_SIZE) if batch_size == "auto" else batch_size

@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from pyro import infer, poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.infer.util import is_validation_enabled
-from pyro.poutine.util import prune_subsample_sites
-from pyro.util import check_model_guide_match, check_site_shape
 from torch.distributions import kl_divergence
 
 from deepgen.inference.svi import kl as terms
 from deepgen.inference.svi.checkpoint import describe
+from deepgen.inference.svi.pyro.traces import check_differentiable, checked, draw_traces
 from deepgen.inference.svi.schedules import Schedule
 
 
@@ -123,32 +121,12 @@ class ELBO(infer.ELBO):
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[poutine.Trace, poutine.Trace]:
-        messenger = poutine.unwrap(guide)
-        if isinstance(messenger, poutine.messenger.Messenger):
-            guide(*args, **kwargs)
-            model_trace, guide_trace = messenger.get_traces()  # type: ignore[attr-defined]
-        else:
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-        if is_validation_enabled():
-            check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
-        traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-        if is_validation_enabled():
-            for trace in traces:
-                trace.compute_log_prob()
-                for site in trace.nodes.values():
-                    if site["type"] == "sample":
-                        check_site_shape(site, self.max_plate_nesting)
-        return traces
+        return checked(*draw_traces(model, guide, args, kwargs), self.max_plate_nesting)
 
     def _terms(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Particle:
         p: dict[str, Any] = {name: site for name, site in model_trace.nodes.items() if site["type"] == "sample"}
         q: dict[str, Any] = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
-        for where, sites in (("model", p), ("guide", q)):
-            for name, site in sites.items():
-                if not site["is_observed"] and (where == "guide" or name not in q) and not site["fn"].has_rsample:
-                    raise terms.no_gradient(name, site["fn"], where, "pyro.infer.TraceGraph_ELBO or TraceEnum_ELBO")
-
+        check_differentiable(p, q)
         zero = torch.zeros(())
         reconstruction = sum((-_log_prob(site).sum() for site in p.values() if site["is_observed"]), zero)
         shared = [name for name, site in p.items() if not site["is_observed"] and name in q]

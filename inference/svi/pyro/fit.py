@@ -38,7 +38,7 @@ def fit(
     chunk: int = 100,
     progress: bool | None = None,
 ) -> Fit:
-    """Fit a program, or any model and guide, by stochastic variational inference.
+    r"""Fit a program, or any model and guide, by stochastic variational inference.
 
     params <- optimizer(params, gradient of objective(minibatch)), ``steps`` times
 
@@ -47,23 +47,34 @@ def fit(
     torch's generator. The fit has a param store of its own, and Pyro's validation is on (where it was) for a first
     pass and off for the steps.
 
+    A program is fitted to data with holes by the bound of their observed entries: with `IWAE` the MIWAE bound
+
+    .. math:: \log \frac1K \sum_k \frac{p(x_\mathrm{observed} \mid z_k)\, p(z_k)}{q(z_k \mid x_\mathrm{observed})},
+        \quad z_k \sim q(z \mid x_\mathrm{observed}),
+
+    of each row, and with `ELBO` its form for K = 1. The missing entries are integrated out, which the law of x has to
+    allow: its elements independent given the latents. The guide sees the holes. It bounds log p(x_observed), so it is
+    right where values are missing completely at random or at random, and not where it depends on the missing values
+    themselves whether they are missing.
+
     Args:
         program: a deepgen program, of which a copy is trained, or a pair ``(model, guide)`` of Pyro functions or
             automatic guides; the modules that those hold are trained in place, as Pyro's SVI does.
-        data: for a program (n, *event_shape). For a pair an array is passed as ``model(x)``, a tuple as
-            ``model(*data)`` and a dictionary as ``model(**data)``.
+        data: for a program (n, *event_shape), NaN (negative integers) where missing. For a pair an array is passed as
+            ``model(x)``, a tuple as ``model(*data)`` and a dictionary as ``model(**data)``.
         steps: how many steps in all, those of a resumed fit included.
         batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
             for a pair, whose model has to scale by its plates if it is given minibatches.
-        objective: what is minimised, an `ELBO` (the default, without options) or any of Pyro's.
+        objective: what is minimised, an `ELBO` (the default, without options), `IWAE`, `DReG`, or any of Pyro's.
         optimizer: from the list of parameters to a ``torch.optim.Optimizer``, or to a pair of one and its learning rate
             scheduler; None is Adam with ``learning_rate``.
         learning_rate: a number or a callable from the step to one; None is 1e-3. Only without ``optimizer``.
         clip_norm: the gradient's norm is clipped to this.
         ema: the decay of an exponential moving average of the parameters, e.g. 0.999, corrected for its start. Then the
             averages are what is validated and returned.
-        validation: the share of the rows held out at random, or held-out data of the same form as ``data``. Its loss,
-            with the objective as it stands at the last step and always the same noise, is taken at each chunk's end.
+        validation: the share of the rows held out at random, or held-out data of the same form as ``data``, holes
+            allowed. Its loss, with the objective as it stands at the last step and always the same noise, is taken at
+            each chunk's end.
         patience: stop after this many evaluations without improvement. With it, the best parameters are returned.
         checkpoint: a file, or a `Checkpoint`, for the state of the fit; written at the ends of chunks, every 5 seconds.
         resume: take up the state in the checkpoint, if there is one; False starts afresh.
@@ -84,7 +95,7 @@ def fit(
 
     References:
         Hoffman et al. 2013, "Stochastic variational inference"; Kingma and Welling 2014, "Auto-encoding variational
-        Bayes".
+        Bayes"; Mattei and Frellsen 2019, "MIWAE: deep generative modelling and imputation of incomplete data sets".
     """
     loop.check_settings(
         steps=steps,
@@ -104,15 +115,14 @@ def fit(
     if where is not None and resume and where.file.is_file():
         seed = files.read(where.file)[1]["state"]["seed"]
 
-    def tensors(data: Any) -> Call:
-        device = torch.device("cpu") if pair else next(program.parameters()).device
-        return rows.as_call(data if pair else program.check_data(data)).map(lambda array: _tensor(array, device))
-
-    call = tensors(data)
+    call = rows.as_call(data if pair else program.check_data(data, missing=True))
     held: Call | None = None
     if not isinstance(validation, int | float):
-        held = tensors(validation)
-    elif validation > 0:
+        held = rows.as_call(validation if pair else program.check_data(validation, missing=True))
+    holes = not pair and rows.have_holes(call, held)
+    device = torch.device("cpu") if pair else next(program.parameters()).device
+    call, held = (part and part.map(lambda array: _tensor(array, device)) for part in (call, held))
+    if held is None and validation > 0:
         call, held = rows.hold_out(call, validation, seed)
 
     size = (None if pair else BATCH_SIZE) if batch_size == "auto" else batch_size
@@ -132,6 +142,7 @@ def fit(
             batch_size=size,
             seed=seed,
             steps=steps,
+            holes=holes,
         )
         if where is not None:
             settings = settings._replace(

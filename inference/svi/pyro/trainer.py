@@ -11,6 +11,8 @@ from torch.distributions import transform_to
 
 from deepgen.inference.svi import loop, rows
 from deepgen.inference.svi.pyro.elbo import ELBO
+from deepgen.inference.svi.pyro.importance import IWAE
+from deepgen.inference.svi.pyro.observed import ObservedModel
 from deepgen.inference.svi.rows import Call
 
 Optimizer = Callable[[list[torch.Tensor]], Any]
@@ -33,10 +35,13 @@ class Trainer:
         batch_size: int | None,
         seed: int,
         steps: int,
+        holes: bool = False,
     ) -> None:
         self.program = program
         self.per_row = not isinstance(program, tuple)
         self.model, self.guide = (program.model, program.guide) if self.per_row else program
+        if holes:
+            self.model = ObservedModel(self.model)
         self.objective, self.call, self.held = objective, call, held
         self.learning_rate, self.clip_norm, self.ema = learning_rate, clip_norm, ema
         self.batch_size, self.seed, self.steps, self.step = batch_size, seed, steps, 0
@@ -84,14 +89,13 @@ class Trainer:
         params, scale = self._list, self._scale
         for param in params:
             param.grad = None
-        if isinstance(self.objective, ELBO):
-            objective = self.objective.at(self.step)
+        objective = loop.at(self.objective, self.step)
+        if isinstance(objective, ELBO | IWAE):
             loss = objective.differentiable_loss(self.model, self.guide, *batch.args, **batch.kwargs) * scale
             if loss.requires_grad:
                 loss.backward()
             loss = loss.detach()
         else:
-            objective = loop.at(self.objective, self.step)
             loss = torch.as_tensor(
                 objective.loss_and_grads(self.model, self.guide, *batch.args, **batch.kwargs) * scale
             )

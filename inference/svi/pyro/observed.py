@@ -1,0 +1,57 @@
+"""A program's model of data with holes in Pyro."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch.distributions import biject_to, constraints
+
+from deepgen.handlers.sites.pyro import ObservedEntries, entry_constraint, independent
+from deepgen.inference.svi import rows
+
+
+class ObservedModel:
+    """A model whose site "x" has the density of its observed entries, the missing ones integrated out.
+
+    Args:
+        model: p(latents, x), the law of x independent over its elements given the latents.
+    """
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model = model
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        """Run the model.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+
+        Returns:
+            What the model returns.
+
+        Raises:
+            ValueError: the elements of x are not independent given the latents.
+        """
+        observed = ~torch.isnan(x) if x.is_floating_point() else x >= 0
+        with _Observing(observed):
+            return self.model(torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)))
+
+
+class _Observing(Messenger):
+    def __init__(self, observed: torch.Tensor) -> None:
+        self.observed = observed
+        super().__init__()
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] != "x":
+            return
+        fn, fill = msg["fn"], msg["value"]
+        if not independent(fn):
+            raise rows.not_elementwise(fn)
+        entry = entry_constraint(fn.support)
+        if entry is not None and not entry.is_discrete and entry is not constraints.real:
+            # an interior point: at its edges a density and its gradient may be infinite
+            with torch.no_grad():
+                fill = biject_to(entry)(torch.zeros_like(fill))
+        msg["fn"] = ObservedEntries(fn, self.observed, fill)

@@ -1,0 +1,84 @@
+"""One draw of a guide in Pyro and the model at it, as every objective here takes it."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_model_guide_match, check_site_shape
+
+from deepgen.inference.svi import kl as terms
+
+__all__ = ["check_differentiable", "draw_traces", "log_density"]
+
+
+def draw_traces(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    around_guide: AbstractContextManager[Any] | None = None,
+) -> tuple[poutine.Trace, poutine.Trace]:
+    """One draw of the guide, and the model at it.
+
+    Args:
+        model: the model.
+        guide: the guide.
+        args: of both.
+        kwargs: of both.
+        around_guide: a handler that sees the guide's sites before the trace does, and the model's not at all.
+
+    Returns:
+        The model's trace and the guide's trace.
+    """
+    messenger = poutine.unwrap(guide)
+    if isinstance(messenger, poutine.messenger.Messenger):
+        guide(*args, **kwargs)
+        return messenger.get_traces()  # type: ignore[attr-defined]
+    with around_guide or nullcontext():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs), guide_trace
+
+
+def checked(
+    model_trace: poutine.Trace, guide_trace: poutine.Trace, max_plate_nesting: float
+) -> tuple[poutine.Trace, poutine.Trace]:
+    """The traces without the sites of subsampled indices, after Pyro's own checks where its validation is on."""
+    if is_validation_enabled():
+        check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
+    traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+    if is_validation_enabled():
+        for trace in traces:
+            trace.compute_log_prob()
+            for site in trace.nodes.values():
+                if site["type"] == "sample":
+                    check_site_shape(site, max_plate_nesting)
+    return traces
+
+
+def check_differentiable(p: Mapping[str, Any], q: Mapping[str, Any]) -> None:
+    """Refuse latents without a reparameterised sampler.
+
+    Args:
+        p: the model's sample sites.
+        q: the guide's sample sites.
+
+    Raises:
+        ValueError: naming the latent.
+    """
+    for where, sites in (("model", p), ("guide", q)):
+        for name, site in sites.items():
+            if not site["is_observed"] and (where == "guide" or name not in q) and not site["fn"].has_rsample:
+                raise terms.no_gradient(name, site["fn"], where, "pyro.infer.TraceGraph_ELBO or TraceEnum_ELBO")
+
+
+def log_density(site: Mapping[str, Any]) -> torch.Tensor:
+    """log p of the site's value, masked and not scaled, (batch shape)."""
+    log_prob = site.get("unscaled_log_prob")
+    if log_prob is None:
+        log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return scale_and_mask(log_prob, mask=site["mask"])
