@@ -2,6 +2,7 @@
 
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.imputation.numpyro import impute
+from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.likelihood.numpyro import log_prob
 from deepgen.inference.svi.numpyro import (
     ELBO,
@@ -35,6 +36,7 @@ __all__ = [
     "Linear",
     "LogProb",
     "NonFiniteLoss",
+    "Pooled",
     "PosteriorCollapseWarning",
     "Program",
     "Sigmoid",
@@ -49,6 +51,7 @@ __all__ = [
     "log_prob",
     "missing",
     "nn",
+    "pool",
     "reconstruct",
     "sample",
     "save",

@@ -15,9 +15,8 @@ from deepgen.inference.imputation.methods import METHODS
 OPTIONS: dict[str, dict[str, int]] = {
     "mcmc": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4},
     "sir": {"num_samples": 1000, "num_particles": 2000},
-    # many short chains: in each a batch of draws that depends on no other
-    "gibbs": {"num_warmup": 40, "num_samples": 25, "num_chains": 40},
-    "adaptive-gibbs": {"num_warmup": 80, "num_samples": 25, "num_chains": 40},
+    "gibbs": {"num_warmup": 60, "num_samples": 80, "num_chains": 20},
+    "adaptive-gibbs": {"num_warmup": 100, "num_samples": 80, "num_chains": 20},
     "lair": {"num_samples": 1000, "num_particles": 2000, "num_chains": 9},
     "auto": {"num_warmup": 80, "num_samples": 100, "num_chains": 10, "num_steps": 4, "num_particles": 2000},
 }

@@ -78,13 +78,13 @@ def init(rng_key: jax.Array, rows: Rows, latents: Mapping[str, jax.Array]) -> St
 
 
 def step_with_noise(
-    noise: Noise, rng_key: jax.Array, rows: Rows, state: State, source: jax.Array, rule: Rule
+    rng_key: jax.Array, noise: Noise, rows: Rows, state: State, source: jax.Array, rule: Rule
 ) -> tuple[State, jax.Array, jax.Array]:
     """One step of every chain: latents proposed and accepted or not, then the missing entries given them.
 
     Args:
-        noise: its uniforms.
         rng_key: for the proposals and the missing entries.
+        noise: its uniforms.
         rows: the rows.
         state: of the chains.
         source: (rows, *event_shape) the completed rows that the guide is shown: those of ``state``, or earlier ones.
@@ -272,7 +272,7 @@ def _forward(
         source = state.x
         if rule.adaptive:
             source = stores.x[metropolis.place(noise.source, available), jnp.arange(len(available))]
-        state, accepted, accept_prob = step_with_noise(noise, key_step, rows, state, source, rule)
+        state, accepted, accept_prob = step_with_noise(key_step, noise, rows, state, source, rule)
         available = metropolis.released(accepted, available, i + 1)
         k = jnp.maximum(i - num_warmup, 0)
         stores = _Stores(
