@@ -1,8 +1,8 @@
 """The Pyro face of deepgen: ``import deepgen.pyro as dg``. Both faces have the same names."""
 
 from deepgen.handlers.pyro import complete, missing
-from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
+from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.likelihood.pyro import log_prob
 from deepgen.inference.svi.pyro import (
     ELBO,
