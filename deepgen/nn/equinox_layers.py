@@ -110,6 +110,7 @@ class MLP(eqx.Module):
         residual: whether a hidden layer that is as wide as its input adds its input to its output,
             h + act(W h + b); the first one too, where its width is ``in_size``. The others are as without.
         layer_norm: whether each hidden layer is normalised before its activation.
+        skip: whether a linear map of the input without bias is added to the output, a linear path beside the network.
         key: for the initial parameters.
 
     Raises:
@@ -118,6 +119,7 @@ class MLP(eqx.Module):
 
     layers: tuple[Linear, ...]
     norms: tuple[LayerNorm, ...]
+    skip: Linear | None
     in_size: int = eqx.field(static=True)
     out_size: int = eqx.field(static=True)
     hidden: tuple[int, ...] = eqx.field(static=True)
@@ -134,6 +136,7 @@ class MLP(eqx.Module):
         activation: Activation = "gelu",
         residual: bool = False,
         layer_norm: bool = False,
+        skip: bool = False,
         key: PRNGKeyArray,
     ) -> None:
         arguments.activation(activation)
@@ -146,6 +149,8 @@ class MLP(eqx.Module):
         sizes = (self.in_size, *self.hidden, self.out_size)
         keys = jax.random.split(key, len(sizes) - 1)
         self.layers = tuple(Linear(sizes[i], sizes[i + 1], key=keys[i]) for i in range(len(keys)))
+        skip_key = jax.random.fold_in(key, len(keys))
+        self.skip = Linear(self.in_size, self.out_size, bias=False, key=skip_key) if skip else None
         self.norms = tuple(LayerNorm(size) for size in self.hidden) if self.layer_norm else ()
 
     def __call__(self, x: Float[Any, "*batch in_size"]) -> Float[Array, "*batch out_size"]:
@@ -156,13 +161,15 @@ class MLP(eqx.Module):
         """
         arguments.last_axis("MLP", x.shape, self.in_size)
         act = activation_function(self.activation)
+        direct = None if self.skip is None else self.skip(x)
         for i, layer in enumerate(self.layers[:-1]):
             h = layer(x)
             if self.layer_norm:
                 h = self.norms[i](h)
             h = act(h)
             x = x + h if self.residual and h.shape == x.shape else h
-        return self.layers[-1](x)
+        y = self.layers[-1](x)
+        return y if direct is None else y + direct
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
@@ -179,5 +186,6 @@ class MLP(eqx.Module):
                 "activation": self.activation,
                 "residual": self.residual,
                 "layer_norm": self.layer_norm,
+                "skip": self.skip is not None,
             },
         )

@@ -47,6 +47,7 @@ class MLP(torch.nn.Module):
         residual: whether a hidden layer that is as wide as its input adds its input to its output,
             h + act(W h + b); the first one too, where its width is ``in_size``. The others are as without.
         layer_norm: whether each hidden layer is normalised before its activation.
+        skip: whether a linear map of the input without bias is added to the output, a linear path beside the network.
 
     Raises:
         ValueError: sizes that are not whole numbers >= 1, an unknown activation.
@@ -61,6 +62,7 @@ class MLP(torch.nn.Module):
         activation: Activation = "gelu",
         residual: bool = False,
         layer_norm: bool = False,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         arguments.activation(activation)
@@ -72,6 +74,7 @@ class MLP(torch.nn.Module):
         self.layer_norm = bool(layer_norm)
         sizes = (self.in_size, *self.hidden, self.out_size)
         self.layers = torch.nn.ModuleList([Linear(sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)])
+        self.skip = Linear(self.in_size, self.out_size, bias=False) if skip else None
         self.norms = torch.nn.ModuleList([LayerNorm(size) for size in self.hidden] if self.layer_norm else [])
 
     def forward(self, x: Float[Tensor, "*batch in_size"]) -> Float[Tensor, "*batch out_size"]:
@@ -82,6 +85,7 @@ class MLP(torch.nn.Module):
         """
         arguments.last_axis("MLP", x.shape, self.in_size)
         act = activation_function(self.activation)
+        direct = None if self.skip is None else self.skip(x)
         layers: list[Any] = list(self.layers)
         norms: list[Any] = list(self.norms)
         *hidden, last = layers
@@ -91,7 +95,8 @@ class MLP(torch.nn.Module):
                 h = norms[i](h)
             h = act(h)
             x = x + h if self.residual and h.shape == x.shape else h
-        return F.linear(x, last.weight, last.bias)
+        y = F.linear(x, last.weight, last.bias)
+        return y if direct is None else y + direct
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
@@ -108,5 +113,6 @@ class MLP(torch.nn.Module):
                 "activation": self.activation,
                 "residual": self.residual,
                 "layer_norm": self.layer_norm,
+                "skip": self.skip is not None,
             },
         )
