@@ -121,7 +121,8 @@ def fit(
         held = rows.as_call(validation if pair else program.check_data(validation, missing=True))
     holes = not pair and rows.have_holes(call, held)
     device = torch.device("cpu") if pair else next(program.parameters()).device
-    call, held = (part and part.map(lambda array: _tensor(array, device)) for part in (call, held))
+    call = call.map(lambda array: _tensor(array, device))
+    held = None if held is None else held.map(lambda array: _tensor(array, device))
     if held is None and validation > 0:
         call, held = rows.hold_out(call, validation, seed)
 

@@ -96,8 +96,8 @@ class _ImportanceWeighted(infer.ELBO):
         for _ in range(self.num_particles):
             if rows is not None and rows.nodes:
                 # A row has K weights only where all draws are of the same subsampled rows.
-                same = (poutine.replay(fn, trace=rows) for fn in (model, guide))
-                traces = draw_traces(*same, args, kwargs, around_guide)
+                same_model, same_guide = (poutine.replay(fn, trace=rows) for fn in (model, guide))
+                traces = draw_traces(same_model, same_guide, args, kwargs, around_guide)
             else:
                 traces = draw_traces(model, guide, args, kwargs, around_guide)
             if rows is None:
@@ -295,7 +295,7 @@ def _loss(weighed: _Weighed) -> torch.Tensor:
 
 def _weigh(model_trace: poutine.Trace, guide_trace: poutine.Trace, joint: bool) -> _Weighed:
     """The log weights of one draw (of all, where the particles have a plate), summed down to the rows."""
-    p, q = ({n: s for n, s in trace.nodes.items() if s["type"] == "sample"} for trace in (model_trace, guide_trace))
+    p, q = _samples(model_trace), _samples(guide_trace)
     check_differentiable(p, q)
     counted = {f"{name} of the model": site for name, site in p.items()}
     counted |= {f"{name} of the guide": site for name, site in q.items()}
@@ -318,6 +318,9 @@ def _weigh(model_trace: poutine.Trace, guide_trace: poutine.Trace, joint: bool) 
     plates = {label: [plate for name, plate in found.items() if name != _PARTICLES] for label, found in frames.items()}
     sizes = {label: math.prod(site["fn"].batch_shape) // k for label, site in counted.items()}
     sizes |= {label: density.numel() // k for label, density in densities.items()}
+    for label, site in counted.items():
+        # a plate that is a loop: its rows are sites of their own
+        sizes[label] *= math.prod(int(frame.size) for frame in site["cond_indep_stack"] if frame.dim is None)
     rows = bound.row_plates(plates, sizes, joint=joint)
     scale = _one_scale({label: counted[label]["scale"] for label in densities}, rows)
     layout = rows if particles is None else {**rows, particles.dim: k}
@@ -331,6 +334,10 @@ def _weigh(model_trace: poutine.Trace, guide_trace: poutine.Trace, joint: bool) 
         else:
             drawn = drawn + term
     return _Weighed(value, drawn, scale)
+
+
+def _samples(trace: poutine.Trace) -> dict[str, Any]:
+    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
 
 
 def _one_scale(scales: Mapping[str, Any], rows: Mapping[int, int]) -> Any:

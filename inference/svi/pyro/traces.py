@@ -56,7 +56,7 @@ def checked(
             trace.compute_log_prob()
             for site in trace.nodes.values():
                 if site["type"] == "sample":
-                    check_site_shape(site, max_plate_nesting)
+                    check_site_shape(site, max_plate_nesting)  # type: ignore[arg-type]
     return traces
 
 
