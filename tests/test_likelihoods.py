@@ -169,6 +169,82 @@ def test_names_and_numbers_of_classes_are_checked(engine: Any) -> None:
         engine.face.likelihoods.Gaussian((3,), "full")
 
 
+@pytest.mark.parametrize("name", laws.NAMES)
+def test_outputs_and_features_of_a_missing_entry(name: str) -> None:
+    """In NumPy and in both engines: all features of a missing entry are missing, and no others."""
+    law = law_of(NUMPYRO, name)
+    assert law.outputs_shape == (law.num_params, *EVENT)
+    assert law.num_outputs == law.num_params * 6
+    absent = np.random.default_rng(0).random((ROWS, 2, *EVENT)) < 0.5
+    expected = absent[:, :, None] & np.ones((4, 1, 1), dtype=bool) if name == "categorical" else absent
+    for found in [law.feature_mask(absent)] + [
+        law_of(engine, name).feature_mask(engine.array(absent)) for engine in ENGINES
+    ]:
+        assert tuple(found.shape) == (ROWS, 2, *law.feature_shape)
+        np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+def linear_gaussian(rng: np.random.Generator, equal: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    residual = np.full(6, 0.3) if equal else rng.uniform(0.1, 2.0, 6)
+    return rng.standard_normal(6), rng.standard_normal((6, 2)), residual
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["gaussian", "gaussian_per_dimension", "gaussian_predicted"])
+def test_a_gaussian_law_takes_a_linear_gaussian_start(engine: Any, name: str) -> None:
+    rng = np.random.default_rng(5)
+    law = law_of(engine, name)
+    mean, loadings, residual = linear_gaussian(rng, equal=name == "gaussian")
+    weight, bias, own = law.from_gaussian(mean, loadings, residual)
+    assert (weight.shape, bias.shape) == ((law.num_outputs, 2), (law.num_outputs,))
+    if own:
+        law = engine.with_tensors(law, {key: value.astype(np.float32) for key, value in own.items()})
+    z, x = rng.standard_normal((ROWS, 2)), rng.standard_normal((ROWS, *EVENT))
+    outputs = (z @ weight.T + bias).reshape(ROWS, *law.outputs_shape).astype(np.float32)
+    found = np.asarray(_plain(law(engine.array(outputs)).log_prob(engine.array(x.astype(np.float32)))))
+    expected = stats.norm(mean + z @ loadings.T, np.sqrt(residual)).logpdf(x.reshape(ROWS, 6)).sum(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    halved = stats.norm(mean + z @ loadings.T, np.sqrt(residual / 2)).logpdf(x.reshape(ROWS, 6)).sum(1)
+    assert not np.allclose(found, halved, rtol=1e-2)
+    x[0, 0, 1] = np.nan
+    np.testing.assert_array_equal(law.standardised(x), x.reshape(ROWS, 6))
+
+
+def test_a_shared_scale_takes_the_mean_of_the_variances() -> None:
+    """At which the expected log density of a normal with these variances is largest."""
+    mean, loadings, residual = linear_gaussian(np.random.default_rng(6), equal=False)
+    *_, own = law_of(NUMPYRO, "gaussian").from_gaussian(mean, loadings, residual)
+    variance = float(np.exp(2 * squash(own["raw_scale"], *SCALE)))
+
+    def expected_log_density(v: float) -> float:
+        return float((-0.5 * np.log(v) - 0.5 * residual / v).sum())
+
+    assert expected_log_density(variance) > max(expected_log_density(variance * f) for f in (0.95, 1.05))
+
+
+def test_linear_gaussian_starts_that_are_refused() -> None:
+    law = law_of(NUMPYRO, "gaussian_per_dimension")
+    good = linear_gaussian(np.random.default_rng(7), equal=False)
+    with pytest.raises(ValueError, match=r"got mean \(5,\), loadings \(6, 2\).*expected \(6,\), \(6, latents\)"):
+        law.from_gaussian(good[0][1:], *good[1:])
+    with pytest.raises(ValueError, match=r"loadings \(6,\)"):
+        law.from_gaussian(good[0], good[1][:, 0], good[2])
+    with pytest.raises(ValueError, match=r"residual: got the smallest variance 0; expected finite variances > 0"):
+        law.from_gaussian(*good[:2], good[2] * (np.arange(6) > 0))
+    for name in ("bernoulli", "student_t", "categorical"):
+        for call in (lambda law: law.standardised(np.zeros((2, *EVENT))), lambda law: law.from_gaussian(*good)):
+            with pytest.raises(ValueError, match=rf"likelihood: got '{name}'; expected a law with a linear-Gaussian"):
+                call(law_of(PYRO, name))
+
+
+def test_a_law_of_the_user_s_own_is_told_what_its_start_needs() -> None:
+    class Own(laws.Law):
+        name, event_shape = "own", (3,)
+
+    with pytest.raises(TypeError, match=r"law Own: got no start; expected a method start\(data\).*shape \(1, 3\)"):
+        Own().start(np.zeros((2, 3)))
+
+
 REFUSED: list[tuple[str, Any, str]] = [
     ("bernoulli", [[0.0, 255.0, 3.0]], r"values from 0 to 255 under the Bernoulli.*rng\.random\(x\.shape\) < x / 255"),
     ("bernoulli", [[0.0, 0.5, 1.0]], r"values from 0 to 1 under the Bernoulli likelihood; expected 0 and 1 only"),

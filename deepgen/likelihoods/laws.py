@@ -6,6 +6,7 @@ Both engines' classes take these as a base, so that refusals, initial values and
 import math
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
 from deepgen import checks
@@ -21,6 +22,8 @@ class Law:
     Attributes:
         event_shape: the shape of one datum.
         num_params: how many numbers the decoder gives for each element of the datum.
+        num_outputs: how many numbers the decoder gives for a datum.
+        outputs_shape: the shape in which the law takes them.
         feature_shape: the shape of one datum as an encoder sees it.
     """
 
@@ -34,9 +37,38 @@ class Law:
         return 1
 
     @property
+    def num_outputs(self) -> int:
+        """How many numbers the decoder gives for a datum."""
+        return math.prod(self.outputs_shape)
+
+    @property
+    def outputs_shape(self) -> tuple[int, ...]:
+        """The shape in which the law takes a decoder's numbers for one datum."""
+        return (self.num_params, *self.event_shape)
+
+    @property
     def feature_shape(self) -> tuple[int, ...]:
         """The shape of one datum as an encoder sees it."""
         return self.event_shape
+
+    @property
+    def outputs_words(self) -> str:
+        """What the decoder's numbers are, for messages."""
+        return f"{self.num_params} for each element of {self.event_shape}"
+
+    def feature_mask(self, absent: Any) -> Any:
+        """Which features are missing.
+
+        Args:
+            absent: (..., *event_shape) booleans of any array library, True where an entry is missing.
+
+        Returns:
+            (..., *feature_shape) booleans: all features of a missing entry.
+        """
+        xp = array_api_compat.array_namespace(absent)
+        batch = tuple(absent.shape[: absent.ndim - len(self.event_shape)])
+        classes = (1,) * (len(self.feature_shape) - len(self.event_shape))
+        return xp.broadcast_to(xp.reshape(absent, (*batch, *classes, *self.event_shape)), (*batch, *self.feature_shape))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes the law again."""
@@ -50,8 +82,49 @@ class Law:
         return _mean(data)
 
     def start(self, data: np.ndarray) -> np.ndarray:
-        """(num_params, *event_shape): the decoder's output bias at which p(x | z) has the data's own marginals."""
-        raise NotImplementedError
+        """(*outputs_shape): the decoder's output bias at which p(x | z) has the data's own marginals.
+
+        Raises:
+            TypeError: a law of the user's own that does not define it.
+        """
+        raise TypeError(
+            f"law {type(self).__name__}: got no start; expected a method start(data) that returns the decoder's output "
+            f"biases, of shape {self.outputs_shape}, at which the law has the marginals of data (n, *event_shape), NaN "
+            "where missing. Define it on the class, or make the program without data."
+        )
+
+    def standardised(self, data: np.ndarray) -> np.ndarray:
+        """The data's features, one row a datum: what a linear-Gaussian start is fitted to.
+
+        Args:
+            data: (n, *event_shape), NaN where missing.
+
+        Returns:
+            (n, F) float64, the numbers of ``features`` flattened, NaN where missing.
+
+        Raises:
+            ValueError: the law has no linear-Gaussian start.
+        """
+        raise _no_gaussian(self)
+
+    def from_gaussian(
+        self, mean: np.ndarray, loadings: np.ndarray, residual: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """The linear decoder at which the features given z are N(mean + loadings z, diag(residual)).
+
+        Args:
+            mean: (F,), in the units of ``standardised``.
+            loadings: (F, L).
+            residual: (F,) variances.
+
+        Returns:
+            The decoder's weight (num_outputs, L), its bias (num_outputs,), and the law's own tensors by name.
+
+        Raises:
+            ValueError: the law has no linear-Gaussian start, or arrays of wrong shapes or variances that are not
+                positive.
+        """
+        raise _no_gaussian(self)
 
 
 class BernoulliLaw(Law):
@@ -102,6 +175,36 @@ class GaussianLaw(Law):
         """Each element's mean, and its standard deviation where the scale is predicted."""
         mean = _mean(data)
         return np.stack([mean, raw_scale(_deviation(data))]) if self.scale == "predicted" else mean[None]
+
+    def standardised(self, data: np.ndarray) -> np.ndarray:
+        """(n, F) float64: the data themselves, flattened, NaN where missing."""
+        return np.asarray(data, dtype=float).reshape(len(data), -1)
+
+    def from_gaussian(
+        self, mean: np.ndarray, loadings: np.ndarray, residual: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """The linear decoder at which x given z is N(mean + loadings z, diag(residual)).
+
+        It is exact for standard deviations within [0.02, 50]; a shared scale takes the mean of the variances, which
+        maximises the expected log density.
+
+        Args:
+            mean: (F,).
+            loadings: (F, L).
+            residual: (F,) variances.
+
+        Returns:
+            The decoder's weight (num_outputs, L), its bias (num_outputs,), and the law's own tensors by name.
+
+        Raises:
+            ValueError: arrays of wrong shapes, or variances that are not positive.
+        """
+        mean, loadings, residual = gaussian(math.prod(self.event_shape), mean, loadings, residual)
+        if self.scale == "predicted":
+            weight = np.concatenate([loadings, np.zeros_like(loadings)])
+            return weight, np.concatenate([mean, raw_scale(np.sqrt(residual))]), {}
+        own = residual.mean(keepdims=True) if self.scale == "shared" else residual
+        return loadings, mean, {"raw_scale": raw_scale(np.sqrt(own)).reshape(self.scale_shape() or ())}
 
 
 class StudentTLaw(Law):
@@ -163,6 +266,30 @@ class CategoricalLaw(Law):
         return np.log(np.clip(self.feature_mean(data), 0.01, 1.0))
 
 
+def gaussian(size: int, mean: Any, loadings: Any, residual: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The parts of a linear-Gaussian law of so many features as float64, checked.
+
+    Raises:
+        ValueError: wrong shapes, or variances that are not positive.
+    """
+    mean, loadings, residual = (np.asarray(part, dtype=float) for part in (mean, loadings, residual))
+    if mean.shape != (size,) or residual.shape != (size,) or loadings.ndim != 2 or len(loadings) != size:
+        raise checks.problem(
+            "linear-Gaussian start",
+            got=f"mean {mean.shape}, loadings {loadings.shape}, residual {residual.shape}",
+            expected=f"({size},), ({size}, latents) and ({size},)",
+            fix="Fit them to what the law's `standardised` gives.",
+        )
+    if not (np.isfinite(residual).all() and (residual > 0).all()):
+        raise checks.problem(
+            "residual",
+            got=f"the smallest variance {residual.min():g}",
+            expected="finite variances > 0",
+            fix="Give every feature a little variance of its own.",
+        )
+    return mean, loadings, residual
+
+
 def is_missing(x: np.ndarray) -> np.ndarray:
     """NaN in float data, a negative code in integer data.
 
@@ -178,6 +305,16 @@ def is_missing(x: np.ndarray) -> np.ndarray:
 def raw_scale(scale: np.ndarray) -> np.ndarray:
     """The unbounded number that the bounded scale takes to ``scale``."""
     return unbounded(np.log(np.clip(scale, 2 * MIN_SCALE, MAX_SCALE / 2)), math.log(MIN_SCALE), math.log(MAX_SCALE))
+
+
+def _no_gaussian(law: Law) -> ValueError:
+    return checks.problem(
+        "likelihood",
+        got=repr(law.name),
+        expected="a law with a linear-Gaussian start: 'gaussian', 'gaussian_per_dimension', 'gaussian_predicted' or a "
+        "Table",
+        fix="Take one of these, or start the program otherwise.",
+    )
 
 
 def _mean(data: np.ndarray) -> np.ndarray:
@@ -252,7 +389,7 @@ def check_data(law: Law, x: Any, *, missing: bool = False, observed: np.ndarray 
 
 
 def output_shape(law: Law, shape: tuple[int, ...], batch_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape (*batch_shape, num_params, *event_shape) of a decoder's outputs, however they come.
+    """The shape (*batch_shape, *outputs_shape) of a decoder's outputs, however they come.
 
     Args:
         law: the law.
@@ -265,12 +402,12 @@ def output_shape(law: Law, shape: tuple[int, ...], batch_shape: tuple[int, ...])
     Raises:
         ValueError: the decoder gives another number of numbers a datum.
     """
-    size = law.num_params * math.prod(law.event_shape)
+    size = law.num_outputs
     if shape[: len(batch_shape)] != batch_shape or math.prod(shape[len(batch_shape) :]) != size:
         raise checks.problem(
             "decoder",
             got=f"outputs of shape {shape} for a batch of shape {batch_shape}",
-            expected=f"{size} numbers a datum: {law.num_params} for each element of {law.event_shape}",
+            expected=f"{size} numbers a datum: {law.outputs_words}",
             fix="Give the decoder's last layer that many outputs.",
         )
-    return (*batch_shape, law.num_params, *law.event_shape)
+    return (*batch_shape, *law.outputs_shape)
