@@ -107,15 +107,17 @@ class _ImportanceWeighted(infer.ELBO):
     def _plates(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> int:
-        """How deep the plates of model and guide are nested, found out once by a draw that leaves no trace."""
+        """How many batch dimensions model and guide have, found out once by a draw that leaves no trace."""
         owners = (id(getattr(model, "__self__", model)), id(getattr(guide, "__self__", guide)))
         if self._nesting is None or self._nesting[:2] != owners:
             devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
             with torch.random.fork_rng(devices=devices), torch.no_grad(), poutine.block():
                 traces = checked(*draw_traces(model, guide, args, kwargs), math.inf)
+                _weigh(*traces, self.joint)
             sites = [site for trace in traces for site in trace.nodes.values() if site["type"] == "sample"]
-            dims = [frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.dim is not None]
-            self._nesting = (*owners, -min(dims, default=0))
+            frames = [-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.dim is not None]
+            batches = [len(site["fn"].batch_shape) for site in sites]
+            self._nesting = (*owners, max([*frames, *batches], default=0))
         return self._nesting[2]
 
     def _weigh(self, particles: list[Traces]) -> _Weighed:
