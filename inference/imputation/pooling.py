@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from deepgen import checks
 
@@ -55,8 +54,8 @@ class Pooled:
 
 
 def rubin(
-    estimates: Float[Any, "m k"],
-    variances: Float[Any, "m k"],
+    estimates: Any,
+    variances: Any,
     *,
     dof: float = np.inf,
     prob: float = 0.95,
@@ -78,8 +77,8 @@ def rubin(
     multiple imputation (1999).
 
     Args:
-        estimates: of each quantity on each table.
-        variances: squared standard errors.
+        estimates: (m, k), of each quantity on each table.
+        variances: (m, k) squared standard errors.
         dof: the degrees of freedom that the complete table would leave, such as n - 1 for a mean.
         prob: of the confidence interval.
         names: of the quantities; None for ``q0``, ``q1``, ...

@@ -84,7 +84,7 @@ def log_ratio(target: Float[Any, "2 rows"], proposal: Float[Any, "2 rows"]) -> F
         proposal: the log density of the proposal of the same two, nats.
 
     Returns:
-        Nats; -inf where the proposal is impossible.
+        Nats; -inf where the proposal is impossible or its target is not a number.
     """
     xp = array_api_compat.array_namespace(target)
     ratio = (target[0] - target[1]) - (proposal[0] - proposal[1])

@@ -217,6 +217,10 @@ class _Stores(NamedTuple):
     log_joint: jax.Array
 
 
+def _repeat(array: jax.Array, times: int) -> jax.Array:
+    return jnp.tile(array, (times, *(1,) * (array.ndim - 1)))
+
+
 def _where(rows: jax.Array, first: Mapping[str, jax.Array], second: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     return {name: resampling.where(rows, value, second[name]) for name, value in first.items()}
 
@@ -241,8 +245,8 @@ def _begin(
     chains = len(next(iter(start.values()))) // (1 + rule.adaptive)
     rows = Rows(
         program,
-        jnp.concatenate([jnp.where(observed, x, jnp.zeros((), x.dtype))] * chains),
-        jnp.concatenate([observed] * chains),
+        _repeat(jnp.where(observed, x, jnp.zeros((), x.dtype)), chains),
+        _repeat(observed, chains),
     )
     first, second = (
         {name: value[part].reshape(-1, *value.shape[2:]) for name, value in start.items()}

@@ -143,7 +143,7 @@ def run(
         total=num_warmup + num_samples, disable=None if progress is None else not progress, unit="step", desc="Gibbs"
     )
     with bar, torch.no_grad(), isolated():
-        rows = Rows(program, torch.cat([complete] * chains), torch.cat([observed] * chains))
+        rows = Rows(program, *(torch.cat([array] * chains) for array in (complete, observed)))
         state = init(rows, first)
         each = torch.arange(len(state.x), device=x.device)
         # the adaptive method proposes from all that it has imputed: its draws are the last of its history
