@@ -70,7 +70,8 @@ def adapt(
             log_guide.reshape(-1, num_chains, n),
             jax.vmap(lambda z: log_joint(prior, z, complete))(latents),
         )
-        index = mixture.choose(weights, jax.random.gumbel(key_choose, (num_chains, *weights.shape), weights.dtype))
+        noise = resampling.gumbel(key_choose, jnp.broadcast_to(weights, (num_chains, *weights.shape)))
+        index = mixture.choose(weights, noise)
         chosen = {
             name: value[index, jnp.arange(n)].reshape(num_chains * n, *value.shape[2:])
             for name, value in latents.items()

@@ -112,7 +112,7 @@ def start(rng_key: jax.Array, program: Any, x: jax.Array, observed: jax.Array, n
     def offer(best: tuple[dict[str, jax.Array], jax.Array], key: jax.Array) -> tuple[Any, None]:
         key_draw, key_choose = jax.random.split(key)
         latents, weights = draw(key_draw)
-        score = weights + jax.random.gumbel(key_choose, weights.shape, weights.dtype)
+        score = weights + gumbel(key_choose, weights)
         # the largest of weight times Gumbel noise is a draw by weight
         better = score > best[1]
         kept = {name: where(better, value, best[0][name]) for name, value in latents.items()}
@@ -140,6 +140,12 @@ def start_from(rng_key: jax.Array, proposals: Proposals, num_chains: int) -> dic
 def where(rows: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
     """The first where a row says so, else the second; both have further axes."""
     return jnp.where(rows.reshape(*rows.shape, *(1,) * (first.ndim - rows.ndim)), first, second)
+
+
+def gumbel(rng_key: jax.Array, like: jax.Array) -> jax.Array:
+    """Standard Gumbel noise of an array's shape and dtype."""
+    # one flat draw: in a loop XLA on CPU takes about a second to compile each draw of several axes
+    return jax.random.gumbel(rng_key, (like.size,), like.dtype).reshape(like.shape)
 
 
 def _choose(rng_key: jax.Array, proposals: Proposals, count: int) -> dict[str, jax.Array]:
