@@ -13,7 +13,7 @@ from deepgen import checks
 from deepgen.nn.bounded import unbounded
 
 MIN_SCALE, MAX_SCALE = 1e-2, 1e2
-MIN_DF, MAX_DF = 2.5, 100.0
+LOG_SCALE = (math.log(MIN_SCALE), math.log(MAX_SCALE))
 
 
 class Law:
@@ -79,7 +79,7 @@ class Law:
 
     def feature_mean(self, data: np.ndarray) -> np.ndarray:
         """The data's mean of each feature, over the observed entries: what an encoder is shown where x is missing."""
-        return _mean(data)
+        return mean(data)
 
     def start(self, data: np.ndarray) -> np.ndarray:
         """(*outputs_shape): the decoder's output bias at which p(x | z) has the data's own marginals.
@@ -127,145 +127,6 @@ class Law:
         raise _no_gaussian(self)
 
 
-class BernoulliLaw(Law):
-    """Binary data; the decoder gives logits."""
-
-    name = "bernoulli"
-
-    def check_support(self, x: np.ndarray, observed: np.ndarray) -> None:
-        """Refuse observed values other than 0 and 1, and say how to get there."""
-        if not ((x == 0) | (x == 1) | ~observed).all():
-            values = x[observed]
-            low, high = values.min(), values.max()
-            scale = "x / 255" if high > 1 and low >= 0 else "x, scaled to [0, 1],"
-            raise checks.problem(
-                "x",
-                got=f"values from {low:g} to {high:g} under the Bernoulli likelihood",
-                expected="0 and 1 only",
-                fix=f"Binarise with `(rng.random(x.shape) < {scale.rstrip(',')}).astype('float32')`, "
-                "or take a likelihood for real numbers such as 'gaussian_predicted'.",
-            )
-
-    def start(self, data: np.ndarray) -> np.ndarray:
-        """The logit of each element's mean, kept from 0 and 1."""
-        mean = np.clip(_mean(data), 0.01, 0.99)
-        return np.log(mean / (1 - mean))[None]
-
-
-class GaussianLaw(Law):
-    """Real data; the decoder gives the mean, and the scale where it is predicted."""
-
-    scale: str
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The name by which constructors know the law."""
-        return "gaussian" if self.scale == "shared" else f"gaussian_{self.scale}"
-
-    @property
-    def num_params(self) -> int:
-        """Two where the scale is predicted, else one."""
-        return 2 if self.scale == "predicted" else 1
-
-    def scale_shape(self) -> tuple[int, ...] | None:
-        """The shape of the law's own scale parameter, or None where the decoder predicts the scale."""
-        return {"shared": (), "per_dimension": self.event_shape, "predicted": None}[self.scale]
-
-    def start(self, data: np.ndarray) -> np.ndarray:
-        """Each element's mean, and its standard deviation where the scale is predicted."""
-        mean = _mean(data)
-        return np.stack([mean, raw_scale(_deviation(data))]) if self.scale == "predicted" else mean[None]
-
-    def standardised(self, data: np.ndarray) -> np.ndarray:
-        """(n, F) float64: the data themselves, flattened, NaN where missing."""
-        return np.asarray(data, dtype=float).reshape(len(data), -1)
-
-    def from_gaussian(
-        self, mean: np.ndarray, loadings: np.ndarray, residual: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """The linear decoder at which x given z is N(mean + loadings z, diag(residual)).
-
-        It is exact for standard deviations within [0.02, 50]; a shared scale takes the mean of the variances, which
-        maximises the expected log density.
-
-        Args:
-            mean: (F,).
-            loadings: (F, L).
-            residual: (F,) variances.
-
-        Returns:
-            The decoder's weight (num_outputs, L), its bias (num_outputs,), and the law's own tensors by name.
-
-        Raises:
-            ValueError: arrays of wrong shapes, or variances that are not positive.
-        """
-        mean, loadings, residual = gaussian(math.prod(self.event_shape), mean, loadings, residual)
-        if self.scale == "predicted":
-            weight = np.concatenate([loadings, np.zeros_like(loadings)])
-            return weight, np.concatenate([mean, raw_scale(np.sqrt(residual))]), {}
-        own = residual.mean(keepdims=True) if self.scale == "shared" else residual
-        return loadings, mean, {"raw_scale": raw_scale(np.sqrt(own)).reshape(self.scale_shape() or ())}
-
-
-class StudentTLaw(Law):
-    """Real data with outliers; the decoder gives mean, scale and degrees of freedom."""
-
-    name = "student_t"
-
-    @property
-    def num_params(self) -> int:
-        """Mean, scale and degrees of freedom."""
-        return 3
-
-    def start(self, data: np.ndarray) -> np.ndarray:
-        """Each element's mean, its standard deviation and ten degrees of freedom."""
-        df = unbounded(np.full(self.event_shape, math.log(10.0)), math.log(MIN_DF), math.log(MAX_DF))
-        return np.stack([_mean(data), raw_scale(_deviation(data)), df])
-
-
-class CategoricalLaw(Law):
-    """Integers 0 … num_classes - 1; the decoder gives logits, the encoder sees one-hot features."""
-
-    name = "categorical"
-    integer = True
-    num_classes: int
-
-    @property
-    def num_params(self) -> int:
-        """One logit a class."""
-        return self.num_classes
-
-    @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """The one-hot code: classes first, then the event."""
-        return (self.num_classes, *self.event_shape)
-
-    def spec(self) -> dict[str, Any]:
-        """The JSON-able description, with the number of classes."""
-        return {**super().spec(), "num_classes": self.num_classes}
-
-    def check_support(self, x: np.ndarray, observed: np.ndarray) -> None:
-        """Refuse observed values other than the classes' numbers."""
-        values = x[observed]
-        if not (np.isin(values, np.arange(self.num_classes))).all():
-            raise checks.problem(
-                "x",
-                got=f"values from {values.min():g} to {values.max():g} under the categorical likelihood",
-                expected=f"the integers 0 to {self.num_classes - 1}",
-                fix="Encode the categories as such integers, or set num_classes to their number.",
-            )
-
-    def feature_mean(self, data: np.ndarray) -> np.ndarray:
-        """Each class's frequency, (num_classes, *event_shape)."""
-        observed = ~is_missing(data)
-        count = np.maximum(observed.sum(0), 1)
-        return np.stack([((data == k) & observed).sum(0) / count for k in range(self.num_classes)])
-
-    def start(self, data: np.ndarray) -> np.ndarray:
-        """The log frequency of each class, kept from zero."""
-        return np.log(np.clip(self.feature_mean(data), 0.01, 1.0))
-
-
 def gaussian(size: int, mean: Any, loadings: Any, residual: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The parts of a linear-Gaussian law of so many features as float64, checked.
 
@@ -304,7 +165,7 @@ def is_missing(x: np.ndarray) -> np.ndarray:
 
 def raw_scale(scale: np.ndarray) -> np.ndarray:
     """The unbounded number that the bounded scale takes to ``scale``."""
-    return unbounded(np.log(np.clip(scale, 2 * MIN_SCALE, MAX_SCALE / 2)), math.log(MIN_SCALE), math.log(MAX_SCALE))
+    return unbounded(np.log(np.clip(scale, 2 * MIN_SCALE, MAX_SCALE / 2)), *LOG_SCALE)
 
 
 def _no_gaussian(law: Law) -> ValueError:
@@ -317,14 +178,16 @@ def _no_gaussian(law: Law) -> ValueError:
     )
 
 
-def _mean(data: np.ndarray) -> np.ndarray:
+def mean(data: np.ndarray) -> np.ndarray:
+    """The mean of each element over the observed entries, 0 where there are none."""
     observed = ~is_missing(data)
     return np.where(observed, data, 0).sum(0, dtype=float) / np.maximum(observed.sum(0), 1)
 
 
-def _deviation(data: np.ndarray) -> np.ndarray:
+def deviation(data: np.ndarray) -> np.ndarray:
+    """The standard deviation of each element over the observed entries."""
     observed = ~is_missing(data)
-    square = np.where(observed, (data - _mean(data)) ** 2, 0).sum(0) / np.maximum(observed.sum(0), 1)
+    square = np.where(observed, (data - mean(data)) ** 2, 0).sum(0) / np.maximum(observed.sum(0), 1)
     return np.sqrt(square)
 
 
@@ -332,11 +195,19 @@ NAMES = ("bernoulli", "gaussian", "gaussian_per_dimension", "gaussian_predicted"
 
 
 def check_name(likelihood: str, num_classes: int | None) -> None:
-    """Refuse an unknown law, and a number of classes that is missing or that nothing would use.
+    """Refuse a law that is unknown or takes more than a name, and a number of classes missing or not to be used.
 
     Raises:
         ValueError: naming what is wrong.
     """
+    if likelihood == "table":
+        raise checks.problem(
+            "likelihood",
+            got="'table'",
+            expected="a Table, which knows its columns",
+            fix="Make it by likelihoods.Table.from_data(columns, x) of deepgen.numpyro or deepgen.pyro, where columns "
+            "has a kind for each column, and pass it as likelihood.",
+        )
     checks.one_of("likelihood", likelihood, NAMES)
     if likelihood == "categorical" and (num_classes is None or num_classes < 2):
         raise checks.problem(

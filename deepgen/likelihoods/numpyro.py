@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from deepgen import checks
-from deepgen.likelihoods import laws
+from deepgen.likelihoods import elements, laws
+from deepgen.likelihoods.table.numpyro import Table
 from deepgen.nn.bounded import bounded
 
 
-class Bernoulli(laws.BernoulliLaw, eqx.Module):
+class Bernoulli(elements.BernoulliLaw, eqx.Module):
     """x_i ~ Bernoulli(sigmoid(a_i)) for binary data; the decoder gives the logits a.
 
     Args:
@@ -36,7 +37,7 @@ class Bernoulli(laws.BernoulliLaw, eqx.Module):
         return jax.nn.sigmoid(_parameter(self, outputs, 0))
 
 
-class Gaussian(laws.GaussianLaw, eqx.Module):
+class Gaussian(elements.GaussianLaw, eqx.Module):
     """x_i ~ N(m_i, s_i^2) with s shared, one for each dimension, or predicted by the decoder, within [0.01, 100].
 
     Args:
@@ -71,7 +72,7 @@ class Gaussian(laws.GaussianLaw, eqx.Module):
         return _parameter(self, outputs, 0)
 
 
-class StudentT(laws.StudentTLaw, eqx.Module):
+class StudentT(elements.StudentTLaw, eqx.Module):
     """x_i ~ t(df_i, m_i, s_i), for real data with outliers; s within [0.01, 100], df within [2.5, 100].
 
     Args:
@@ -83,7 +84,7 @@ class StudentT(laws.StudentTLaw, eqx.Module):
     def __call__(self, outputs: jax.Array) -> dist.Distribution:
         """The law of a datum, given outputs (..., 3, *event_shape)."""
         loc, raw_scale, raw_df = (_parameter(self, outputs, i) for i in range(3))
-        df = jnp.exp(bounded(raw_df, math.log(laws.MIN_DF), math.log(laws.MAX_DF)))
+        df = jnp.exp(bounded(raw_df, math.log(elements.MIN_DF), math.log(elements.MAX_DF)))
         return dist.StudentT(df, loc, _scale(raw_scale)).to_event(len(self.event_shape))
 
     def features(self, x: jax.Array) -> jax.Array:
@@ -95,7 +96,7 @@ class StudentT(laws.StudentTLaw, eqx.Module):
         return _parameter(self, outputs, 0)
 
 
-class Categorical(laws.CategoricalLaw, eqx.Module):
+class Categorical(elements.CategoricalLaw, eqx.Module):
     """x_i ~ Categorical(softmax(a_i)) for integers 0 … num_classes - 1.
 
     Args:
@@ -122,7 +123,7 @@ class Categorical(laws.CategoricalLaw, eqx.Module):
         return jnp.moveaxis(outputs, -1 - len(self.event_shape), -1)
 
 
-Observation = Bernoulli | Gaussian | StudentT | Categorical
+Observation = Bernoulli | Gaussian | StudentT | Categorical | Table
 
 
 def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes: int | None = None) -> Any:
@@ -138,7 +139,8 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
         The law.
 
     Raises:
-        ValueError: an unknown name, or a number of classes that is missing or not wanted.
+        ValueError: an unknown name, a number of classes that is missing or not wanted, or ``"table"``, which takes more
+            than a name: `Table` makes it.
     """
     if not isinstance(likelihood, str):
         return likelihood
@@ -152,6 +154,8 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
 
 def build(spec: Mapping[str, Any]) -> Any:
     """The law that ``spec`` describes."""
+    if spec["law"] == "table":
+        return Table(tuple(column) for column in spec["columns"])
     return observation(spec["law"], tuple(spec["event_shape"]), spec.get("num_classes"))
 
 
@@ -160,4 +164,4 @@ def _parameter(law: Any, outputs: jax.Array, index: int) -> jax.Array:
 
 
 def _scale(raw: jax.Array) -> jax.Array:
-    return jnp.exp(bounded(raw, math.log(laws.MIN_SCALE), math.log(laws.MAX_SCALE)))
+    return jnp.exp(bounded(raw, *laws.LOG_SCALE))

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from deepgen import checks
-from deepgen.likelihoods import laws
+from deepgen.likelihoods import elements, laws
+from deepgen.likelihoods.table.pyro import Table
 from deepgen.nn.bounded import bounded
 
 
-class Bernoulli(laws.BernoulliLaw, nn.Module):
+class Bernoulli(elements.BernoulliLaw, nn.Module):
     """x_i ~ Bernoulli(sigmoid(a_i)) for binary data; the decoder gives the logits a.
 
     Args:
@@ -37,7 +38,7 @@ class Bernoulli(laws.BernoulliLaw, nn.Module):
         return torch.sigmoid(_parameter(self, outputs, 0))
 
 
-class Gaussian(laws.GaussianLaw, nn.Module):
+class Gaussian(elements.GaussianLaw, nn.Module):
     """x_i ~ N(m_i, s_i^2) with s shared, one for each dimension, or predicted by the decoder, within [0.01, 100].
 
     Args:
@@ -71,7 +72,7 @@ class Gaussian(laws.GaussianLaw, nn.Module):
         return _parameter(self, outputs, 0)
 
 
-class StudentT(laws.StudentTLaw, nn.Module):
+class StudentT(elements.StudentTLaw, nn.Module):
     """x_i ~ t(df_i, m_i, s_i), for real data with outliers; s within [0.01, 100], df within [2.5, 100].
 
     Args:
@@ -85,7 +86,7 @@ class StudentT(laws.StudentTLaw, nn.Module):
     def forward(self, outputs: torch.Tensor) -> Any:
         """The law of a datum, given outputs (..., 3, *event_shape)."""
         loc, raw_scale, raw_df = (_parameter(self, outputs, i) for i in range(3))
-        df = torch.exp(bounded(raw_df, math.log(laws.MIN_DF), math.log(laws.MAX_DF)))
+        df = torch.exp(bounded(raw_df, math.log(elements.MIN_DF), math.log(elements.MAX_DF)))
         return dist.StudentT(df, loc, _scale(raw_scale)).to_event(len(self.event_shape))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -97,7 +98,7 @@ class StudentT(laws.StudentTLaw, nn.Module):
         return _parameter(self, outputs, 0)
 
 
-class Categorical(laws.CategoricalLaw, nn.Module):
+class Categorical(elements.CategoricalLaw, nn.Module):
     """x_i ~ Categorical(softmax(a_i)) for integers 0 … num_classes - 1.
 
     Args:
@@ -126,7 +127,7 @@ class Categorical(laws.CategoricalLaw, nn.Module):
         return outputs.movedim(-1 - len(self.event_shape), -1)
 
 
-Observation = Bernoulli | Gaussian | StudentT | Categorical
+Observation = Bernoulli | Gaussian | StudentT | Categorical | Table
 
 
 def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes: int | None = None) -> Any:
@@ -142,7 +143,8 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
         The law.
 
     Raises:
-        ValueError: an unknown name, or a number of classes that is missing or not wanted.
+        ValueError: an unknown name, a number of classes that is missing or not wanted, or ``"table"``, which takes more
+            than a name: `Table` makes it.
     """
     if not isinstance(likelihood, str):
         return likelihood
@@ -156,6 +158,8 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
 
 def build(spec: Mapping[str, Any]) -> Any:
     """The law that ``spec`` describes."""
+    if spec["law"] == "table":
+        return Table(tuple(column) for column in spec["columns"])
     return observation(spec["law"], tuple(spec["event_shape"]), spec.get("num_classes"))
 
 
@@ -164,4 +168,4 @@ def _parameter(law: Any, outputs: torch.Tensor, index: int) -> torch.Tensor:
 
 
 def _scale(raw: torch.Tensor) -> torch.Tensor:
-    return torch.exp(bounded(raw, math.log(laws.MIN_SCALE), math.log(laws.MAX_SCALE)))
+    return torch.exp(bounded(raw, *laws.LOG_SCALE))

@@ -1,0 +1,1 @@
+"""The observation law of a table, whose columns are of different types."""
