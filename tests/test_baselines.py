@@ -11,7 +11,7 @@ from scoring import BOUND, NormalWithHoles, z_score
 
 from deepgen import evaluation as ev
 from deepgen.data import hide, mcar
-from deepgen.evaluation.gaussian import fit_gaussian
+from deepgen.math.gaussian import fit_gaussian
 
 
 @pytest.fixture(scope="module")

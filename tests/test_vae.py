@@ -34,7 +34,7 @@ def test_mlp_is_built_as_asked(engine: Any) -> None:
     assert spec["latent_dim"] == 4
     assert spec["input_shape"] == [6]
     assert spec["observation"] == {"law": "student_t", "event_shape": [2, 3]}
-    same = {"network": "MLP", "activation": "tanh", "residual": True, "layer_norm": True}
+    same = {"network": "MLP", "activation": "tanh", "residual": True, "layer_norm": True, "skip": False}
     assert spec["encoder"] == {**same, "in_size": 6, "out_size": 8, "hidden": [7, 5]}
     assert spec["decoder"] == {**same, "in_size": 4, "out_size": 18, "hidden": [5, 7]}
     names = engine.tensors(program)

@@ -8,7 +8,7 @@ import numpy as np
 
 from deepgen.checks import one_of, positive, problem
 from deepgen.evaluation.files import posterior_of
-from deepgen.evaluation.gaussian import fit_gaussian
+from deepgen.math.gaussian import fit_gaussian
 
 if TYPE_CHECKING:
     import arviz

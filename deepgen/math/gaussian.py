@@ -1,4 +1,4 @@
-"""A multivariate normal fitted by EM to data with holes, and exact draws of what is missing: the baseline to beat."""
+"""A multivariate normal fitted by EM to data with holes, and exact draws of what is missing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,0 +1,126 @@
+"""What an encoder's numbers mean in NumPyro: the amortised posteriors of a VAE."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.scipy.linalg import solve_triangular
+
+from deepgen.likelihoods.laws import MAX_SCALE, MIN_SCALE
+from deepgen.models.vae import posterior as names
+from deepgen.models.vae.linear import evidence
+from deepgen.nn.bounded import bounded
+
+
+class Diagonal(eqx.Module):
+    """q(z | x) = N(m, diag s^2); the encoder gives m and the raw log s, bounded to (-7, 3)."""
+
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
+        return 2 * latent_dim
+
+    def __call__(self, raw: jax.Array, features: jax.Array, observed: jax.Array) -> dist.Distribution:
+        """The posterior of each row, given (n, 2 latent_dim) numbers."""
+        loc, raw_scale = jnp.split(raw, 2, axis=-1)
+        return dist.Normal(loc, names.scale(raw_scale)).to_event(1)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"posterior": "diagonal"}
+
+
+class Full(eqx.Module):
+    """q(z | x) = N(m, L L'), L lower triangular; the encoder gives m, the raw log diagonal of L, and the rest of L."""
+
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
+        return 2 * latent_dim + latent_dim * (latent_dim - 1) // 2
+
+    def __call__(self, raw: jax.Array, features: jax.Array, observed: jax.Array) -> dist.Distribution:
+        """The posterior of each row, given its numbers."""
+        dim = names.latent_dim(raw.shape[-1])
+        loc, raw_scale, below = jnp.split(raw, (dim, 2 * dim), axis=-1)
+        diagonal = names.scale(raw_scale)
+        tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
+        tril = tril.at[..., jnp.arange(dim), jnp.arange(dim)].set(diagonal)
+        rows, columns = jnp.tril_indices(dim, -1)
+        return dist.MultivariateNormal(loc, scale_tril=tril.at[..., rows, columns].set(below), validate_args=False)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"posterior": "full"}
+
+
+class Conjugate(eqx.Module):
+    r"""The posterior of a linear-Gaussian program given the observed features, moved and stretched by the encoder.
+
+    .. math:: q(z \mid x) = N(P^{-1} h + m,\; S P^{-1} S)
+
+    with P and h of `deepgen.models.vae.linear.evidence`, a shift m and a diagonal log S in (-2, 2) from the encoder.
+    Each observed feature is one Gaussian factor, so that it is the exact posterior of a linear-Gaussian program
+    whatever is missing (conjugate potentials: Johnson, Duvenaud, Wiltschko, Datta & Adams 2016).
+
+    Args:
+        num_features: F, how many numbers the encoder sees of a datum.
+        latent_dim: how many latents.
+    """
+
+    weight: jax.Array
+    bias: jax.Array
+    raw_scale: jax.Array
+
+    def __init__(self, num_features: int, latent_dim: int):
+        self.weight = jnp.zeros((num_features, latent_dim))
+        self.bias = jnp.zeros(num_features)
+        self.raw_scale = jnp.zeros(num_features)
+
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
+        return 2 * latent_dim
+
+    def __call__(self, raw: jax.Array, features: jax.Array, observed: jax.Array) -> dist.Distribution:
+        """The posterior of each row, given (n, 2 latent_dim) numbers, (n, F) features and which of them are seen."""
+        scale = jnp.exp(bounded(self.raw_scale, math.log(MIN_SCALE), math.log(MAX_SCALE)))
+        precision, potential = evidence(features, observed.astype(features.dtype), self.weight, self.bias, scale**2)
+        upper = jnp.flip(jnp.linalg.cholesky(jnp.flip(precision, (-2, -1))), (-2, -1))
+        identity = jnp.broadcast_to(jnp.eye(upper.shape[-1], dtype=upper.dtype), upper.shape)
+        # P = U U' with U upper triangular, so that inv(U)' is the lower triangular root of inv(P)
+        root = jnp.swapaxes(solve_triangular(upper, identity, lower=False), -2, -1)
+        shift, raw_stretch = jnp.split(raw, 2, axis=-1)
+        loc = jnp.einsum("nij,nj->ni", root, jnp.einsum("nji,nj->ni", root, potential)) + shift
+        stretch = jnp.exp(bounded(raw_stretch, -names.STRETCH, names.STRETCH))
+        return dist.MultivariateNormal(loc, scale_tril=stretch[..., None] * root, validate_args=False)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"posterior": "conjugate", "num_features": self.weight.shape[0], "latent_dim": self.weight.shape[1]}
+
+
+Posterior = Diagonal | Full | Conjugate
+
+
+def posterior(name: str, num_features: int, latent_dim: int) -> Any:
+    """The posterior of that name.
+
+    Args:
+        name: ``"diagonal"``, ``"full"`` or ``"conjugate"``.
+        num_features: how many numbers the encoder sees of a datum.
+        latent_dim: how many latents.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        ValueError: another name.
+    """
+    names.check_name(name)
+    return Conjugate(num_features, latent_dim) if name == "conjugate" else {"diagonal": Diagonal, "full": Full}[name]()
+
+
+def build(spec: Mapping[str, Any]) -> Any:
+    """The posterior that ``spec`` describes."""
+    return posterior(spec["posterior"], spec.get("num_features", 0), spec.get("latent_dim", 0))

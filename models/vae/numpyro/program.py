@@ -1,0 +1,255 @@
+"""The variational autoencoder in NumPyro."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpyro.contrib.module import eqx_module
+
+from deepgen import checks
+from deepgen.likelihoods import laws
+from deepgen.likelihoods import numpyro as likelihoods
+from deepgen.models.vae import activity
+from deepgen.models.vae.numpyro import constructors, posteriors, priors
+from deepgen.nn import equinox as nn
+from deepgen.program import LikelihoodKind, files
+
+
+class VAE(eqx.Module):
+    r"""Latents, a network, an observation law, and an amortised normal posterior.
+
+    .. math:: z \sim p(z), \quad x \sim p(x \mid \mathrm{decoder}(z)), \quad q(z \mid x) = N(m(x), V(x))
+
+    with p(z) a standard normal, a mixture of normals or a VampPrior, and m and V read from encoder(x): V diagonal,
+    full, or that of a linear-Gaussian program stretched. Where x is missing the encoder is shown the data's mean.
+
+    Kingma & Welling 2014, Auto-Encoding Variational Bayes; Rezende, Mohamed & Wierstra 2014.
+
+    Args:
+        encoder: (..., *input_shape) to as many numbers as the posterior wants, (..., 2 * latent_dim) if diagonal.
+        decoder: (..., latent_dim) to as many numbers as the observation law wants, in any shape.
+        observation: the law of a datum, from ``deepgen.likelihoods``.
+        latent_dim: how many latents.
+        input_shape: the shape in which the encoder takes a datum's features; None for the law's ``feature_shape``.
+        posterior: what the encoder's numbers mean, from `posteriors`; None for `posteriors.Diagonal`.
+        prior: of the latents, from `priors`; None for `priors.Standard`.
+        sees_mask: whether the encoder is also shown which features are observed, behind them, as ones and zeros.
+        data: (n, *event_shape), from which the mean of the features is taken; None for zeros.
+
+    Raises:
+        ValueError: a ``latent_dim`` that is not positive, or data that do not fit the law.
+    """
+
+    family: ClassVar[str] = "vae"
+    likelihood: ClassVar[LikelihoodKind] = "bound"
+    imputers: ClassVar[tuple[str, ...]] = ("mcmc", "sir", "gibbs", "pseudo-gibbs", "adaptive-gibbs", "lair", "auto")
+
+    encoder: Any
+    decoder: Any
+    observation: Any
+    posterior: Any
+    prior: Any
+    fill: jax.Array
+    latent_dim: int = eqx.field(static=True)
+    input_shape: tuple[int, ...] = eqx.field(static=True)
+    sees_mask: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        encoder: Any,
+        decoder: Any,
+        observation: Any,
+        latent_dim: int,
+        *,
+        input_shape: Sequence[int] | None = None,
+        posterior: Any | None = None,
+        prior: Any | None = None,
+        sees_mask: bool = False,
+        data: Any | None = None,
+    ):
+        checks.positive("latent_dim", latent_dim)
+        self.encoder, self.decoder, self.observation, self.latent_dim = encoder, decoder, observation, latent_dim
+        self.posterior = posteriors.Diagonal() if posterior is None else posterior
+        self.prior = priors.Standard() if prior is None else prior
+        self.input_shape, self.sees_mask = tuple(input_shape or observation.feature_shape), sees_mask
+        fill = np.zeros(observation.feature_shape) if data is None else observation.feature_mean(data)
+        self.fill = jnp.asarray(fill, dtype=jnp.result_type(float))
+
+    mlp = classmethod(constructors.mlp)
+    conv = classmethod(constructors.conv)
+    table = classmethod(constructors.table)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        return self.observation.event_shape
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """p(z, x): z ~ prior, x ~ observation(decoder(z)), in the plate ``"data"``.
+
+        Args:
+            x: (n, *event_shape), or None to draw.
+            size: the number of rows where x is None.
+
+        Returns:
+            x, given or drawn.
+        """
+        decoder = eqx_module("decoder", self.decoder)
+        observation = _declare("observation", self.observation)
+        rows = size if x is None else len(x)
+        prior = self._prior(rows)
+        with numpyro.plate("data", rows):
+            z = numpyro.sample("z", prior)
+            return numpyro.sample("x", observation(_outputs(observation, decoder, z)), obs=x)
+
+    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+        """q(z | x), in the plate ``"data"``; without x, the prior of ``size`` rows.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+            size: the number of rows where x is None.
+
+        Returns:
+            z.
+        """
+        given = eqx_module("encoder", self.encoder), _declare("posterior", self.posterior)
+        rows = size if x is None else len(x)
+        posterior = self._prior(rows) if x is None else self._posterior(*given, x)
+        with numpyro.plate("data", rows):
+            return numpyro.sample("z", posterior)
+
+    def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
+        """``x`` as this program takes it.
+
+        Args:
+            x: (n, *event_shape) numbers.
+            missing: whether missing entries are allowed.
+            observed: booleans of x's shape, or None where NaN (a negative integer) says what is missing.
+
+        Returns:
+            x as a NumPy array of the law's kind.
+
+        Raises:
+            ValueError: wrong dtype, shape or support, empty, not finite, missing where it may not be, or a row of which
+                nothing is observed.
+        """
+        return laws.check_data(self.observation, x, missing=missing, observed=observed)
+
+    def diagnose(self, x: Any) -> list[Warning]:
+        """A warning where the posterior of ``x`` has collapsed, else nothing."""
+        if len(x) < 2:
+            return []
+        loc, scale = encode(self, jnp.asarray(self.check_data(x, missing=True)))
+        return activity.diagnose(activity.active_units(np.asarray(loc), np.asarray(scale)))
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description from which `build` makes a program of the same shape."""
+        return {
+            "latent_dim": self.latent_dim,
+            "input_shape": list(self.input_shape),
+            "observation": self.observation.spec(),
+            "encoder": files.describe(self.encoder, nn.NETWORKS),
+            "decoder": files.describe(self.decoder, nn.NETWORKS),
+            "posterior": self.posterior.spec(),
+            "prior": self.prior.spec(),
+            "sees_mask": self.sees_mask,
+        }
+
+    def posterior_of(self, x: jax.Array) -> dist.Distribution:
+        """q(z | x).
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+
+        Returns:
+            The distribution, of batch shape (n,) and event shape (latent_dim,).
+        """
+        return self._posterior(self.encoder, self.posterior, jnp.asarray(x))
+
+    def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The posterior's means and standard deviations.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+
+        Returns:
+            Two arrays (n, latent_dim).
+        """
+        posterior = self.posterior_of(x)
+        return posterior.mean, jnp.sqrt(posterior.variance)
+
+    def decode(self, z: jax.Array) -> jax.Array:
+        """E[x | z] (the most probable class of a categorical law).
+
+        Args:
+            z: (..., latent_dim).
+
+        Returns:
+            (..., *event_shape).
+        """
+        return self.observation.mean(_outputs(self.observation, self.decoder, z))
+
+    def _posterior(self, encoder: Any, posterior: Any, x: jax.Array) -> dist.Distribution:
+        x = jnp.asarray(x)
+        absent = jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x < 0
+        absent = self.observation.feature_mask(absent)
+        features = jnp.where(absent, self.fill, self.observation.features(x).astype(self.fill.dtype))
+        return self._given(encoder, posterior, features.reshape(len(x), -1), ~absent.reshape(len(x), -1))
+
+    def _given(self, encoder: Any, posterior: Any, features: jax.Array, observed: jax.Array) -> dist.Distribution:
+        shown = jnp.concatenate([features, observed.astype(features.dtype)], axis=-1) if self.sees_mask else features
+        return posterior(encoder(shown.reshape(len(shown), *self.input_shape)), features, observed)
+
+    def _prior(self, rows: int) -> dist.Distribution:
+        def posterior(features: jax.Array) -> dist.Distribution:
+            given = eqx_module("encoder", self.encoder), _declare("posterior", self.posterior)
+            return self._given(*given, features, jnp.ones(features.shape, bool))
+
+        return _declare("prior", self.prior)(posterior, jnp.zeros((rows, self.latent_dim)))
+
+
+def build(config: Mapping[str, Any], *, key: jax.Array) -> VAE:
+    """A program of the described shape, with initial weights from ``key``.
+
+    Args:
+        config: what `VAE.spec` gave.
+        key: for the weights.
+
+    Returns:
+        The program.
+    """
+    key_encoder, key_decoder = jax.random.split(key)
+    chosen = {name: config[name] for name in ("sees_mask",) if name in config}
+    if "posterior" in config:
+        chosen["posterior"] = posteriors.build(config["posterior"])
+    if "prior" in config:
+        chosen["prior"] = priors.build(config["prior"], key)
+    return VAE(
+        nn.build(config["encoder"], key=key_encoder),
+        nn.build(config["decoder"], key=key_decoder),
+        likelihoods.build(config["observation"]),
+        config["latent_dim"],
+        input_shape=config["input_shape"],
+        **chosen,
+    )
+
+
+@eqx.filter_jit
+def encode(program: VAE, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`VAE.encode`, compiled."""
+    return program.encode(x)
+
+
+def _declare(name: str, module: Any) -> Any:
+    """Declare a module's parameters, where it has any."""
+    return eqx_module(name, module) if jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)) else module
+
+
+def _outputs(observation: Any, decoder: Any, z: jax.Array) -> jax.Array:
+    outputs = decoder(z)
+    return outputs.reshape(laws.output_shape(observation, outputs.shape, z.shape[:-1]))

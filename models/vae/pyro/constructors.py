@@ -1,0 +1,217 @@
+"""How VAEs are made in Pyro: of perceptrons, of convolutions, and from a table."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepgen import checks
+from deepgen.likelihoods import laws
+from deepgen.likelihoods import pyro as likelihoods
+from deepgen.math.gaussian import Gaussian, fit_gaussian
+from deepgen.models.vae import linear
+from deepgen.models.vae import prior as priors_of
+from deepgen.models.vae.pyro import posteriors, priors
+from deepgen.nn import torch as nn
+
+
+def mlp(
+    cls: Any,
+    event_shape: Sequence[int],
+    latent_dim: int,
+    likelihood: Any = "bernoulli",
+    *,
+    hidden: Sequence[int] = (256, 256),
+    activation: str = "gelu",
+    residual: bool = False,
+    layer_norm: bool = False,
+    num_classes: int | None = None,
+    posterior: str = "diagonal",
+    prior: str = "standard",
+    num_components: int | None = None,
+    data: Any | None = None,
+) -> Any:
+    """A VAE of two multilayer perceptrons.
+
+    Args:
+        cls: the class.
+        event_shape: the shape of one datum.
+        latent_dim: how many latents.
+        likelihood: an observation law or its name, see `deepgen.likelihoods`.
+        hidden: the widths of the encoder's hidden layers; the decoder has them in reverse.
+        activation: the networks' activation.
+        residual: whether hidden layers of equal width add their input.
+        layer_norm: whether hidden layers are normalised.
+        num_classes: of a categorical law.
+        posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched).
+        prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors).
+        num_components: of a mixture.
+        data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
+
+    Returns:
+        The program, untrained.
+
+    Raises:
+        ValueError: a ``latent_dim`` that is not positive, an unknown likelihood, posterior or prior, a number of
+            components that is missing or too much, or data that do not fit.
+    """
+    checks.positive("latent_dim", latent_dim)
+    law, data = _law(likelihood, event_shape, num_classes, data)
+    size = math.prod(law.feature_shape)
+    parts = _parts(law, latent_dim, posterior, prior, num_components, data)
+    options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
+    wanted = parts["posterior"].num_params(latent_dim)
+    encoder = nn.MLP(size, wanted, tuple(hidden), **options)
+    decoder = nn.MLP(latent_dim, law.num_outputs, tuple(reversed(hidden)), **options)
+    if data is not None:
+        nn.output_bias(decoder, law.start(data).reshape(-1))
+    return cls(encoder, decoder, law, latent_dim, input_shape=(size,), data=data, **parts)
+
+
+def conv(
+    cls: Any,
+    event_shape: Sequence[int],
+    latent_dim: int,
+    likelihood: Any = "bernoulli",
+    *,
+    channels: Sequence[int] = (32, 64),
+    hidden: Sequence[int] = (),
+    kernel_size: int = 3,
+    activation: str = "gelu",
+    num_classes: int | None = None,
+    posterior: str = "diagonal",
+    prior: str = "standard",
+    num_components: int | None = None,
+    data: Any | None = None,
+) -> Any:
+    """A VAE of images, of two strided convolutional networks.
+
+    Args:
+        cls: the class.
+        event_shape: (channels, height, width).
+        latent_dim: how many latents.
+        likelihood: an observation law or its name, see `deepgen.likelihoods`.
+        channels: of the encoder's convolutions, each of which halves the image; the decoder has them in reverse.
+        hidden: widths of dense layers between the convolutions and the latents.
+        kernel_size: at least 2.
+        activation: the networks' activation.
+        num_classes: of a categorical law.
+        posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched).
+        prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors).
+        num_components: of a mixture.
+        data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
+
+    Returns:
+        The program, untrained.
+
+    Raises:
+        ValueError: as `mlp`, and an event that is no image.
+    """
+    checks.image_shape(event_shape)
+    checks.positive("latent_dim", latent_dim)
+    law, data = _law(likelihood, event_shape, num_classes, data)
+    _, height, width = law.event_shape
+    inputs = math.prod(law.feature_shape) // (height * width)
+    outputs = law.num_params * law.event_shape[0]
+    parts = _parts(law, latent_dim, posterior, prior, num_components, data)
+    options: dict[str, Any] = {"kernel_size": kernel_size, "activation": activation}
+    wanted = parts["posterior"].num_params(latent_dim)
+    encoder = nn.ConvEncoder((inputs, height, width), wanted, tuple(channels), hidden=tuple(hidden), **options)
+    decoder = nn.ConvDecoder(
+        latent_dim,
+        (outputs, height, width),
+        tuple(reversed(channels)),
+        hidden=tuple(reversed(hidden)),
+        **options,
+    )
+    if data is not None:
+        nn.output_bias(decoder, law.start(data).reshape(-1))
+    return cls(encoder, decoder, law, latent_dim, input_shape=(inputs, height, width), data=data, **parts)
+
+
+def table(
+    cls: Any,
+    data: Any,
+    *,
+    likelihood: Any = "gaussian_per_dimension",
+    latent_dim: int | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "gelu",
+    gaussian: Gaussian | None = None,
+) -> Any:
+    """A VAE of a table's rows that starts as a multivariate normal fitted to the observed cells by EM.
+
+    Its decoder is a linear path beside a network that starts at zero, its posterior the exact one of the linear
+    program whatever is missing, also beside a network that starts at zero. For laws of real and positive numbers it
+    is at first exactly that normal (of its factor analysis, with fewer latents than features), so that training
+    starts from the best linear imputation. `fit_table` makes and trains one.
+
+    Args:
+        cls: the class.
+        data: (n, d), NaN where missing.
+        likelihood: a Gaussian law or its name, or a law of mixed columns.
+        latent_dim: how many latents; None for as many as features, at most 32.
+        hidden: the widths of both networks' hidden layers.
+        activation: of the networks.
+        gaussian: a normal fitted to the features already; None fits it.
+
+    Returns:
+        The program, untrained.
+
+    Raises:
+        ValueError: data that the law does not take, a law without a linear-Gaussian start, or more latents than
+            features.
+    """
+    shape = np.shape(data)[1:]
+    law, data = _law(likelihood, shape, None, data)
+    features = law.standardised(data)
+    size = features.shape[1]
+    latent_dim = min(size, linear.MOST_LATENTS) if latent_dim is None else latent_dim
+    checks.positive("latent_dim", latent_dim)
+    gaussian = fit_gaussian(features) if gaussian is None else gaussian
+    start = linear.start(law, gaussian, latent_dim, tuple(hidden))
+    options: dict[str, Any] = {"activation": activation}
+    encoder = nn.MLP(2 * size, 2 * latent_dim, tuple(hidden), **options)
+    decoder = nn.MLP(latent_dim, law.num_outputs, tuple(hidden), skip=True, **options)
+    posterior = posteriors.Conjugate(size, latent_dim)
+    program = cls(
+        encoder, decoder, law, latent_dim, input_shape=(2 * size,), posterior=posterior, sees_mask=True, data=data
+    )
+    return nn.load_state_dict(program, {**nn.state_dict(program), **start})
+
+
+def _law(likelihood: Any, event_shape: Sequence[int], num_classes: int | None, data: Any) -> tuple[Any, Any]:
+    law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
+    return law, None if data is None else laws.check_data(law, data, missing=True)
+
+
+def _parts(
+    law: Any,
+    latent_dim: int,
+    posterior: str,
+    prior: str,
+    num_components: int | None,
+    data: np.ndarray | None,
+) -> dict[str, Any]:
+    """The posterior and the prior of a constructor's arguments."""
+    size = math.prod(law.feature_shape)
+    chosen = posteriors.posterior(posterior, size, latent_dim)
+    count = priors_of.check_components(prior, num_components)
+    if prior == "mixture":
+        return {"posterior": chosen, "prior": priors.Mixture(count, latent_dim)}
+    if prior == "vamp":
+        shown = _features(law, data)
+        start = priors_of.pseudo_inputs(*shown, count, torch.randn(count, size).numpy())
+        return {"posterior": chosen, "prior": priors.Vamp(torch.as_tensor(start, dtype=torch.get_default_dtype()))}
+    return {"posterior": chosen, "prior": priors.Standard()}
+
+
+def _features(law: Any, data: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
+    """The data's features, flattened, as an encoder sees them, and what it is shown where they are missing."""
+    if data is None:
+        return None, np.zeros(math.prod(law.feature_shape))
+    fill = law.feature_mean(data)
+    shown = np.where(law.feature_mask(laws.is_missing(data)), fill, law.features(torch.as_tensor(data)).numpy())
+    return shown.reshape(len(data), -1), fill.reshape(-1)

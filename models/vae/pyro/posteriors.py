@@ -1,0 +1,120 @@
+"""What an encoder's numbers mean in Pyro: the amortised posteriors of a VAE."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from deepgen.likelihoods.laws import MAX_SCALE, MIN_SCALE
+from deepgen.models.vae import posterior as names
+from deepgen.models.vae.linear import evidence
+from deepgen.nn.bounded import bounded
+
+
+class Diagonal(nn.Module):
+    """q(z | x) = N(m, diag s^2); the encoder gives m and the raw log s, bounded to (-7, 3)."""
+
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
+        return 2 * latent_dim
+
+    def forward(self, raw: torch.Tensor, features: torch.Tensor, observed: torch.Tensor) -> Any:
+        """The posterior of each row, given (n, 2 latent_dim) numbers."""
+        loc, raw_scale = raw.chunk(2, dim=-1)
+        return dist.Normal(loc, names.scale(raw_scale)).to_event(1)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"posterior": "diagonal"}
+
+
+class Full(nn.Module):
+    """q(z | x) = N(m, L L'), L lower triangular; the encoder gives m, the raw log diagonal of L, and the rest of L."""
+
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
+        return 2 * latent_dim + latent_dim * (latent_dim - 1) // 2
+
+    def forward(self, raw: torch.Tensor, features: torch.Tensor, observed: torch.Tensor) -> Any:
+        """The posterior of each row, given its numbers."""
+        dim = names.latent_dim(raw.shape[-1])
+        loc, raw_scale, below = raw.tensor_split((dim, 2 * dim), dim=-1)
+        tril = torch.diag_embed(names.scale(raw_scale))
+        rows, columns = torch.tril_indices(dim, dim, -1)
+        tril[..., rows, columns] = below
+        return dist.MultivariateNormal(loc, scale_tril=tril, validate_args=False)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"posterior": "full"}
+
+
+class Conjugate(nn.Module):
+    r"""The posterior of a linear-Gaussian program given the observed features, moved and stretched by the encoder.
+
+    .. math:: q(z \mid x) = N(P^{-1} h + m,\; S P^{-1} S)
+
+    with P and h of `deepgen.models.vae.linear.evidence`, a shift m and a diagonal log S in (-2, 2) from the encoder.
+    Each observed feature is one Gaussian factor, so that it is the exact posterior of a linear-Gaussian program
+    whatever is missing (conjugate potentials: Johnson, Duvenaud, Wiltschko, Datta & Adams 2016).
+
+    Args:
+        num_features: F, how many numbers the encoder sees of a datum.
+        latent_dim: how many latents.
+    """
+
+    def __init__(self, num_features: int, latent_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_features, latent_dim))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.raw_scale = nn.Parameter(torch.zeros(num_features))
+
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
+        return 2 * latent_dim
+
+    def forward(self, raw: torch.Tensor, features: torch.Tensor, observed: torch.Tensor) -> Any:
+        """The posterior of each row, given (n, 2 latent_dim) numbers, (n, F) features and which of them are seen."""
+        scale = torch.exp(bounded(self.raw_scale, math.log(MIN_SCALE), math.log(MAX_SCALE)))
+        precision, potential = evidence(features, observed.to(features.dtype), self.weight, self.bias, scale**2)
+        upper = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1)
+        identity = torch.eye(upper.shape[-1], dtype=upper.dtype, device=upper.device)
+        # P = U U' with U upper triangular, so that inv(U)' is the lower triangular root of inv(P)
+        root = torch.linalg.solve_triangular(upper, identity, upper=True).mT
+        shift, raw_stretch = raw.chunk(2, dim=-1)
+        loc = torch.einsum("nij,nj->ni", root, torch.einsum("nji,nj->ni", root, potential)) + shift
+        stretch = torch.exp(bounded(raw_stretch, -names.STRETCH, names.STRETCH))
+        return dist.MultivariateNormal(loc, scale_tril=stretch[..., None] * root, validate_args=False)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"posterior": "conjugate", "num_features": self.weight.shape[0], "latent_dim": self.weight.shape[1]}
+
+
+Posterior = Diagonal | Full | Conjugate
+
+
+def posterior(name: str, num_features: int, latent_dim: int) -> Any:
+    """The posterior of that name.
+
+    Args:
+        name: ``"diagonal"``, ``"full"`` or ``"conjugate"``.
+        num_features: how many numbers the encoder sees of a datum.
+        latent_dim: how many latents.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        ValueError: another name.
+    """
+    names.check_name(name)
+    return Conjugate(num_features, latent_dim) if name == "conjugate" else {"diagonal": Diagonal, "full": Full}[name]()
+
+
+def build(spec: Mapping[str, Any]) -> Any:
+    """The posterior that ``spec`` describes."""
+    return posterior(spec["posterior"], spec.get("num_features", 0), spec.get("latent_dim", 0))

@@ -1,0 +1,89 @@
+"""The priors of a VAE's latents in Pyro."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from deepgen.models.vae import posterior as reading
+from deepgen.models.vae import prior as names
+
+
+class Standard(nn.Module):
+    """z ~ N(0, I)."""
+
+    def forward(self, posterior: Callable[[torch.Tensor], Any], like: torch.Tensor) -> Any:
+        """The law of latents of that shape, (rows, latent_dim)."""
+        return dist.Normal(torch.zeros_like(like), 1.0).to_event(1)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"prior": "standard"}
+
+
+class Mixture(nn.Module):
+    """z ~ sum_k w_k N(m_k, diag s_k^2), all learned; log s_k in (-7, 3), m_k at first from N(0, I).
+
+    Args:
+        num_components: K.
+        latent_dim: how many latents.
+    """
+
+    def __init__(self, num_components: int, latent_dim: int):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(num_components))
+        self.loc = nn.Parameter(torch.randn(num_components, latent_dim))
+        self.raw_scale = nn.Parameter(torch.full((num_components, latent_dim), names.unit_scale()))
+
+    def forward(self, posterior: Callable[[torch.Tensor], Any], like: torch.Tensor) -> Any:
+        """The law of latents of that shape, (rows, latent_dim)."""
+        components = dist.Normal(self.loc, reading.scale(self.raw_scale)).to_event(1)
+        mixture = dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+        return mixture.expand((len(like),))
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"prior": "mixture", "num_components": self.loc.shape[0], "latent_dim": self.loc.shape[1]}
+
+
+class Vamp(nn.Module):
+    r"""The variational mixture of posteriors: :math:`z \sim \frac1K \sum_k q(z \mid u_k)` at K learned pseudo-inputs.
+
+    Tomczak & Welling 2018, VAE with a VampPrior.
+
+    Args:
+        pseudo_inputs: (K, F) the pseudo-inputs' features, flattened.
+    """
+
+    def __init__(self, pseudo_inputs: torch.Tensor):
+        super().__init__()
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
+
+    def forward(self, posterior: Callable[[torch.Tensor], Any], like: torch.Tensor) -> Any:
+        """The law of latents of that shape, (rows, latent_dim)."""
+        weights = dist.Categorical(logits=self.pseudo_inputs.new_zeros(len(self.pseudo_inputs)))
+        return dist.MixtureSameFamily(weights, posterior(self.pseudo_inputs)).expand((len(like),))
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        count, size = self.pseudo_inputs.shape
+        return {"prior": "vamp", "num_components": count, "num_features": size}
+
+
+Prior = Standard | Mixture | Vamp
+
+
+def build(spec: Mapping[str, Any]) -> Any:
+    """The prior that ``spec`` describes.
+
+    Args:
+        spec: what a prior's ``spec()`` gave.
+    """
+    names.check_name(spec["prior"])
+    if spec["prior"] == "mixture":
+        return Mixture(spec["num_components"], spec["latent_dim"])
+    if spec["prior"] == "vamp":
+        return Vamp(torch.randn(spec["num_components"], spec["num_features"]))
+    return Standard()
