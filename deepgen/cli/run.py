@@ -22,6 +22,7 @@ REPLICATES = 50
 SHOWN = 10
 # Beyond these sizes a baseline would take longer than all the rest: its regressions, and a draw from each.
 WIDEST_ITERATIVE, WIDEST_DRAWN, MOST_CELLS_DRAWN = 64, 20, 2000
+MOST_CELLS_FOREST = 2000
 POSTERIOR_BYTES = 50_000_000
 
 
@@ -288,6 +289,7 @@ def _affordable(name: str, x: np.ndarray) -> bool:
     within = {
         "iterative": columns <= WIDEST_ITERATIVE,
         "iterative draws": columns <= WIDEST_DRAWN and x.size <= MOST_CELLS_DRAWN,
+        "forest": columns <= WIDEST_DRAWN and x.size <= MOST_CELLS_FOREST,
     }
     return within.get(name, True)
 
