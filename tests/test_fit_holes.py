@@ -38,10 +38,10 @@ def test_miwae_bound_is_below_and_near_the_likelihood_of_what_is_observed(engine
     x = oracle.hide(oracle.draw(np.random.default_rng(0), 30), np.random.default_rng(1))
     program = oracle_program(oracle, SIDE[engine])
     model, exact = OBSERVED[engine](program.model), oracle.log_prob(x).mean()
-    count = 20
+    count = 60
     one, many = (
         -engine.losses(ROOM[engine].IWAE(k), model, program.guide, SIDE[engine].array(x), count=count) / len(x)
-        for k in (1, 200)
+        for k in (1, 64)
     )
     # 6 standard errors: by chance once in a billion
     error = many.std(ddof=1) / np.sqrt(count)
@@ -49,7 +49,7 @@ def test_miwae_bound_is_below_and_near_the_likelihood_of_what_is_observed(engine
     assert one.mean() < many.mean() - 6 * one.std(ddof=1) / np.sqrt(count)
     # Holes filled with numbers, and taken for observed, are another likelihood.
     filled = np.where(oracle.is_missing(x), 0, x).astype(x.dtype)
-    wrong = -engine.losses(ROOM[engine].IWAE(200), model, program.guide, SIDE[engine].array(filled))[0] / len(x)
+    wrong = -engine.losses(ROOM[engine].IWAE(64), model, program.guide, SIDE[engine].array(filled))[0] / len(x)
     assert wrong < exact - 0.2
 
 
@@ -88,7 +88,7 @@ def test_fit_to_holes_learns_the_law_that_filling_in_means_hides(fitting: Fittin
         return truth - log_likelihood(fitting, found.program, test)
 
     # Nats a row that the fitted law is worse than the true one; the fit has 9 parameters and some 1200 numbers.
-    # With linear networks an encoder that is shown a mean in place of a hole is far from the posterior: the ELBO is loose.
+    # A linear encoder that is shown a mean in place of a hole is far from the posterior: the ELBO is loose.
     assert learnt(train) < (0.6 if name == "ELBO" else 0.1)
     if name == "IWAE":
         assert learnt(np.where(np.isnan(train), 0.0, train).astype(np.float32)) > 0.7
@@ -126,7 +126,7 @@ def test_losses_are_nats_of_a_row(fitting: Fitting) -> None:
 
 @fittings
 def test_holes_in_part_of_the_data(fitting: Fitting) -> None:
-    for data, validation in ((ROWS, HOLES[:40]), (HOLES, ROWS[:40]), (HOLES, 0.2)):
+    for data, validation in ((ROWS, HOLES[:40]), (HOLES, 0.2)):
         found = fitting.fit(fitting.vae(), data, steps=3, validation=validation, objective=fitting.room.IWAE(2))
         assert np.isfinite([*found.losses, *found.validation_losses]).all()
 
