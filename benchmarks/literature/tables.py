@@ -61,7 +61,7 @@ def one(name: str, mask: int, steps: int) -> dict[str, Any]:
     for method in BASELINES:
         start = time.perf_counter()
         done = evaluation.baselines(
-            hidden, hidden, seed=mask, num_draws=DRAWS if method == "gaussian" else 20, methods=[method], trees=30
+            hidden, hidden, seed=mask, num_draws=DRAWS if method == "gaussian" else 50, methods=[method], trees=30
         )
         score(method, done[method], time.perf_counter() - start)
     return found

@@ -4,12 +4,12 @@ from deepgen.evaluation.baselines import BASELINES, baselines
 from deepgen.evaluation.calibration import EcdfBand, coverage_curve, ecdf_band, sbc_ranks, uniformity_pvalue
 from deepgen.evaluation.estimate import Estimate, cell_mean
 from deepgen.evaluation.files import posterior_of, read_posterior, write_posterior
-from deepgen.math.gaussian import Gaussian, fit_gaussian
 from deepgen.evaluation.imputation import ImputationError, error_table, imputation_error
 from deepgen.evaluation.likelihood import bits_per_dim, mean_log_prob, monte_carlo_stderr
 from deepgen.evaluation.loo import held_out_elpd, to_loo
 from deepgen.evaluation.predictive import STATISTICS, ppc, ppc_data
 from deepgen.evaluation.scores import crps, interval, pit, ranks
+from deepgen.math.gaussian import Gaussian, fit_gaussian
 
 __all__ = [
     "BASELINES",

@@ -38,11 +38,11 @@ def baselines(
     - "forest": rounds of random forests in their place, a point (the scheme of missForest, Stekhoven & Bühlmann 2012).
     - "gaussian": a multivariate normal fitted by EM, exact draws given the observed cells.
 
-    "mean", "knn", "iterative" and "forest" give one value a cell and no uncertainty. All hold their fitted parameters fixed, so the
-    draws leave out the uncertainty of the fit. Costs: "iterative" grows with the cube of the number of columns (64
-    columns take seconds, 784 hours); "iterative draws", not among the defaults, runs the rounds once more for each
-    draw (100 draws of 359 rows of 64 columns: minutes); "forest", not among them either, fits a forest for each column
-    and round.
+    "mean", "knn", "iterative" and "forest" give one value a cell and no uncertainty. All hold their fitted parameters
+    fixed, so the draws leave out the uncertainty of the fit. Costs: "iterative" grows with the cube of the number of
+    columns (64 columns take seconds, 784 hours); "iterative draws", not among the defaults, runs the rounds once more
+    for each draw (100 draws of 359 rows of 64 columns: minutes); "forest", not among them either, fits a forest for
+    each column and round.
 
     Args:
         train: (m, *event_shape), NaN where missing.
