@@ -131,7 +131,7 @@ def test_a_ratio_without_the_proposal_shows(engine: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(metropolis, "log_ratio", lambda target, proposal: target[0] - target[1])
     _, holes = data(LOOSE)
     # a number of draws of its own: nothing else must meet what is compiled here
-    options = OPTIONS["gibbs"] | {"num_samples": 82}
+    options = OPTIONS["gibbs"] | {"num_samples": 162}
     post = engine.call("impute", oracle_program(LOOSE, engine), holes, method="gibbs", seed=3, **options)
     assert worst_of_imputation(LOOSE, post, holes) > 1
 
@@ -172,16 +172,13 @@ def test_a_step_is_the_same_in_both_engines(method: str) -> None:
 
 @BOTH
 def test_pseudo_gibbs_is_wrong_where_the_guide_is(engine: Any) -> None:
-    """And right where the guide is the posterior of every complete row."""
-    options = OPTIONS["gibbs"]
-    for oracle, wrong in [(LOOSE, True), (TIGHT, False)]:
-        _, holes = data(oracle)
-        post = engine.call("impute", oracle_program(oracle, engine), holes, method=UNCORRECTED, seed=3, **options)
-        assert (worst_of_imputation(oracle, post, holes) > 1) == wrong
-        assert post.attrs["law"] == METHODS[UNCORRECTED].law == "approximate"
-        assert "without correction" in post.attrs["method_title"]
-        assert "acceptance_rate" not in post.sample_stats
     _, holes = data(LOOSE)
+    program, options = oracle_program(LOOSE, engine), OPTIONS["gibbs"]
+    post = engine.call("impute", program, holes, method=UNCORRECTED, seed=3, **options)
+    assert worst_of_imputation(LOOSE, post, holes) > 1
+    assert post.attrs["law"] == METHODS[UNCORRECTED].law == "approximate"
+    assert "without correction" in post.attrs["method_title"]
+    assert "acceptance_rate" not in post.sample_stats
     assert worst_of_imputation(LOOSE, imputed(LOOSE, engine, "gibbs"), holes) < 1
 
 

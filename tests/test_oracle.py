@@ -15,10 +15,10 @@ from deepgen.inference.imputation.methods import METHODS
 OPTIONS: dict[str, dict[str, int]] = {
     "mcmc": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4},
     "sir": {"num_samples": 1000, "num_particles": 2000},
-    "gibbs": {"num_warmup": 60, "num_samples": 80, "num_chains": 20},
-    "adaptive-gibbs": {"num_warmup": 100, "num_samples": 80, "num_chains": 20},
+    "gibbs": {"num_warmup": 60, "num_samples": 160, "num_chains": 10},
+    "adaptive-gibbs": {"num_warmup": 120, "num_samples": 160, "num_chains": 10},
     "lair": {"num_samples": 1000, "num_particles": 2000, "num_chains": 9},
-    "auto": {"num_warmup": 80, "num_samples": 100, "num_chains": 10, "num_steps": 4, "num_particles": 2000},
+    "auto": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4, "num_particles": 2000},
 }
 """What makes a method quick; one that is not here runs with its defaults."""
 ROWS, PARTICLES = 48, 1000

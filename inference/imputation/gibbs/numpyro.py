@@ -185,7 +185,12 @@ def gibbs(
     key_start, key_run = jax.random.split(rng_key)
     rule = metropolis.RULES[method]
     if start is None:
-        start = resampling.start(key_start, program, x, observed, options["num_chains"] * (1 + rule.adaptive))
+        # one call for each half, as the other methods make: compiled once for all
+        starts = [
+            resampling.start(key, program, x, observed, options["num_chains"])
+            for key in jax.random.split(key_start, 1 + rule.adaptive)
+        ]
+        start = jax.tree.map(lambda *parts: jnp.concatenate(parts), *starts)
     completed, latents, values, accept_prob = run(
         key_run,
         program,
