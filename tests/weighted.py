@@ -63,7 +63,8 @@ def evaluate(
         def loss(values: Any) -> Any:
             return objective.loss(jax.random.key(seed), values, model, guide, *args)
 
-        value, gradient = jax.jit(jax.value_and_grad(loss))({name: jnp.asarray(array) for name, array in params.items()})
+        at = {name: jnp.asarray(array) for name, array in params.items()}
+        value, gradient = jax.jit(jax.value_and_grad(loss))(at)
         jax.effects_barrier()
         return float(value), {name: np.asarray(array) for name, array in gradient.items()}
     with pyro.get_param_store().scope():
