@@ -67,7 +67,10 @@ def test_resampling_has_the_weights_frequencies() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"method": "knn"}, r"method: got 'knn'; expected one of \['mcmc', 'sir', 'gibbs', 'pseudo-gibbs', 'adaptive-gibbs'"),
+    (
+        {"method": "knn"},
+        r"method: got 'knn'; expected one of \['mcmc', 'sir', 'gibbs', 'pseudo-gibbs', 'adaptive-gibbs'",
+    ),
     ({"method": "nuts"}, r"method: got 'nuts'; expected one of \['mcmc', 'sir'"),
     ({"method": "sir", "num_warmup": 5}, r"num_warmup: got 5; expected no such option for method='sir'. It takes"),
     ({"method": "mcmc", "num_particles": 5}, r"num_particles: got 5; expected no such option for method='mcmc'"),
@@ -171,6 +174,17 @@ def test_chains_that_disagree_are_announced() -> None:
     assert said == {"rows_with_high_r_hat": 1}
     assert int(np.argmax(stats_["r_hat"][1])) == 1
     assert np.isnan(result.r_hat(lp[:, :3])).all()
+
+
+def test_chains_that_never_move_do_not_pass_for_converged() -> None:
+    lp = np.zeros((4, 100, 3)) + np.arange(4.0)[:, None, None]
+    lp[:, :, 1] = np.random.default_rng(0).standard_normal((4, 100))
+    lp[:, :, 2] = -7.0
+    with pytest.warns(UserWarning, match=r"the chains of 1 of 3 rows disagree .* largest inf"):
+        stats_, _ = result.chain_stats(lp)
+    assert set(stats_) == {"lp", "r_hat"}
+    assert stats_["r_hat"][1][0] == np.inf
+    assert not stats_["r_hat"][1][2] > 1.1
 
 
 class Discrete:

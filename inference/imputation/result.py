@@ -149,13 +149,16 @@ def r_hat(values: np.ndarray) -> np.ndarray:
         values: (chain, draw, n), such as the log joint.
 
     Returns:
-        (n,); NaN with fewer than four draws.
+        (n,); NaN with fewer than four draws; infinite where no chain moves and they do not agree.
     """
     import arviz as az
 
     if values.shape[1] < 4:
         return np.full(values.shape[2], np.nan)
-    return np.array([az.rhat(values[:, :, i].astype(float)) for i in range(values.shape[2])], dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hat = np.array([az.rhat(values[:, :, i].astype(float)) for i in range(values.shape[2])], dtype=float)
+    stuck = (np.ptp(values, axis=1) == 0).all(0) & (np.ptp(values, axis=(0, 1)) > 0)
+    return np.where(stuck, np.inf, hat)
 
 
 def chain_stats(
