@@ -25,10 +25,12 @@ class Law:
         num_outputs: how many numbers the decoder gives for a datum.
         outputs_shape: the shape in which the law takes them.
         feature_shape: the shape of one datum as an encoder sees it.
+        held: names of the law's own tensors that are saved with its parameters but belong to the data: never trained.
     """
 
     name: str
     integer = False
+    held: tuple[str, ...] = ()
     event_shape: tuple[int, ...]
 
     @property

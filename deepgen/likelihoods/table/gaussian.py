@@ -106,9 +106,7 @@ def _graded(
     return stretch[:, None] * loadings, stretch * mean, raw
 
 
-def _log_linear(
-    log_rate: float, shift: float, loading: np.ndarray, residual: float
-) -> tuple[np.ndarray, float, np.ndarray]:
+def _log_linear(log_rate: float, shift: float, loading: np.ndarray, residual: float) -> tuple[np.ndarray, float, float]:
     """Slope and bias of a count's log mean and its raw concentration, from the law of log(1 + x)."""
     rate = math.exp(log_rate)
     low, high = math.log(2 * MIN_CONCENTRATION), math.log(MAX_CONCENTRATION / 2)
@@ -121,7 +119,7 @@ def _log_linear(
     weight = slope * loading
     length = math.sqrt(float(weight @ weight))
     weight = weight * min(1.0, MOST_SLOPE / max(length, 1e-12))
-    return weight, float(np.clip(slope * shift, -1.0, 1.0) - 0.5 * weight @ weight), raw[0]
+    return weight, float(np.clip(slope * shift, -1.0, 1.0) - 0.5 * weight @ weight), float(raw[0])
 
 
 def _of_logs(rate: float, concentration: float) -> tuple[float, float]:

@@ -11,8 +11,6 @@ from deepgen.likelihoods.table import gaussian, starts
 from deepgen.likelihoods.table.columns import ColumnLaw, Layout, admissible, features, layout
 
 NAMES = ("centre", "spread", "log_rate", "raw_scale", "raw_concentration", "raw_cutpoints")
-HELD = NAMES[:3]
-"""Numbers that belong to the data and are saved with the parameters, but not trained."""
 
 _EXPECTED = {
     "real": ("finite numbers", "Replace them, or set them to NaN where they stand for missing."),
@@ -31,6 +29,7 @@ class TableLaw(laws.Law):
     """
 
     name = "table"
+    held = NAMES[:3]
     columns: tuple[ColumnLaw, ...]
 
     @property

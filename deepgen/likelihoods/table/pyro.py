@@ -58,7 +58,7 @@ class Table(law.TableLaw, nn.Module):
         own = starts.initial(self.columns)
         for name in law.NAMES:
             value = torch.as_tensor(own[name], dtype=torch.get_default_dtype()) if name in own else None
-            if name in law.HELD:
+            if name in self.held:
                 self.register_buffer(name, value)
             else:
                 self.register_parameter(name, None if value is None else nn.Parameter(value))
