@@ -4,6 +4,7 @@ from deepgen.data.builtin import digits, sklearn_table, table_dataset
 from deepgen.data.dataset import Dataset, split
 from deepgen.data.encoding import Encoding
 from deepgen.data.idx import read_idx
+from deepgen.data.kinds import column_kinds
 from deepgen.data.load import dataset_names, load
 from deepgen.data.missingness import block, half, hide, mar, mcar, mnar, pixels
 from deepgen.data.table import Column, Table, read_table
@@ -14,6 +15,7 @@ __all__ = [
     "Encoding",
     "Table",
     "block",
+    "column_kinds",
     "dataset_names",
     "digits",
     "half",

@@ -1,4 +1,4 @@
-"""From a table's cells to standardised numbers and back."""
+"""From a table's cells to numbers, standardised or in their own units, and back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,50 +6,63 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepgen.checks import problem
+from deepgen.checks import one_of, problem
 from deepgen.data.table import Column, Table
 
 if TYPE_CHECKING:
     import pandas
 
 
+STYLES = ("indicators", "codes")
+
+
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """How the cells of a table are written as numbers of mean 0 and variance 1, fitted on the training rows only.
+    """How the cells of a table are written as numbers, fitted on the training rows only.
 
-    A real or integer column becomes (value - mean) / sd. A boolean column and a categorical one of two levels become
-    one such column of zeros and ones. A categorical column of K > 2 levels becomes a block of K indicator columns, each
-    centred by its own mean and all scaled by one sd (the root of the mean of p(1 - p)), so that the largest entry of a
-    decoded block names the level. A missing cell is NaN, a whole block where the cell is a block.
+    In the style "indicators" they have mean 0 and variance 1. A real or integer column becomes (value - mean) / sd. A
+    boolean column and a categorical one of two levels become one such column of zeros and ones. A categorical column of
+    K > 2 levels becomes a block of K indicator columns, each centred by its own mean and all scaled by one sd (the root
+    of the mean of p(1 - p)), so that the largest entry of a decoded block names the level.
+
+    In the style "codes", which the likelihood `Table` takes, each column stays one column in its own units: a boolean
+    one is 0 or 1, a categorical one holds the number of the level, from 0 on.
+
+    A missing cell is NaN, a whole block where the cell is a block.
 
     Attributes:
         columns: the table's columns.
         mean: (width,) what is subtracted from each encoded column.
         scale: (width,) what each encoded column is divided by.
+        style: "indicators" or "codes".
     """
 
     columns: tuple[Column, ...]
     mean: np.ndarray
     scale: np.ndarray
+    style: str = "indicators"
 
     @classmethod
-    def fit(cls, table: Table, rows: np.ndarray | None = None) -> "Encoding":
+    def fit(cls, table: Table, rows: np.ndarray | None = None, style: str = "indicators") -> "Encoding":
         """The encoding of a table by the observed cells of some of its rows.
 
         Args:
             table: the table.
             rows: the training rows, None for all.
+            style: "indicators" for standardised numbers and blocks of indicators, "codes" for one number a column in
+                its own units.
 
         Returns:
             The encoding.
 
         Raises:
-            ValueError: a column that is all missing or constant in these rows.
+            ValueError: a column that is all missing or constant in these rows, or an unknown style.
         """
+        one_of("style", style, STYLES)
         frame = table.frame if rows is None else table.frame.iloc[rows]
         mean, scale = [], []
         for column in table.columns:
-            block = _numbers(frame[column.name], column)
+            block = _numbers(frame[column.name], column, style)
             present = block[~np.isnan(block[:, 0])]
             if not len(present) or (present == present[0]).all():
                 value = frame[column.name].dropna().tolist()
@@ -61,12 +74,16 @@ class Encoding:
                     expected="at least two different values in the rows that the encoding is fitted on",
                     fix=f"There is nothing to learn from it; leave it out: drop=[{column.name!r}].",
                 )
+            if style == "codes":
+                mean.append(np.zeros(1))
+                scale.append(np.ones(1))
+                continue
             centre = present.mean(0)
             # The variance around the rounded mean, as one number for a block.
             sd = np.sqrt(((present - centre) ** 2).mean())
             mean.append(centre)
             scale.append(np.full(len(centre), sd))
-        return cls(table.columns, np.concatenate(mean), np.concatenate(scale))
+        return cls(table.columns, np.concatenate(mean), np.concatenate(scale), style)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,14 +91,16 @@ class Encoding:
         return tuple(
             name
             for column in self.columns
-            for name in ([f"{column.name}={level}" for level in column.levels] if _width(column) > 1 else [column.name])
+            for name in (
+                [f"{column.name}={level}" for level in column.levels] if self._width(column) > 1 else [column.name]
+            )
         )
 
     @property
     def slices(self) -> dict[str, slice]:
         """Where in the encoded columns each column of the table stands."""
-        stops = np.cumsum([_width(column) for column in self.columns]).tolist()
-        return {c.name: slice(stop - _width(c), stop) for c, stop in zip(self.columns, stops, strict=True)}
+        stops = np.cumsum([self._width(column) for column in self.columns]).tolist()
+        return {c.name: slice(stop - self._width(c), stop) for c, stop in zip(self.columns, stops, strict=True)}
 
     def encode(self, table: "Table | pandas.DataFrame") -> np.ndarray:
         """The cells as numbers.
@@ -104,14 +123,14 @@ class Encoding:
                 expected=f"also {absent}",
                 fix="Add these columns; leave their cells blank where they are unknown.",
             )
-        blocks = [_numbers(frame[column.name], column) for column in self.columns]
+        blocks = [_numbers(frame[column.name], column, self.style) for column in self.columns]
         return ((np.concatenate(blocks, axis=1) - self.mean) / self.scale).astype(np.float32)
 
     def decode(self, x: np.ndarray, table: Table | None = None) -> "pandas.DataFrame":
         """The numbers as cells of their columns' types.
 
         Integers are rounded to the nearest, a boolean or two-level cell is the nearer of its two values, a block its
-        largest entry.
+        largest entry, a code the nearest level.
 
         Args:
             x: (n, width) complete numbers.
@@ -190,7 +209,12 @@ class Encoding:
 
     def to_dict(self) -> dict[str, Any]:
         """The encoding as what JSON can hold."""
-        return {"columns": [asdict(c) for c in self.columns], "mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        return {
+            "columns": [asdict(c) for c in self.columns],
+            "mean": self.mean.tolist(),
+            "scale": self.scale.tolist(),
+            "style": self.style,
+        }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Encoding":
@@ -209,7 +233,9 @@ class Encoding:
                 expected="what to_dict wrote",
                 fix="Write it again.",
             ) from error
-        width = sum(_width(column) for column in columns)
+        style = fields.get("style", "indicators")
+        one_of("encoding: style", style, STYLES)
+        width = sum(_width(column, style) for column in columns)
         if not columns or mean.shape != (width,) or scale.shape != (width,):
             raise problem(
                 "encoding",
@@ -217,7 +243,10 @@ class Encoding:
                 expected=f"{width} of each",
                 fix="Write it again with to_dict.",
             )
-        return cls(columns, mean, scale)
+        return cls(columns, mean, scale, style)
+
+    def _width(self, column: Column) -> int:
+        return _width(column, self.style)
 
     def _checked(self, x: np.ndarray, n: int | None) -> np.ndarray:
         if x.ndim != 3 or x.shape[2] != len(self.mean) or (n is not None and x.shape[1] != n):
@@ -237,11 +266,12 @@ class Encoding:
         return x.astype(np.float64)
 
 
-def _width(column: Column) -> int:
-    return len(column.levels) if column.kind == "categorical" and len(column.levels) > 2 else 1
+def _width(column: Column, style: str) -> int:
+    block = style == "indicators" and column.kind == "categorical" and len(column.levels) > 2
+    return len(column.levels) if block else 1
 
 
-def _numbers(values: "pandas.Series", column: Column) -> np.ndarray:
+def _numbers(values: "pandas.Series", column: Column, style: str) -> np.ndarray:
     """(n, width) float64 before standardising, NaN where missing."""
     from pandas.api import types
 
@@ -255,7 +285,7 @@ def _numbers(values: "pandas.Series", column: Column) -> np.ndarray:
                 expected=f"one of {list(column.levels)}",
                 fix="Fit the encoding on a table that has this level, or leave the cell blank.",
             )
-        numbers = np.eye(len(column.levels))[code] if _width(column) > 1 else code[:, None].astype(np.float64)
+        numbers = np.eye(len(column.levels))[code] if _width(column, style) > 1 else code[:, None].astype(np.float64)
         return np.where(code[:, None] < 0, np.nan, numbers)
     # A column that is all missing carries no type.
     if not (types.is_numeric_dtype(values.dtype) or types.is_bool_dtype(values.dtype) or values.isna().all()):
@@ -277,11 +307,13 @@ def _values(numbers: np.ndarray, column: Column) -> np.ndarray:
         return np.clip(np.rint(numbers[..., 0]), low, high).astype(np.int64 if low < 0 else np.uint64)
     if column.kind == "boolean":
         return numbers[..., 0] >= 0.5
-    return _levels_of(column)[_codes(numbers)]
+    return _levels_of(column)[_codes(numbers, column)]
 
 
-def _codes(numbers: np.ndarray) -> np.ndarray:
-    return (numbers[..., 0] >= 0.5).astype(int) if numbers.shape[-1] == 1 else numbers.argmax(-1)
+def _codes(numbers: np.ndarray, column: Column) -> np.ndarray:
+    if numbers.shape[-1] > 1:
+        return numbers.argmax(-1)
+    return np.clip(np.floor(numbers[..., 0] + 0.5), 0, max(len(column.levels), 2) - 1).astype(int)
 
 
 def _levels_of(column: Column) -> np.ndarray:
@@ -318,7 +350,7 @@ def _summary(numbers: np.ndarray, column: Column, prob: float) -> tuple[np.ndarr
         if column.kind == "integer":
             lower, upper = np.floor(lower), np.ceil(upper)
         return best, [{"lower": low, "upper": high} for low, high in zip(lower, upper, strict=True)]
-    codes = _codes(numbers)
+    codes = _codes(numbers, column)
     counts = np.stack([(codes == level).mean(0) for level in range(max(len(column.levels), 2))])
     best = counts.argmax(0)
     values = best.astype(bool) if column.kind == "boolean" else _levels_of(column)[best]

@@ -28,12 +28,14 @@ class Column:
         kind: "real", "integer", "boolean" or "categorical".
         dtype: the name of its pandas type.
         levels: the values of a categorical column, sorted (in the column's own order where it has one).
+        ordered: whether the column says that its levels have an order, as an ordered pandas category does.
     """
 
     name: str
     kind: Kind
     dtype: str
     levels: tuple[Any, ...] = ()
+    ordered: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +293,8 @@ def _column(values: "pandas.Series", as_categories: bool) -> Column:
     name, dtype = str(values.name), values.dtype
     present = values.dropna()
     if as_categories or isinstance(dtype, types.CategoricalDtype) or types.is_string_dtype(dtype):
-        return Column(name, "categorical", str(dtype), _levels(name, values, present))
+        ordered = isinstance(dtype, types.CategoricalDtype) and bool(dtype.ordered)
+        return Column(name, "categorical", str(dtype), _levels(name, values, present), ordered)
     if types.is_bool_dtype(dtype):
         return Column(name, "boolean", str(dtype))
     if not types.is_numeric_dtype(dtype) or types.is_complex_dtype(dtype):
