@@ -58,7 +58,8 @@ def adapt(
                 log_guide.reshape(size, num_chains, n),
                 log_joint(prior, latents, complete, num_particles=size),
             )
-            index = mixture.choose(weights, -torch.log(weights.new_empty((num_chains, size, n)).exponential_()))
+            noise = resampling.gumbel(weights.expand(num_chains, size, n))
+            index = mixture.choose(weights, noise)
             chosen = {
                 name: value[index, torch.arange(n, device=x.device)].reshape(num_chains * n, *value.shape[2:])
                 for name, value in latents.items()

@@ -96,7 +96,7 @@ def start(program: Any, x: torch.Tensor, observed: torch.Tensor, num_chains: int
         for _ in range(methods.STARTS):
             latents, weights = log_weights(program, x, observed, num_chains)
             # the largest of weight times Gumbel noise is a draw by weight
-            score = weights - torch.log(torch.empty_like(weights).exponential_())
+            score = weights + gumbel(weights)
             better = score > best
             kept = {name: where(better, value, kept.get(name, value)) for name, value in latents.items()}
             best = torch.maximum(score, best)
@@ -119,6 +119,11 @@ def start_from(proposals: Proposals, num_chains: int) -> dict[str, torch.Tensor]
 def where(rows: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """The first where a row says so, else the second; both have further axes."""
     return torch.where(rows.reshape(*rows.shape, *(1,) * (first.ndim - rows.ndim)), first, second)
+
+
+def gumbel(like: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel noise of a tensor's shape, dtype and device."""
+    return -torch.log(torch.empty_like(like).exponential_())
 
 
 def _choose(proposals: Proposals, count: int) -> dict[str, torch.Tensor]:
