@@ -114,7 +114,7 @@ class _ImportanceWeighted(infer.ELBO):
             with torch.random.fork_rng(devices=devices), torch.no_grad(), poutine.block():
                 traces = checked(*draw_traces(model, guide, args, kwargs), math.inf)
                 _weigh(*traces, self.joint)
-            sites = [site for trace in traces for site in trace.nodes.values() if site["type"] == "sample"]
+            sites = [site for trace in traces for site in _samples(trace).values()]
             frames = [-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.dim is not None]
             batches = [len(site["fn"].batch_shape) for site in sites]
             self._nesting = (*owners, max([*frames, *batches], default=0))
