@@ -196,3 +196,19 @@ def test_counts_take_the_slope_of_their_log_mean() -> None:
     assert weight[0, 0] == pytest.approx(0.3, rel=0.05)
     assert bias[0] + law.numbers()["log_rate"][0] == pytest.approx(1.0, abs=0.02)
     assert own["raw_concentration"][0] > law.numbers()["raw_concentration"][0]
+
+
+def test_codes_and_counts_keep_a_variance_of_their_own() -> None:
+    """For counts that of log(1 + x) of a Poisson variable, here by SciPy; nothing for real numbers."""
+    data, _ = mixed_data(2000)
+    law = law_of(NUMPYRO, MIXED, data)
+    found = law.least_residual()
+    assert found[[0, 8]].tolist() == [0, 0]
+    np.testing.assert_allclose(found[2:8], [1 / 5, *[0.5] * 5])
+    k = np.arange(300)
+    for column, place in ((1, 1), (6, 9)):
+        p = stats.poisson(data[:, column].astype(float).mean()).pmf(k)
+        variance = p @ np.log1p(k) ** 2 - (p @ np.log1p(k)) ** 2
+        assert found[place] == pytest.approx(variance / np.log1p(data[:, column].astype(float)).var(), rel=0.02)
+    assert law_of(NUMPYRO, ["real"]).least_residual().tolist() == [0.0]
+    assert PYRO.face.likelihoods.Gaussian((2, 3)).least_residual().tolist() == [0.0] * 6

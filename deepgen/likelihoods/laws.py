@@ -109,6 +109,14 @@ class Law:
         """
         raise _no_gaussian(self)
 
+    def least_residual(self) -> np.ndarray:
+        """(F,) what a linear-Gaussian law of ``standardised`` has to leave each feature of variance given the latents.
+
+        Zero where features are real numbers. A code or a count keeps a variance however much the latents say, and a
+        block of indicators adds up to one, so that without it the normal would take it for known without error.
+        """
+        return np.zeros(math.prod(self.feature_shape))
+
     def from_gaussian(
         self, mean: np.ndarray, loadings: np.ndarray, residual: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

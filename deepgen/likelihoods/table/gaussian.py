@@ -21,6 +21,8 @@ LOGISTIC = 1.702
 """sigmoid(1.702 x) is nowhere further than 0.0095 from the normal distribution function (Haley 1952)."""
 LEAST_RESIDUAL, MOST_BETWEEN, MOST_SLOPE = 0.05, 0.9, 1.5
 """What keeps the approximations from extremes: of a variance, of the latents' variance, of a log mean a latent."""
+INDICATOR = 0.5
+"""What an indicator keeps of its variance however much the latents say."""
 GRID = 20_000
 
 
@@ -76,6 +78,27 @@ def linear_decoder(
                 own["log_rate"][j], spread * mean[place], spread * loadings[place], spread**2 * residual[place]
             )
     return weight, bias, changed
+
+
+def least_residual(columns: tuple[ColumnLaw, ...], own: Numbers) -> np.ndarray:
+    """What each feature keeps of its variance given the latents.
+
+    Args:
+        columns: of the table.
+        own: the law's own numbers.
+
+    Returns:
+        (F,).
+    """
+    where = layout(columns)
+    shares = {"categorical": INDICATOR, "ordinal": 1 / np.maximum(where.ordinals.levels, 1)}
+    found = np.zeros(where.size)
+    for kind in set(where.present) & set(shares):
+        found[where.outputs[kind]] = shares[kind]
+    if "count" in where.present:
+        poisson = [_of_logs(math.exp(rate), MAX_CONCENTRATION)[1] for rate in own["log_rate"]]
+        found[where.outputs["count"]] = np.minimum(poisson / own["spread"][where.outputs["count"]] ** 2, 0.9)
+    return found
 
 
 def _discriminants(share: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

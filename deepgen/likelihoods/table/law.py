@@ -108,6 +108,14 @@ class TableLaw(laws.Law):
         seen = (features(data, self.layout.codes, self.layout) - own["centre"]) / own["spread"]
         return np.where(self.feature_mask(np.isnan(data)), np.nan, seen)
 
+    def least_residual(self) -> np.ndarray:
+        """(F,) what each feature keeps of variance given the latents, in units of its own.
+
+        None for real and positive columns; a half for indicators and one part in K for an ordinal code of K levels, as
+        a rule of thumb; for counts what a Poisson variable of the data's mean has.
+        """
+        return gaussian.least_residual(self.columns, self.numbers())
+
     def from_gaussian(
         self, mean: np.ndarray, loadings: np.ndarray, residual: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
