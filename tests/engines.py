@@ -68,6 +68,14 @@ class NumPyro:
     def with_tensors(self, program: Any, tensors: Arrays) -> Any:
         return load_state_dict(program, tensors)
 
+    def log_joint(self, program: Any, latents: Arrays, x: np.ndarray) -> np.ndarray:
+        given = {name: jnp.asarray(value) for name, value in latents.items()}
+        return np.asarray(deepgen.program.numpyro.log_joint(program.model, given, jnp.asarray(x)))
+
+    def encode(self, program: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        loc, scale = program.encode(jnp.asarray(x))
+        return np.asarray(loc), np.asarray(scale)
+
     def draw_latents(self, program: Any, x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         latents, _ = deepgen.program.numpyro.propose(jax.random.key(seed), program.guide, jnp.asarray(x))
         return {name: np.asarray(value) for name, value in latents.items()}
@@ -206,6 +214,16 @@ class Pyro:
         program.load_state_dict({name: torch.as_tensor(np.array(value)) for name, value in tensors.items()})
         return program
 
+    def log_joint(self, program: Any, latents: Arrays, x: np.ndarray) -> np.ndarray:
+        given = {name: torch.as_tensor(value) for name, value in latents.items()}
+        with torch.no_grad():
+            return deepgen.program.pyro.log_joint(program.model, given, torch.as_tensor(x)).numpy()
+
+    def encode(self, program: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            loc, scale = program.encode(torch.as_tensor(x))
+        return loc.numpy(), scale.numpy()
+
     def draw_latents(self, program: Any, x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         pyro.set_rng_seed(seed)
         with torch.no_grad(), deepgen.program.pyro.isolated():
@@ -260,6 +278,7 @@ class Pyro:
 
         with (
             mock.patch("torch.distributions.normal._standard_normal", normal),
+            mock.patch("torch.distributions.multivariate_normal._standard_normal", normal),
             mock.patch.object(torch, "randn_like", like),
         ):
             yield tape

@@ -105,12 +105,14 @@ def linear_gaussian(
     loading: np.ndarray,
     sd: np.ndarray,
     widen: float,
+    conjugate: bool = False,
     **kwargs: Any,
 ) -> Oracle:
     """x = W z + b + s e: PPCA where s is one number, factor analysis where it is one for each dimension.
 
     The encoder has the posterior's mean and ``widen`` times its standard deviations, the correlations left out: it is
-    the exact posterior where W'W / s^2 is diagonal and ``widen`` is 1.
+    the exact posterior where W'W / s^2 is diagonal and ``widen`` is 1. A ``conjugate`` guide is it always, whatever is
+    missing, where ``widen`` is 1.
     """
     shared = sd.ndim == 0
     law = "gaussian" if shared else "gaussian_per_dimension"
@@ -129,6 +131,16 @@ def linear_gaussian(
         fill=offset.reshape(event_shape),
         **{"observation.raw_scale": raw if shared else raw.reshape(event_shape)},
     )
+    config = _vae_config(event_shape, latent_dim, {"law": law}, 1)
+    if conjugate:
+        config |= {"posterior": {"posterior": "conjugate", "num_features": size, "latent_dim": latent_dim}}
+        silent = {name: np.zeros_like(tensors[f"encoder.layers.0.{name}"]) for name in ("weight", "bias")}
+        tensors |= {
+            **{f"encoder.layers.0.{name}": value for name, value in silent.items()},
+            "posterior.weight": loading.astype(np.float32),
+            "posterior.bias": offset.astype(np.float32),
+            "posterior.raw_scale": np.broadcast_to(stretch(np.log(widen * noise), *SCALE), (size,)).astype(np.float32),
+        }
     mean = np.concatenate([offset, np.zeros(latent_dim)])
     joint = np.concatenate([loading, np.eye(latent_dim)])
     covariance = joint @ joint.T + np.diag(np.concatenate([noise**2, np.zeros(latent_dim)]))
@@ -164,11 +176,11 @@ def linear_gaussian(
         "vae",
         name,
         description,
-        _vae_config(event_shape, latent_dim, {"law": law}, 1),
+        config,
         tensors,
         event_shape,
         integer=False,
-        tight=diagonal and widen == 1.0,
+        tight=(diagonal or conjugate) and widen == 1.0,
         draw=draw,
         log_prob=lambda x: rows(x)[2],
         conditional=conditional,
@@ -290,6 +302,15 @@ def _vae_oracles() -> list[Oracle]:
             correlated,
             np.array([0.9, 0.7, 0.8, 1.0, 0.6, 0.8]),
             1.2,
+        ),
+        linear_gaussian(
+            "conjugate",
+            "factor analysis whose guide is the exact posterior of any row with holes",
+            (4,),
+            correlated[:4],
+            np.array([0.9, 0.7, 0.8, 0.6]),
+            1.0,
+            conjugate=True,
         ),
         one_latent(
             "bernoulli",

@@ -116,7 +116,44 @@ def _vae_instances() -> list[Instance]:
             "decoder": {**conv, "network": "ConvDecoder", "in_size": 3, "out_shape": list(outputs), "channels": [6, 4]},
         }
         found.append(Instance("vae", f"{law}-conv", config, data(image)))
+    found += _vae_parts()
     return found
+
+
+def _vae_parts() -> list[Instance]:
+    """Every posterior and prior, on one small table."""
+    mlp: dict[str, Any] = {"network": "MLP", "hidden": [6], "activation": "gelu"}
+    law = {"law": "gaussian_per_dimension", "event_shape": [5]}
+    base = {"latent_dim": 2, "input_shape": [5], "observation": law}
+    chosen: dict[str, tuple[int, dict[str, Any]]] = {
+        "full-mixture": (
+            5,
+            {"posterior": {"posterior": "full"}, "prior": {"prior": "mixture", "num_components": 3, "latent_dim": 2}},
+        ),
+        "vamp": (4, {"prior": {"prior": "vamp", "num_components": 3, "num_features": 5}}),
+        "conjugate": (
+            4,
+            {
+                "posterior": {"posterior": "conjugate", "num_features": 5, "latent_dim": 2},
+                "sees_mask": True,
+                "input_shape": [10],
+            },
+        ),
+    }
+    return [
+        Instance(
+            "vae",
+            name,
+            {
+                **base,
+                "encoder": {**mlp, "in_size": extra.get("input_shape", [5])[0], "out_size": size},
+                "decoder": {**mlp, "in_size": 2, "out_size": 5, "skip": True},
+                **extra,
+            },
+            _real((5,)),
+        )
+        for name, (size, extra) in chosen.items()
+    ]
 
 
 INSTANCES: tuple[Instance, ...] = tuple(_vae_instances())

@@ -1,5 +1,7 @@
 """``deepgen impute``: completing a file with blanks, by a program fitted to it now or by that of a run."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from deepgen.cli.fitting import Clock, fit_program
 from deepgen.cli.refusals import closest
 from deepgen.cli.run import Plan
 from deepgen.cli.sources import (
+    Network,
     Settings,
     is_table,
     notes_of,
@@ -20,7 +23,7 @@ from deepgen.cli.sources import (
     write_arrays,
     write_notes,
 )
-from deepgen.data import Dataset, Encoding, Table
+from deepgen.data import Dataset, Encoding, Table, column_kinds
 from deepgen.data.dataset import Support
 from deepgen.data.table import read_table
 from deepgen.program import files
@@ -68,7 +71,8 @@ def impute(
     table, encoding = None, None
     if is_table(path):
         table = read_table(path, drop=drop, categorical=categorical)
-        encoding = _encoding(target, notes, table) if folder is not None else Encoding.fit(table)
+        style = "codes" if settings.network == "table" else "indicators"
+        encoding = _encoding(target, notes, table) if folder is not None else Encoding.fit(table, style=style)
         x = encoding.encode(table)
     else:
         x = read_arrays(path).astype(np.float32)
@@ -83,12 +87,25 @@ def impute(
         program, how = open_program(engine, folder, notes), f"by the program of {target}"
     else:
         keep = keep or output.with_name(f"{output.name.partition('.')[0]}.run")
-        program, how = _fit(engine, settings, x, encoding, keep, resume=resume, progress=progress)
+        kinds = column_kinds(table) if table is not None and settings.network == "table" else None
+        program, how = _fit(engine, settings, x, encoding, kinds, keep, resume=resume, progress=progress)
+    if plan.method is None and _made_of_table(settings, notes):
+        plan = replace(plan, method="auto")
     options = plan.options(program.imputers)
     if table is None or encoding is None:
         return _complete_arrays(engine, program, x, output, options, how, progress)
     done = tables.complete_table(engine, program, table, encoding, options, how=how, progress=progress)
     return [f"filled {len(done.intervals)} cells {how}", *map(str, tables.write(done, table, output))]
+
+
+def default_network(path: str) -> Network:
+    """The kind of program that is fitted to a file with blanks."""
+    return "table" if is_table(path) else "mlp"
+
+
+def _made_of_table(settings: Settings, notes: dict[str, Any] | None) -> bool:
+    """Whether the program's guide starts as an exact posterior, so that its weights are worth a try."""
+    return (settings if notes is None else notes["settings"]).network == "table"
 
 
 def _run_folder(target: str) -> Path | None:
@@ -108,6 +125,7 @@ def _refuse_fit_options(target: str, settings: Settings, keep: Path | None) -> N
     default = Settings(settings.family, settings.source)
     names = ("steps", "latent_dim", "hidden", "likelihood", "learning_rate", "patience")
     given = ["--" + name.replace("_", "-") for name in names if getattr(settings, name) != getattr(default, name)]
+    given += [] if settings.network == default_network(settings.source) else ["--network"]
     given += [] if keep is None else ["--keep"]
     if given:
         raise checks.problem(
@@ -145,6 +163,7 @@ def _fit(
     settings: Settings,
     x: np.ndarray,
     encoding: Encoding | None,
+    kinds: Sequence[Any] | None,
     folder: Path,
     *,
     resume: bool,
@@ -153,7 +172,9 @@ def _fit(
     """The program fitted to all rows by the bound of their observed entries, and a sentence about it."""
     support: Support = "boolean" if np.isin(x[~np.isnan(x)], (0, 1)).all() else "real"
     with Clock().phase("fit", f"fitting at most {settings.steps} steps"):
-        fit, said = fit_program(engine, settings, x, None, support, folder, resume=resume, progress=progress)
+        fit, said = fit_program(
+            engine, settings, x, None, support, folder, resume=resume, progress=progress, kinds=kinds
+        )
     columns = None if encoding is None else encoding.names
     data = Dataset(settings.source, x, x[:0], x[:0], support, columns=columns, encoding=encoding)
     write_notes(folder, settings, data, said, image_shape=None, held_out=False)

@@ -13,7 +13,7 @@ from deepgen import checks
 from deepgen.capabilities import ENGINES
 
 PROGRAMS = {"vae": "VAE"}
-NETWORKS = ("mlp", "conv")
+NETWORKS = ("mlp", "conv", "table")
 _LIBRARIES = {"jax", "jaxlib", "numpyro", "equinox", "optax", "torch", "pyro"}
 
 
@@ -92,6 +92,21 @@ class Engine:
             Its `Fit`; ``.program`` is the trained program, the losses are nats per row.
         """
         return self.face.fit(*self.start("fit"), program, x, **options)
+
+    def fit_table(self, x: np.ndarray, kinds: Sequence[Any] | None, **options: Any) -> Any:
+        """The face's `fit_table`: a program made and fitted from the normal of the table on.
+
+        Args:
+            x: (n, d), NaN where missing.
+            kinds: the columns' kinds, where x is in the columns' own units; None for standardised numbers.
+            options: of `fit_table`.
+
+        Returns:
+            Its `Fit`.
+        """
+        if kinds is not None:
+            options["likelihood"] = self.face.likelihoods.Table.from_data(kinds, x)
+        return self.face.fit_table(*self.start("fit"), x, **options)
 
     def sample(self, program: Any, num_samples: int, purpose: str = "sample") -> np.ndarray:
         """(num_samples, *event_shape) draws."""

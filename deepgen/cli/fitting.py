@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import typer
 
+from deepgen import checks
 from deepgen.cli.engine import Engine
 from deepgen.cli.refusals import INTERRUPTED
 from deepgen.cli.sources import Settings, default_likelihood
@@ -17,6 +18,8 @@ from deepgen.program import files
 
 CHECKPOINT, LOSSES = "fit.safetensors", "losses.csv"
 CHUNK = 100
+HIDDEN, LATENTS, PATIENCE = (128, 128), 8, 5
+_OBJECTIVES = {False: "evidence lower bound", True: "importance-weighted bound"}
 FEWEST_FOR_VALIDATION = 20
 
 
@@ -49,6 +52,7 @@ def fit_program(
     *,
     resume: bool,
     progress: bool | None,
+    kinds: Sequence[Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Build a program and fit it, with its checkpoint in the folder.
 
@@ -61,6 +65,7 @@ def fit_program(
         folder: where the checkpoint and the program go.
         resume: whether to take up a checkpoint that an interrupted fit left there.
         progress: whether to show a bar; None: on a terminal.
+        kinds: of a table's columns in their own units, for ``network="table"``; None for standardised numbers.
 
     Returns:
         The `Fit`, and what it says of itself. The program and its losses are in the folder, and the checkpoint is gone
@@ -72,33 +77,21 @@ def fit_program(
         typer.Exit: the user interrupted the fit.
     """
     files.writable_folder(folder)
-    law = settings.likelihood or default_likelihood(support)
-    options: dict[str, Any] = {} if settings.network == "conv" else {"hidden": settings.hidden}
-    program = engine.build(
-        settings.family,
-        settings.network,
-        train.shape[1:],
-        latent_dim=settings.latent_dim,
-        likelihood=law,
-        data=train,
-        **options,
-    )
-    watched = validation if validation is not None and len(validation) else _share(len(train))
     checkpoint = folder / CHECKPOINT
     if resume and checkpoint.is_file():
         typer.echo(f"resuming from {checkpoint} (--no-resume starts afresh)", err=True)
-    fit = engine.fit(
-        program,
-        train,
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        validation=watched,
-        patience=settings.patience if isinstance(watched, np.ndarray) or watched else None,
-        chunk=CHUNK,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
-    )
+    common: dict[str, Any] = {
+        "steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "checkpoint": checkpoint,
+        "resume": resume,
+        "progress": progress,
+    }
+    if settings.network == "table":
+        fit, law = _fit_table(engine, settings, train, kinds, common), "of each column's kind"
+    else:
+        law = settings.likelihood or default_likelihood(support)
+        fit = _fit(engine, settings, train, validation, law, common)
     engine.save(fit.program, folder)
     _write_losses(folder / LOSSES, fit)
     holes = int(np.isnan(train).sum())
@@ -107,7 +100,7 @@ def fit_program(
         "stopped": fit.stopped,
         "rows": len(train),
         "missing_share": holes / train.size,
-        "objective": "bound of the observed entries" if holes else "evidence lower bound",
+        "objective": _OBJECTIVES[settings.network == "table"] + (" of the observed entries" if holes else ""),
         "likelihood_law": law,
         "parameters": int(sum(np.prod(shape) for shape in _shapes(folder).values())),
         "best_validation_loss": float(np.nanmin(fit.validation_losses)) if len(fit.validation_losses) else None,
@@ -122,6 +115,44 @@ def fit_program(
         raise typer.Exit(INTERRUPTED)
     checkpoint.unlink(missing_ok=True)
     return fit, said
+
+
+def _fit(
+    engine: Engine,
+    settings: Settings,
+    train: np.ndarray,
+    validation: np.ndarray | None,
+    law: str,
+    common: dict[str, Any],
+) -> Any:
+    options: dict[str, Any] = {} if settings.network == "conv" else {"hidden": settings.hidden or HIDDEN}
+    program = engine.build(
+        settings.family,
+        settings.network,
+        train.shape[1:],
+        latent_dim=settings.latent_dim or LATENTS,
+        likelihood=law,
+        data=train,
+        **options,
+    )
+    watched = validation if validation is not None and len(validation) else _share(len(train))
+    patience = (settings.patience or PATIENCE) if isinstance(watched, np.ndarray) or watched else None
+    return engine.fit(program, train, validation=watched, patience=patience, chunk=CHUNK, **common)
+
+
+def _fit_table(
+    engine: Engine, settings: Settings, train: np.ndarray, kinds: Sequence[Any] | None, common: dict[str, Any]
+) -> Any:
+    if settings.likelihood is not None:
+        raise checks.problem(
+            "likelihood",
+            got=repr(settings.likelihood),
+            expected="none with network table, which takes the law of each column's kind",
+            fix="Leave it out, or pass --network mlp.",
+        )
+    chosen = {"latent_dim": settings.latent_dim, "hidden": settings.hidden}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return engine.fit_table(train, kinds, patience=settings.patience, **given, **common)
 
 
 def _share(rows: int) -> float:

@@ -19,6 +19,7 @@ class NetworkName(StrEnum):
 
     MLP = "mlp"
     CONV = "conv"
+    TABLE = "table"
 
 
 Family = Annotated[str, typer.Argument(help="The family of the program, such as vae.", metavar="FAMILY")]
@@ -30,16 +31,24 @@ EngineOption = Annotated[EngineName, typer.Option("--engine", help="The engine."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the split and of every draw: same seed, same numbers.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write. Default: runs/FAMILY-DATA.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="At most so many steps of 128 rows.")]
-LatentDim = Annotated[int, typer.Option("--latent-dim", min=1, help="How many latents.")]
-Hidden = Annotated[list[int], typer.Option("--hidden", min=1, help="Width of a hidden layer; once for each layer.")]
-NetworkOption = Annotated[NetworkName, typer.Option("--network", help="conv: for images.")]
+LatentDim = Annotated[
+    int | None,
+    typer.Option("--latent-dim", min=1, help="How many latents. Default: 16 of a run, 8; of table: its features."),
+]
+Hidden = Annotated[
+    list[int] | None,
+    typer.Option("--hidden", min=1, help="Width of a hidden layer; once for each. Default: 256 256, 128 128 or 64 64."),
+]
+NetworkOption = Annotated[
+    NetworkName, typer.Option("--network", help="conv: for images; table: from a multivariate normal on.")
+]
 Likelihood = Annotated[
     str | None,
     typer.Option("--likelihood", help="The observation law. Default: bernoulli for 0/1 data, else gaussian_predicted."),
 ]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="Of Adam.")]
 Patience = Annotated[
-    int,
+    int | None,
     typer.Option("--patience", min=1, help="Stop after so many evaluations (one in 100 steps) without a better."),
 ]
 Resume = Annotated[

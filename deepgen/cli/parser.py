@@ -40,12 +40,12 @@ def run(
     seed: o.Seed = 0,
     out: o.Out = None,
     steps: o.Steps = 3000,
-    latent_dim: o.LatentDim = 16,
-    hidden: o.Hidden = [256, 256],  # noqa: B006
+    latent_dim: o.LatentDim = None,
+    hidden: o.Hidden = None,
     network: o.NetworkOption = o.NetworkName.MLP,
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
-    patience: o.Patience = 8,
+    patience: o.Patience = None,
     missing: Annotated[float, typer.Option("--missing", help="Share of held-out entries to hide, at random.")] = 0.5,
     rows: Annotated[int, typer.Option("--rows", min=2, help="At most so many held-out rows are completed.")] = 400,
     method: o.Method = None,
@@ -65,7 +65,7 @@ def run(
     from deepgen.cli import commands
 
     settings = _settings(
-        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience
+        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience, wide=True
     )
     plan = _plan(method, draws, warmup, chains, particles, missing=missing, rows=rows)
     folder = out or commands.default_folder(family, source)
@@ -80,12 +80,12 @@ def fit(
     seed: o.Seed = 0,
     out: o.Out = None,
     steps: o.Steps = 3000,
-    latent_dim: o.LatentDim = 16,
-    hidden: o.Hidden = [256, 256],  # noqa: B006
+    latent_dim: o.LatentDim = None,
+    hidden: o.Hidden = None,
     network: o.NetworkOption = o.NetworkName.MLP,
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
-    patience: o.Patience = 8,
+    patience: o.Patience = None,
     resume: o.Resume = True,
     progress: o.Progress = None,
 ) -> None:
@@ -97,7 +97,7 @@ def fit(
     from deepgen.cli import commands
 
     settings = _settings(
-        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience
+        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience, wide=True
     )
     folder = out or commands.default_folder(family, source)
     _print(commands.fit(settings, folder, resume=resume, progress=progress))
@@ -127,11 +127,15 @@ def impute(
     engine: o.EngineOption = o.EngineName.NUMPYRO,
     seed: o.Seed = 0,
     steps: o.Steps = 3000,
-    latent_dim: o.LatentDim = 8,
-    hidden: o.Hidden = [128, 128],  # noqa: B006
+    network: Annotated[
+        o.NetworkName | None,
+        typer.Option("--network", help="table (default for tables): from a multivariate normal on; or mlp."),
+    ] = None,
+    latent_dim: o.LatentDim = None,
+    hidden: o.Hidden = None,
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
-    patience: o.Patience = 5,
+    patience: o.Patience = None,
     method: o.Method = None,
     draws: o.Draws = 100,
     warmup: o.Warmup = 200,
@@ -153,8 +157,9 @@ def impute(
     """
     from deepgen.cli import completion
 
+    chosen = network or o.NetworkName(completion.default_network(path))
     settings = _settings(
-        target, path, engine, seed, o.NetworkName.MLP, latent_dim, hidden, likelihood, steps, learning_rate, patience
+        target, path, engine, seed, chosen, latent_dim, hidden, likelihood, steps, learning_rate, patience
     )
     plan = _plan(method, draws, warmup, chains, particles)
     _print(
@@ -204,15 +209,18 @@ def _settings(
     engine: Any,
     seed: int,
     network: Any,
-    latent_dim: int,
-    hidden: list[int],
+    latent_dim: int | None,
+    hidden: list[int] | None,
     likelihood: str | None,
     steps: int,
     learning_rate: float,
-    patience: int,
+    patience: int | None,
+    wide: bool = False,
 ) -> Any:
     from deepgen.cli.sources import Settings
 
+    if wide and network is not o.NetworkName.TABLE:
+        latent_dim, hidden, patience = latent_dim or 16, hidden or [256, 256], patience or 8
     return Settings(
         family=family,
         source=source,
@@ -220,7 +228,7 @@ def _settings(
         seed=seed,
         network=network.value,
         latent_dim=latent_dim,
-        hidden=tuple(hidden),
+        hidden=tuple(hidden) if hidden else None,
         likelihood=likelihood,
         steps=steps,
         learning_rate=learning_rate,

@@ -128,7 +128,7 @@ def run(
         reconstructed = engine.reconstruct(program, test[:SHOWN])
     metrics = {
         "format": 1,
-        "settings": asdict(settings) | {"hidden": list(settings.hidden)},
+        "settings": asdict(settings) | {"hidden": settings.hidden and list(settings.hidden)},
         "plan": asdict(plan) | {"rows": len(test)},
         "data": {
             "name": x.name,

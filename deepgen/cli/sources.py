@@ -18,7 +18,7 @@ from deepgen.program import files
 
 NOTES = "run.json"
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
-Network = Literal["mlp", "conv"]
+Network = Literal["mlp", "conv", "table"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class Settings:
         source: the data set's name, or the path of a file.
         engine: ``"numpyro"`` or ``"pyro"``.
         seed: of the split and of every draw.
-        network: ``"mlp"``, or ``"conv"`` for images.
-        latent_dim: how many latents.
-        hidden: widths of the dense layers.
-        likelihood: the observation law; None takes Bernoulli for zeros and ones, else a normal of predicted scale.
+        network: ``"mlp"``, ``"conv"`` for images, or ``"table"``: from the multivariate normal on.
+        latent_dim: how many latents; None takes 8, with ``"table"`` as many as features (at most 32).
+        hidden: widths of the dense layers; None takes (128, 128), with ``"table"`` (64, 64).
+        likelihood: the observation law; None takes Bernoulli for zeros and ones, else a normal of predicted scale, and
+            with ``"table"`` that of each column's kind.
         steps: at most so many.
         learning_rate: of Adam.
-        patience: stop after so many evaluations (one every 100 steps) without improvement.
+        patience: stop after so many evaluations (one every 100 steps) without improvement; None takes 5, with
+            ``"table"`` never.
     """
 
     family: str
@@ -44,12 +46,12 @@ class Settings:
     engine: str = "numpyro"
     seed: int = 0
     network: Network = "mlp"
-    latent_dim: int = 8
-    hidden: tuple[int, ...] = (128, 128)
+    latent_dim: int | None = None
+    hidden: tuple[int, ...] | None = None
     likelihood: str | None = None
     steps: int = 3000
     learning_rate: float = 1e-3
-    patience: int = 5
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def read_notes(folder: Path) -> dict[str, Any]:
     try:
         notes = json.loads(path.read_text())
         settings = notes["settings"]
-        notes["settings"] = Settings(**{**settings, "hidden": tuple(settings["hidden"])})
+        notes["settings"] = Settings(**{**settings, "hidden": settings["hidden"] and tuple(settings["hidden"])})
         return {
             key: notes[key] for key in ("settings", "held_out", "image_shape", "support", "data", "encoding", "fit")
         }

@@ -9,7 +9,7 @@ from deepgen import checks
 PSEUDO_ROWS = 20
 """Rows drawn from the normal, for each column: how strongly the fit is pulled towards it."""
 PARTICLES = 8
-LEARNING_RATE, LAST_LEARNING_RATE = 1e-3, 1e-5
+LEARNING_RATE = 1e-3
 CHUNK = 100
 COMPARED = 200
 """Particles of the bound by which the trained program is compared with what it started as."""

@@ -134,8 +134,7 @@ class VAE(torch.nn.Module):
         """A warning where the posterior of ``x`` has collapsed, else nothing."""
         if len(x) < 2:
             return []
-        with torch.no_grad():
-            loc, scale = self.encode(tensor(self, self.check_data(x, missing=True)))
+        loc, scale = encode(self, tensor(self, self.check_data(x, missing=True)))
         return activity.diagnose(activity.active_units(loc.cpu().numpy(), scale.cpu().numpy()))
 
     def spec(self) -> dict[str, Any]:
@@ -225,6 +224,12 @@ def build(config: Mapping[str, Any]) -> VAE:
         input_shape=config["input_shape"],
         **chosen,
     )
+
+
+def encode(program: VAE, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`VAE.encode`, without gradients."""
+    with torch.no_grad():
+        return program.encode(x)
 
 
 def _outputs(observation: Any, decoder: Any, z: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,9 @@ def fit_table(
     batch_size: int | None = 128,
     num_particles: int = recipe.PARTICLES,
     pseudo_rows: int | None = None,
+    learning_rate: float = recipe.LEARNING_RATE,
     validation: float = 0.1,
+    patience: int | None = None,
     checkpoint: Any = None,
     resume: bool = True,
     progress: bool | None = None,
@@ -50,11 +52,13 @@ def fit_table(
         likelihood: a Gaussian law or its name, or a law of mixed columns.
         latent_dim: how many latents; None for as many as features, at most 32.
         hidden: the widths of both networks' hidden layers.
-        steps: at most so many; the learning rate falls linearly from 1e-3 to 1e-5.
+        steps: at most so many.
         batch_size: rows a step.
         num_particles: K.
         pseudo_rows: how many; None for 20 for each column, at most twice the rows.
+        learning_rate: of Adam at the first step; it falls linearly to a hundredth at the last.
         validation: the share of the rows that is watched and not fitted.
+        patience: stop after this many evaluations, one every 100 steps, without improvement; None never stops early.
         checkpoint: as of `fit`.
         resume: as of `fit`.
         progress: as of `fit`.
@@ -66,6 +70,7 @@ def fit_table(
         ValueError: data that the law does not take, too few rows, or what `fit` refuses.
     """
     seed = int(torch.randint(2**31 - 1, ()))
+    checks.positive("learning_rate", learning_rate)
     start = VAE.table(x, likelihood=likelihood, latent_dim=latent_dim, hidden=hidden)
     data = start.check_data(x, missing=True)
     train, held = recipe.split(data, validation, seed)
@@ -80,10 +85,10 @@ def fit_table(
         steps=steps,
         batch_size=batch_size,
         objective=IWAE(num_particles=num_particles),
-        learning_rate=Linear(steps, recipe.LEARNING_RATE, recipe.LAST_LEARNING_RATE),
+        learning_rate=Linear(steps, learning_rate, learning_rate / 100),
         clip_norm=5.0,
         validation=held,
-        patience=steps,
+        patience=steps if patience is None else patience,
         chunk=recipe.CHUNK,
         checkpoint=checkpoint,
         resume=resume,

@@ -6,7 +6,7 @@ import torch
 
 from deepgen import checks
 from deepgen.models.vae import activity, interpolation
-from deepgen.models.vae.pyro.program import VAE
+from deepgen.models.vae.pyro.program import VAE, encode
 from deepgen.program.pyro import tensor
 
 
@@ -66,6 +66,5 @@ def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.A
     Raises:
         ValueError: data that the program does not take.
     """
-    with torch.no_grad():
-        loc, scale = program.encode(tensor(program, program.check_data(x, missing=True)))
+    loc, scale = encode(program, tensor(program, program.check_data(x, missing=True)))
     return activity.active_units(loc.cpu().numpy(), scale.cpu().numpy(), threshold)
