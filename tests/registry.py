@@ -122,7 +122,7 @@ def _vae_instances() -> list[Instance]:
 
 def _vae_parts() -> list[Instance]:
     """Every posterior and prior, on one small table."""
-    mlp: dict[str, Any] = {"network": "MLP", "hidden": [6], "activation": "gelu"}
+    mlp: dict[str, Any] = {"network": "MLP", "hidden": [6, 6], "activation": "gelu"}
     law = {"law": "gaussian_per_dimension", "event_shape": [5]}
     base = {"latent_dim": 2, "input_shape": [5], "observation": law}
     chosen: dict[str, tuple[int, dict[str, Any]]] = {

@@ -24,7 +24,7 @@ def reconstruct(program: VAE, x: Any) -> torch.Tensor:
         ValueError: data that the program does not take.
     """
     with torch.no_grad():
-        return program.decode(program.posterior_of(tensor(program, program.check_data(x, missing=True))).sample())
+        return program.decode(program.posterior_of(tensor(program, program.check_data(x, missing=True))).rsample())
 
 
 def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical") -> torch.Tensor:
