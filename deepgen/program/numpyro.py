@@ -132,9 +132,29 @@ def log_joint(
     Raises:
         ValueError: ``observed`` was given and the law of x is not elementwise independent.
     """
+    return sum(log_densities(model, latents, x, observed).values(), jnp.zeros(len(x)))
+
+
+def log_densities(
+    model: Callable[..., Any], latents: Mapping[str, jax.Array], x: jax.Array, observed: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The log density of each site and row, which `log_joint` adds up.
+
+    Args:
+        model: as in `log_joint`.
+        latents: as in `log_joint`.
+        x: as in `log_joint`.
+        observed: as in `log_joint`.
+
+    Returns:
+        By site (n,) nats.
+
+    Raises:
+        ValueError: as in `log_joint`.
+    """
     given = handlers.substitute(handlers.seed(model, jax.random.key(0)), data=dict(latents))
     trace = handlers.trace(given).get_trace(x)
-    total = jnp.zeros(len(x))
+    found = {}
     for name, site in trace.items():
         if site["type"] != "sample":
             continue
@@ -143,8 +163,8 @@ def log_joint(
             values = ObservedEntries(site["fn"], observed, site["value"]).log_prob(site["value"])
         else:
             values = site["fn"].log_prob(site["value"])
-        total = total + _rows(site, values)
-    return total
+        found[name] = _rows(site, values)
+    return found
 
 
 def decode(rng_key: jax.Array, model: Callable[..., Any], latents: Mapping[str, jax.Array], size: int) -> jax.Array:

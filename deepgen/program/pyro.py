@@ -151,18 +151,44 @@ def log_joint(
     Raises:
         ValueError: ``observed`` was given and the law of x is not elementwise independent.
     """
+    batch = _batch(num_particles, len(x))
+    zero = x.new_zeros(batch, dtype=torch.get_default_dtype()) if not x.is_floating_point() else x.new_zeros(batch)
+    return sum(log_densities(model, latents, x, observed, num_particles).values(), zero)
+
+
+def log_densities(
+    model: Callable[..., Any],
+    latents: Mapping[str, torch.Tensor],
+    x: torch.Tensor,
+    observed: torch.Tensor | None = None,
+    num_particles: int | None = None,
+) -> dict[str, torch.Tensor]:
+    """The log density of each site and row, which `log_joint` adds up.
+
+    Args:
+        model: as in `log_joint`.
+        latents: as in `log_joint`.
+        x: as in `log_joint`.
+        observed: as in `log_joint`.
+        num_particles: as in `log_joint`.
+
+    Returns:
+        By site (S, n) or (n,) nats.
+
+    Raises:
+        ValueError: as in `log_joint`.
+    """
     with _particles(num_particles):
         trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(x)
-    batch = _batch(num_particles, len(x))
-    total = x.new_zeros(batch, dtype=torch.get_default_dtype()) if not x.is_floating_point() else x.new_zeros(batch)
+    found = {}
     for name, site in _samples(trace).items():
         if name == "x" and observed is not None:
             checks.elementwise(name, independent(site["fn"]), site["fn"])
             values = ObservedEntries(site["fn"], observed, site["value"]).log_prob(site["value"])
         else:
             values = site["fn"].log_prob(site["value"])
-        total = total + _rows(site, values)
-    return total
+        found[name] = _rows(site, values)
+    return found
 
 
 def decode(
