@@ -12,6 +12,7 @@ import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
 from scipy import stats
 from scipy.special import logsumexp, softmax
+from table_laws import plain_columns
 
 Moments = tuple[np.ndarray, np.ndarray]
 
@@ -202,6 +203,7 @@ def one_latent(
     slopes: np.ndarray,
     offsets: np.ndarray,
     encoder: tuple[np.ndarray, float],
+    own: Mapping[str, np.ndarray] | None = None,
     **kwargs: Any,
 ) -> Oracle:
     """A VAE with one latent, whose integrals are sums over a grid.
@@ -214,6 +216,7 @@ def one_latent(
         slopes: (P, D), how the decoder's outputs move with z.
         offsets: (P, D).
         encoder: (features,) weights of the guide's mean, and its standard deviation.
+        own: tensors of the observation law.
         kwargs: of the oracle.
     """
     size = math.prod(event_shape)
@@ -221,7 +224,11 @@ def one_latent(
     integer = law.law["law"] == "categorical"
     fill = np.full((law.law["num_classes"], *event_shape) if integer else event_shape, 0.3)
     tensors = _vae_tensors(
-        (slopes.reshape(-1, 1), offsets.reshape(-1)), (encoder[0][None], np.zeros(1)), np.array([encoder[1]]), fill=fill
+        (slopes.reshape(-1, 1), offsets.reshape(-1)),
+        (encoder[0][None], np.zeros(1)),
+        np.array([encoder[1]]),
+        fill=fill,
+        **{f"observation.{name}": value for name, value in (own or {}).items()},
     )
     at_grid = offsets + GRID[:, None, None] * slopes
     means, variances = law.mean(at_grid), law.variance(at_grid)
@@ -274,6 +281,15 @@ def one_latent(
         ),
         **kwargs,
     )
+
+
+TABLE = {
+    "centre": np.array([0.7, 2.0, 0.5, -1.0], dtype=np.float32),
+    "spread": np.array([0.5, 1.5, 0.6, 0.8], dtype=np.float32),
+    "log_rate": np.array([1.0], dtype=np.float32),
+    "raw_scale": np.array([-0.3, -0.7, 0.1], dtype=np.float32),
+    "raw_concentration": np.array([1.5], dtype=np.float32),
+}
 
 
 def _vae_oracles() -> list[Oracle]:
@@ -329,6 +345,16 @@ def _vae_oracles() -> list[Oracle]:
             student_slopes,
             student_offsets,
             (0.15 * student_slopes[0], 1.1),
+        ),
+        one_latent(
+            "table",
+            "real, positive and count columns with one latent",
+            (4,),
+            plain_columns(["count", "real", "positive", "real"], TABLE),
+            np.array([[0.4, 0.8, -0.5, -0.6]]),
+            np.array([[0.1, 0.2, -0.1, 0.3]]),
+            (np.array([0.3, 0.3, -0.2, -0.2]), 1.1),
+            own=TABLE,
         ),
         one_latent(
             "categorical",

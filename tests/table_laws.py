@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from element_laws import SCALE, squash
+from element_laws import SCALE, ElementLaw, squash
 from scipy import stats
 from scipy.special import expit, softmax
 
@@ -78,3 +78,20 @@ def middle(columns: Sequence[Column], own: Numbers, outputs: np.ndarray) -> np.n
         for (kind, _), law in zip(columns, columns_laws(columns, own, outputs), strict=True)
     ]
     return np.stack(found, axis=-1)
+
+
+def plain_columns(kinds: Sequence[str], own: Numbers) -> ElementLaw:
+    """The law of real, positive and count columns, each of which has one number of the decoder and a mean."""
+    described = [(kind, 0) for kind in kinds]
+
+    def at(a: np.ndarray) -> Iterator[Any]:
+        return columns_laws(described, own, a[..., 0, :])
+
+    return ElementLaw(
+        {"law": "table", "columns": [[kind, 0] for kind in kinds]},
+        1,
+        lambda x, a: log_prob(described, own, a[:, 0], x),
+        lambda a: np.stack([law.mean() for law in at(a)], axis=-1),
+        lambda a: np.stack([law.var() for law in at(a)], axis=-1),
+        lambda rng, a: np.stack([law.rvs(random_state=rng) for law in at(a)], axis=-1).astype(np.float32),
+    )

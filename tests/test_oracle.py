@@ -106,10 +106,10 @@ def test_log_prob_is_right_within_its_stated_error(oracle: Any, engine: Any) -> 
     assert found.kind == oracle_program(oracle, engine).likelihood
     assert worst_stated_error(found.value, found.stderr, truth) < 1
 
-    filled = np.where(oracle.is_missing(holes), 0, holes).astype(holes.dtype)
+    filled = np.where(oracle.is_missing(holes), 1, holes).astype(holes.dtype)
     counted = engine.call("log_prob", oracle_program(oracle, engine), filled, num_particles=PARTICLES)
     planted = {
-        "missing entries counted as zeros": (counted.value, counted.stderr),
+        "missing entries counted as ones": (counted.value, counted.stderr),
         "the wrong sign of the error": (2 * truth - found.value + 0.05, found.stderr),
         "half the standard error": (found.value, found.stderr / 2),
         "twice the standard error": (found.value, found.stderr * 2),
