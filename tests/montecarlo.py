@@ -79,10 +79,11 @@ def worst_stated_error(value: np.ndarray, stderr: np.ndarray, truth: np.ndarray)
     """Whether stated standard errors are those of the values around the truth: the worst score as a share of its limit.
 
     Besides the errors themselves, their mean square in units of the stated one: chi-square with as many degrees of
-    freedom as there are values.
+    freedom as there are values whose stated error is more than rounding.
     """
     # what float32 rounds away is stated by nobody
     z = (np.asarray(value, dtype=float) - truth) / np.hypot(stderr, 1e-4)
-    square, n = float((z**2).sum()), len(z)
-    tail = 2 * min(stats.chi2.sf(square, n), stats.chi2.cdf(square, n))
+    meant = np.asarray(stderr) > 1e-4
+    square, n = float((z[meant] ** 2).sum()), int(meant.sum())
+    tail = 2 * min(stats.chi2.sf(square, n), stats.chi2.cdf(square, n)) if n else 1.0
     return max(worst(z[:, None]), float(stats.norm.isf(max(tail, 1e-300) / 2)) / limit(1))

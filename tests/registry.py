@@ -117,7 +117,31 @@ def _vae_instances() -> list[Instance]:
         }
         found.append(Instance("vae", f"{law}-conv", config, data(image)))
     found += _vae_parts()
+    found.append(_vae_table())
     return found
+
+
+def _vae_table() -> Instance:
+    """Every kind of column."""
+    mlp: dict[str, Any] = {"network": "MLP", "hidden": [6, 6], "activation": "gelu"}
+    config = {
+        "latent_dim": 2,
+        "input_shape": [8],
+        "observation": {
+            "law": "table",
+            "event_shape": [6],
+            "columns": [["count", 0], ["real", 0], ["categorical", 3], ["positive", 0], ["ordinal", 4], ["real", 0]],
+        },
+        "encoder": {**mlp, "in_size": 8, "out_size": 4},
+        "decoder": {**mlp, "in_size": 2, "out_size": 8},
+    }
+
+    def data(rng: np.random.Generator, n: int) -> np.ndarray:
+        real = rng.standard_normal((3, n))
+        columns = [rng.poisson(2, n), real[0], rng.integers(0, 3, n), np.exp(real[1]), rng.integers(0, 4, n), real[2]]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    return Instance("vae", "table-mlp", config, data)
 
 
 def _vae_parts() -> list[Instance]:

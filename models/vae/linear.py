@@ -17,18 +17,24 @@ SWEEPS = 500
 
 
 def loadings(
-    covariance: Float[np.ndarray, "d d"], latent_dim: int, *, share: float = 0.5
+    covariance: Float[np.ndarray, "d d"],
+    latent_dim: int,
+    *,
+    share: float = 0.5,
+    least: Float[np.ndarray, " d"] | None = None,
 ) -> tuple[Float[np.ndarray, "d l"], Float[np.ndarray, " d"]]:
     r"""Loadings W and residual variances r with :math:`W W^\top + \mathrm{diag}(r) = \Sigma`.
 
     With as many latents as columns it is exact: the residuals are the ``share`` of the largest multiple of
     :math:`1 / (\Sigma^{-1})_{jj}`, what the other columns leave of column j, that can be taken from the diagonal. With
-    fewer latents it is the factor analysis of the covariance, by EM (Rubin & Thayer 1982).
+    fewer latents, or where columns have to keep some variance, it is the factor analysis of the covariance, by EM
+    (Rubin & Thayer 1982).
 
     Args:
         covariance: positive definite.
         latent_dim: l.
         share: between 0 and 1.
+        least: what each column keeps of variance, as the law's ``least_residual`` says; None for nothing.
 
     Returns:
         The loadings, and the residual variances.
@@ -43,16 +49,17 @@ def loadings(
         raise checks.problem(
             "latent_dim", got=latent_dim, expected=f"at most the number of features, {size}", fix="Leave it out."
         )
-    if latent_dim == size:
+    least = np.zeros(size) if least is None else least
+    if latent_dim == size and not least.any():
         left = 1 / np.diag(np.linalg.inv(covariance))
         scaled = covariance / np.sqrt(np.outer(left, left))
         residual = share * min(1.0, float(np.linalg.eigvalsh(scaled)[0])) * left
         values, vectors = np.linalg.eigh(covariance - np.diag(residual))
         return (vectors * np.sqrt(np.maximum(values, 0.0)))[:, ::-1].copy(), residual
     values, vectors = np.linalg.eigh(covariance)
-    rest = values[: size - latent_dim].mean()
+    rest = values[: size - latent_dim].mean() if latent_dim < size else least.mean()
     weight = vectors[:, size - latent_dim :] * np.sqrt(np.maximum(values[size - latent_dim :] - rest, 0.0))
-    floor = 1e-3 * np.diag(covariance)
+    floor = np.maximum(least, 1e-3 * np.diag(covariance))
     residual = np.maximum(np.diag(covariance) - (weight**2).sum(1), floor)
     for _ in range(SWEEPS):
         scaled = weight / residual[:, None]
@@ -79,7 +86,7 @@ def start(law: Any, gaussian: Gaussian, latent_dim: int, hidden: Sequence[int]) 
     Raises:
         ValueError: more latents than features, or a law without a linear-Gaussian start.
     """
-    weight, residual = loadings(gaussian.covariance, latent_dim)
+    weight, residual = loadings(gaussian.covariance, latent_dim, least=law.least_residual())
     path, bias, own = law.from_gaussian(gaussian.mean, weight, residual)
     last = f"layers.{len(hidden)}"
     width = hidden[-1] if hidden else None

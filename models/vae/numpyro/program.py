@@ -246,8 +246,17 @@ def encode(program: VAE, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _declare(name: str, module: Any) -> Any:
-    """Declare a module's parameters, where it has any."""
-    return eqx_module(name, module) if jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)) else module
+    """Declare a module's parameters, where it has any; what it holds of the data stays as it is."""
+    held = [field for field in getattr(module, "held", ()) if getattr(module, field) is not None]
+
+    def fields(module: Any) -> list[Any]:
+        return [getattr(module, field) for field in held]
+
+    bare = eqx.tree_at(fields, module, [None] * len(held)) if held else module
+    if not jax.tree.leaves(eqx.filter(bare, eqx.is_inexact_array)):
+        return module
+    declared = eqx_module(name, bare)
+    return eqx.tree_at(fields, declared, fields(module), is_leaf=lambda leaf: leaf is None) if held else declared
 
 
 def _outputs(observation: Any, decoder: Any, z: jax.Array) -> jax.Array:
