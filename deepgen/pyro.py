@@ -3,6 +3,7 @@
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
+from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.pyro import log_prob
 from deepgen.inference.svi.pyro import (
     ELBO,
@@ -29,6 +30,7 @@ __all__ = [
     "IWAE",
     "VAE",
     "ActiveUnits",
+    "Bracket",
     "Checkpoint",
     "Cyclical",
     "DReG",
@@ -41,6 +43,8 @@ __all__ = [
     "Program",
     "Sigmoid",
     "active_units",
+    "ais",
+    "bdmc",
     "complete",
     "count_steps",
     "fit",

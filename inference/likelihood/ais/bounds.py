@@ -1,0 +1,133 @@
+"""What the log weights of annealed chains say of log p(x)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from deepgen import checks
+from deepgen.inference.likelihood import streaming
+
+STARTS = ("prior", "guide")
+
+
+class Bracket(NamedTuple):
+    """Stochastic bounds of the mean log p(x) of rows that the model itself drew.
+
+    Attributes:
+        lower: the mean over the rows of what forward chains give, nats: in expectation at most the truth.
+        lower_stderr: its standard error over the rows.
+        upper: the mean of what reverse chains give, nats: in expectation at least the truth.
+        upper_stderr: its standard error.
+        gap: ``upper - lower``: in expectation, how far either is from the truth at most.
+        gap_stderr: its standard error; the rows are paired, so what they differ in drops out.
+        row_lower: (n,) of each row.
+        row_upper: (n,).
+        x: (n, *event_shape) the rows.
+    """
+
+    lower: float
+    lower_stderr: float
+    upper: float
+    upper_stderr: float
+    gap: float
+    gap_stderr: float
+    row_lower: np.ndarray
+    row_upper: np.ndarray
+    x: np.ndarray
+
+
+def log_mean(log_weights: Float[np.ndarray, "chains n"]) -> tuple[np.ndarray, np.ndarray]:
+    """log of the mean weight of a row's chains, with its standard error by the delta method.
+
+    Args:
+        log_weights: (chains, n) nats.
+
+    Returns:
+        Both, (n,) nats.
+    """
+    sums = streaming.add(streaming.empty(log_weights[0]), log_weights)
+    return streaming.log_mean(sums, len(log_weights))
+
+
+def bracket(forward: Float[np.ndarray, "chains n"], reverse: Float[np.ndarray, "chains n"], x: np.ndarray) -> Bracket:
+    r"""Bounds from both directions.
+
+    .. math:: \log \frac1K \sum_k w_k \quad\text{and}\quad -\log \frac1K \sum_k \frac1{\bar w_k}
+
+    A forward weight is unbiased for p(x), the inverse of a reverse weight for 1 / p(x): by Jensen's inequality a lower
+    and an upper bound of log p(x) in expectation.
+
+    Args:
+        forward: (chains, n) log weights of chains from the start.
+        reverse: (chains, n) log weights of chains from an exact posterior draw, the same draw for each chain of a row.
+        x: (n, *event_shape) the rows.
+
+    Returns:
+        The bounds. The errors are those of means over independent rows: the chains of a row share a posterior draw.
+    """
+    lower, upper = log_mean(forward.astype(float))[0], -log_mean(-reverse.astype(float))[0]
+    gap = upper - lower
+    return Bracket(*_mean(lower), *_mean(upper), *_mean(gap), row_lower=lower, row_upper=upper, x=x)
+
+
+def check_run(num_chains: int, num_temperatures: int, num_steps: int, start: str) -> None:
+    """Refuse what a run cannot use.
+
+    Args:
+        num_chains: at least 2, for there is no standard error of one.
+        num_temperatures: at least 2.
+        num_steps: at least 1.
+        start: one of ``STARTS``.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    checks.at_least("num_chains", num_chains, 2)
+    checks.at_least("num_temperatures", num_temperatures, 2)
+    checks.at_least("num_steps", num_steps, 1)
+    checks.one_of("start", start, STARTS)
+
+
+def check_latents(names: list[str], discrete: list[str]) -> None:
+    """Refuse a program without latents, or with some along which there is no gradient.
+
+    Args:
+        names: of all latents.
+        discrete: of those that are discrete.
+
+    Raises:
+        ValueError: saying which.
+    """
+    if not names:
+        raise checks.problem(
+            "program",
+            got="one without latents",
+            expected="latents to be integrated out",
+            fix="Its log_prob is exact: call that.",
+        )
+    if discrete:
+        raise checks.problem(
+            f"latent {discrete[0]!r}",
+            got="a discrete law",
+            expected="a continuous one: Hamiltonian transitions follow gradients",
+            fix="Call log_prob, which needs none.",
+        )
+
+
+def chunk_rows(rows: int, chains: int, event_size: int) -> int:
+    """How many rows to anneal at a time, all their chains together.
+
+    Args:
+        rows: how many rows in all.
+        chains: how many chains a row has, over all legs.
+        event_size: how many numbers a datum has.
+
+    Returns:
+        The number of rows.
+    """
+    return streaming.chunk_sizes(rows, 1, chains * max(event_size, 64))[0]
+
+
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
