@@ -9,19 +9,20 @@ import numpyro
 import pyro
 import pytest
 import torch
-from engines import ENGINES, NUMPYRO
+from engines import ENGINES, NUMPYRO, PYRO
 from handmade import CLASSES, Handmade
 from hypothesis import given
 from hypothesis import strategies as st
 from montecarlo import limit, worst_stated_error
 from numpyro import distributions as numpyro_dist
 from pyro import distributions as pyro_dist
-from registry import ORACLES, oracle_program
+from registry import ORACLES, cases, oracle_program
 from scipy import stats
 from scipy.special import logsumexp
 
 from deepgen.inference.hmc import hamiltonian
 from deepgen.inference.likelihood.ais import annealing, bounds
+from deepgen.inference.likelihood.ais import pyro as ais_pyro
 
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
 FACTORS = next(oracle for oracle in ORACLES if oracle.name == "factor-analysis")
@@ -54,6 +55,33 @@ def fault(engine: Any, n: int = 40, start: str = "prior") -> float:
 @pytest.mark.parametrize("start", ["prior", "guide"])
 def test_the_closed_form_within_the_stated_errors(engine: Any, start: str) -> None:
     assert fault(engine, start=start) < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("oracle", "engine"), cases(ORACLES))
+def test_every_oracle_within_the_stated_errors(oracle: Any, engine: Any) -> None:
+    x = rows(oracle, 20)
+    found = engine.call("ais", oracle_program(oracle, engine), x, **SMALL)
+    assert worst_stated_error(found.value, found.stderr, oracle.log_prob(x)) < 1
+
+
+def test_the_estimate_s_own_transitions_are_accepted_as_often_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the pilot's step sizes, which stay as they are whatever the estimate's chains do."""
+    seen: list[tuple[float, np.ndarray]] = []
+    real = ais_pyro.hmc.step
+
+    def step(state: Any, target: Any, step_size: Any, *args: Any) -> Any:
+        state, info = real(state, target, step_size, *args)
+        seen.append((float(info.accept_prob.mean()), step_size.numpy().copy()))
+        return state, info
+
+    monkeypatch.setattr(ais_pyro.hmc, "step", step)
+    PYRO.call("ais", oracle_program(FACTORS, PYRO), rows(FACTORS, 40), **{**SMALL, "num_temperatures": 30})
+    pilot, estimate = seen[annealing.SETTLING : -29], seen[-29:]
+    assert abs(np.mean([accepted for accepted, _ in estimate]) - annealing.TARGET) < 0.06
+    for (_, learned), (_, used) in zip(pilot, estimate, strict=True):
+        np.testing.assert_array_equal(learned, used)
+    assert (estimate[0][1] != estimate[-1][1]).all()
 
 
 @BOTH
