@@ -16,7 +16,7 @@ help:
 	@echo "make run        fit, impute and evaluate a VAE on handwritten digits: runs/vae-digits/report.html"
 	@echo "make test       lint, types, tests, and the examples of the README and the docstrings"
 	@echo "make bench      measure the speed"
-	@echo "make tutorials  run the tutorials"
+	@echo "make tutorials  run the tutorials: a notebook with its outputs beside each"
 	@echo "make format     let ruff put the source in order"
 	@echo "make clean      remove $(VENV), caches and builds"
 
@@ -54,8 +54,12 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.speed
 
 tutorials: $(VENV)/.docs
-	@test -n "$(TUTORIALS)" || echo "tutorials/ holds no tutorial yet"
-	set -e; for tutorial in $(TUTORIALS); do echo "$$tutorial"; MPLBACKEND=Agg $(BIN)/python "$$tutorial"; done
+	set -e; for tutorial in $(TUTORIALS:.py=); do \
+		echo "$$tutorial.ipynb"; \
+		$(BIN)/jupytext --quiet --to ipynb --output "$$tutorial.ipynb" "$$tutorial.py"; \
+		PYTHONWARNINGS="ignore:IProgress not found" $(ONE_THREAD) \
+		$(BIN)/jupyter-execute --inplace --kernel_name=python3 --timeout=-1 "$$tutorial.ipynb"; \
+	done
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix
