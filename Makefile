@@ -56,9 +56,9 @@ bench: $(VENV)/.test
 tutorials: $(VENV)/.docs
 	set -e; for tutorial in $(TUTORIALS:.py=); do \
 		echo "$$tutorial.ipynb"; \
-		$(BIN)/jupytext --quiet --to ipynb --output "$$tutorial.ipynb" "$$tutorial.py"; \
+		$(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --output "$$tutorial.ipynb" "$$tutorial.py"; \
 		PYTHONWARNINGS="ignore:IProgress not found" $(ONE_THREAD) \
-		$(BIN)/jupyter-execute --inplace --kernel_name=python3 --timeout=-1 "$$tutorial.ipynb"; \
+		$(BIN)/jupyter-execute --inplace --timeout=-1 "$$tutorial.ipynb"; \
 	done
 
 format: $(VENV)/.test
