@@ -30,6 +30,7 @@ class Oracle:
         event_shape: of a datum.
         integer: whether data are integers, -1 where missing.
         tight: whether the guide is the exact posterior of a complete row.
+        exact: whether it is that of any row, whatever is missing.
         draw: (generator, n) to exact draws (n, *event_shape).
         log_prob: (n, *event_shape), missing allowed, to log p(x_observed) of each row.
         conditional: likewise, to mean (n, D) and covariance (n, D, D) of the flattened row given its observed entries.
@@ -52,6 +53,7 @@ class Oracle:
     posterior: Callable[[np.ndarray], dict[str, Moments]]
     decode: Callable[[Mapping[str, np.ndarray]], np.ndarray]
     quick: bool = False
+    exact: bool = False
 
     def __repr__(self) -> str:
         return f"{self.family}-{self.name}"
@@ -182,6 +184,7 @@ def linear_gaussian(
         event_shape,
         integer=False,
         tight=(diagonal or conjugate) and widen == 1.0,
+        exact=conjugate and widen == 1.0,
         draw=draw,
         log_prob=lambda x: rows(x)[2],
         conditional=conditional,
