@@ -1,8 +1,10 @@
 """Run-time shape and type checks for the whole package, before anything of it is imported; globals left as found."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jaxtyping
@@ -37,6 +39,24 @@ def empty_param_store() -> None:
     """Parameters that one file's Pyro programs left behind must not meet another file's."""
     if "pyro" in sys.modules:
         sys.modules["pyro"].clear_param_store()
+
+
+MOST_MAPS = 25_000
+
+
+def memory_maps() -> int:
+    """How many memory maps this process has; each program that XLA compiled keeps some."""
+    maps = Path("/proc/self/maps")
+    return len(maps.read_bytes().splitlines()) if maps.is_file() else 0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs() -> Iterator[None]:
+    """Forget compiled programs between files when there are many: at 65,530 maps Linux gives no more, and XLA dies."""
+    yield
+    if "jax" in sys.modules and memory_maps() > MOST_MAPS:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
