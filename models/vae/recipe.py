@@ -51,7 +51,7 @@ def split(x: np.ndarray, validation: float, seed: int) -> Split:
             "x",
             got=f"{len(x)} rows",
             expected=f"at least {FEWEST_ROWS}",
-            fix="Fit a normal: VAE.table without training.",
+            fix="Fit a normal: VAE.table without training; or make a VAE.mlp and fit it (--network mlp).",
         )
     held = np.zeros(len(x), dtype=bool)
     held[np.random.default_rng(seed).permutation(len(x))[: max(round(validation * len(x)), 2)]] = True
