@@ -1,5 +1,6 @@
 """The NumPyro face of deepgen: ``import deepgen.numpyro as dg``. Both faces have the same names."""
 
+from deepgen.evaluation.numpyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
@@ -45,6 +46,7 @@ __all__ = [
     "active_units",
     "ais",
     "bdmc",
+    "compare",
     "complete",
     "count_steps",
     "fit",
@@ -57,6 +59,8 @@ __all__ = [
     "missing",
     "nn",
     "pool",
+    "rate_distortion",
+    "rate_distortion_curve",
     "reconstruct",
     "sample",
     "save",

@@ -1,5 +1,6 @@
 """The Pyro face of deepgen: ``import deepgen.pyro as dg``. Both faces have the same names."""
 
+from deepgen.evaluation.pyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
@@ -45,6 +46,7 @@ __all__ = [
     "active_units",
     "ais",
     "bdmc",
+    "compare",
     "complete",
     "count_steps",
     "fit",
@@ -57,6 +59,8 @@ __all__ = [
     "missing",
     "nn",
     "pool",
+    "rate_distortion",
+    "rate_distortion_curve",
     "reconstruct",
     "sample",
     "save",

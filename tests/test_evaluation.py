@@ -124,6 +124,60 @@ def test_crps_of_many_draws_is_the_closed_form_in_chunks(monkeypatch):
     np.testing.assert_allclose(ev.crps(draws, truth), whole, rtol=1e-12)
 
 
+def test_the_energy_score_is_the_double_sum_of_each_row(monkeypatch):
+    rng = np.random.default_rng(0)
+    draws, truth = rng.normal(1e3, 1, (9, 7)), rng.normal(1e3, 2, 7)
+    rows = np.array([5, 2, 5, 9, 2, 5, 2])
+    expected = []
+    for row in (2, 5, 9):
+        x, y = draws[:, rows == row], truth[rows == row]
+        pairs = np.linalg.norm(x[:, None] - x[None], axis=2).sum() / (2 * 9 * 8)
+        expected.append(np.linalg.norm(x - y, axis=1).mean() - pairs)
+    found = ev.energy_score(draws, truth, rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    monkeypatch.setattr("deepgen.evaluation.scores._CHUNK", 80)
+    np.testing.assert_allclose(ev.energy_score(draws, truth, rows), found, rtol=1e-12)
+    np.testing.assert_allclose(ev.energy_score(draws, truth, np.arange(7)), ev.crps(draws, truth), rtol=1e-6)
+
+
+def test_the_energy_score_of_few_draws_has_no_bias():
+    """Three draws of a standard normal plane: E||X - y|| and E||X - X'|| are those of the Rayleigh and Rice laws."""
+    rng = np.random.default_rng(2)
+    draws, truth = rng.standard_normal((3, 20_000)), np.tile([1.2, 0.0], 10_000)
+    exact = stats.rice.mean(1.2) - np.sqrt(np.pi) / 2
+    assert z_score(ev.energy_score(draws, truth, np.repeat(np.arange(10_000), 2)), exact) < BOUND
+    x = draws.reshape(3, -1, 2)
+    first = np.linalg.norm(x - truth.reshape(-1, 2), axis=2).mean(0)
+    unfair = first - np.linalg.norm(x[:, None] - x[None], axis=3).mean((0, 1)) / 2
+    assert z_score(unfair, exact) > BOUND
+
+
+def test_the_true_law_has_the_best_energy_score_and_crps_does_not_see_dependence():
+    """Wrong laws score worse than the true one, by the mean difference over rows; so does one that is only wrong in the
+    correlation, whose CRPS is as good."""
+    rng = np.random.default_rng(3)
+    n, size, rho = 1500, 40, 0.9
+    factor = np.linalg.cholesky([[1.0, rho], [rho, 1.0]])
+    truth = rng.standard_normal((n, 2)) @ factor.T
+    rows = np.repeat(np.arange(n), 2)
+    laws = {
+        "true": rng.standard_normal((size, n, 2)) @ factor.T,
+        "again": rng.standard_normal((size, n, 2)) @ factor.T,
+        "shifted": rng.standard_normal((size, n, 2)) @ factor.T + 0.5,
+        "narrow": 0.5 * rng.standard_normal((size, n, 2)) @ factor.T,
+        "independent": rng.standard_normal((size, n, 2)),
+    }
+    energy = {name: ev.energy_score(x.reshape(size, -1), truth.reshape(-1), rows) for name, x in laws.items()}
+    single = {name: ev.crps(x, truth).mean(1) for name, x in laws.items()}
+    assert z_score(energy["again"] - energy["true"], 0) < BOUND
+    for name in ("shifted", "narrow", "independent"):
+        difference = energy[name] - energy["true"]
+        assert difference.mean() > 0
+        assert z_score(difference, 0) > BOUND
+    assert z_score(single["independent"] - single["true"], 0) < BOUND
+    assert z_score(single["narrow"] - single["true"], 0) > BOUND
+
+
 def exchangeable(seed, draws=39, n=30_000):
     x = np.random.default_rng(seed).standard_normal((draws + 1, n))
     return x[1:], x[0]
@@ -155,6 +209,10 @@ def test_ranks_and_pit_are_uniform_for_discrete_data():
 def test_scores_refuse_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"draws: got shape \(1, 3\) for a truth of shape \(3,\); .* S >= 2"):
         ev.crps(np.zeros((1, 3)), np.zeros(3))
+    with pytest.raises(ValueError, match=r"draws: got shape \(1, 3\) .* S >= 2"):
+        ev.energy_score(np.zeros((1, 3)), np.zeros(3), np.zeros(3))
+    with pytest.raises(ValueError, match=r"rows: got shape \(2,\) for a truth of shape \(3,\)"):
+        ev.energy_score(np.zeros((2, 3)), np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match=r"draws: got shape \(3, 5\)"):
         ev.ranks(np.zeros((3, 5)), np.zeros(3), seed=0)
     with pytest.raises(ValueError, match=r"draws: got 38 for an interval of probability 0.95; expected at least 39"):
@@ -176,6 +234,10 @@ def test_imputation_error_by_brute_force(oracle):
     assert found.rmse.value == pytest.approx(np.sqrt(np.mean((draws.mean(0) - truth) ** 2)))
     assert found.mae.value == pytest.approx(np.abs(np.median(draws, axis=0) - truth).mean())
     assert found.crps.value == pytest.approx(ev.crps(draws, truth).mean())
+    energy = ev.energy_score(draws, truth, np.nonzero(hidden)[0])
+    assert len(energy) == found.rows
+    assert found.energy.value == pytest.approx(energy.mean())
+    assert found.energy.stderr == pytest.approx(energy.std(ddof=1) / np.sqrt(found.rows))
     lower, upper = ev.interval(draws, 0.9)
     assert found.width[0.9].value == pytest.approx((upper - lower).mean())
     assert found.coverage[0.9].value == pytest.approx(((lower <= truth) & (truth <= upper)).mean())
@@ -193,10 +255,22 @@ def test_exact_draws_cover_and_overconfident_ones_do_not(oracle):
         assert abs(coverage.value - prob) > BOUND * coverage.stderr
 
 
-def test_the_exact_law_has_the_best_crps(oracle):
-    exact = ev.imputation_error(oracle.posterior(), oracle.x).crps
+def test_the_exact_law_has_the_best_crps_and_energy_score(oracle):
+    exact = ev.imputation_error(oracle.posterior(), oracle.x)
     for spread in (0.4, 2.0):
-        assert ev.imputation_error(oracle.posterior(spread=spread), oracle.x).crps.value > exact.value
+        found = ev.imputation_error(oracle.posterior(spread=spread), oracle.x)
+        assert found.crps.value > exact.crps.value
+        assert found.energy.value > exact.energy.value
+
+
+def test_the_energy_score_of_a_point_is_the_length_of_its_error(oracle):
+    point = oracle.posterior(spread=0.0, law="point").isel(chain=[0], draw=[0])
+    found = ev.imputation_error(point, oracle.x)
+    error = np.where(oracle.observed, 0.0, point.posterior["x"].values[0, 0] - oracle.x)
+    length = np.linalg.norm(error, axis=1)[~oracle.observed.all(1)]
+    assert found.energy.value == pytest.approx(length.mean())
+    assert found.energy.stderr == pytest.approx(length.std(ddof=1) / np.sqrt(len(length)))
+    assert found.energy.value > ev.imputation_error(oracle.posterior(), oracle.x).energy.value
 
 
 def test_cells_without_a_known_truth_are_left_out(oracle):
@@ -219,7 +293,7 @@ def test_binary_cells_have_brier_and_accuracy():
         np.where(draws.mean(0) == 0.5, 0.5, (draws.mean(0) > 0.5) == truth).mean()
     )
     table = ev.error_table({"a": found})
-    assert list(table.columns[:5]) == ["RMSE", "MAE", "CRPS", "Brier", "accuracy"]
+    assert list(table.columns[:6]) == ["RMSE", "MAE", "CRPS", "energy", "Brier", "accuracy"]
 
 
 def test_imputation_error_refuses(oracle):

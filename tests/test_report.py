@@ -27,6 +27,7 @@ def error(crps: float, draws: bool) -> dict[str, Any]:
         "rmse": score(2 * crps),
         "mae": score(1.5 * crps),
         "crps": score(crps),
+        "energy": score(3 * crps),
         "coverage": {prob: score(float(prob)) for prob in probs} if draws else None,
         "width": {prob: score(1 + float(prob)) for prob in probs} if draws else None,
         "brier": None,
@@ -231,8 +232,8 @@ def test_a_table_s_report_has_no_images(metrics: dict[str, Any], pictures: repor
 def test_tables_put_the_best_first_and_intervals_apart(metrics: dict[str, Any]) -> None:
     errors, intervals = page.error_tables(metrics["imputation"]["errors"])
     assert [row["name"] for row in errors["rows"]] == ["vae (pyro)", "knn", "mean"]
-    assert errors["head"] == ["RMSE", "MAE", "CRPS"]
-    assert [[cell["best"] for cell in row["cells"]] for row in errors["rows"]] == [[True] * 3, [False] * 3, [False] * 3]
+    assert errors["head"] == ["RMSE", "MAE", "CRPS", "energy"]
+    assert [[cell["best"] for cell in row["cells"]] for row in errors["rows"]] == [[True] * 4, [False] * 4, [False] * 4]
     assert [row["name"] for row in intervals["rows"]] == ["vae (pyro)"]
     assert intervals["head"] == ["inside 50%", "width 50%", "inside 90%", "width 90%", "inside 95%", "width 95%"]
     binary = copy.deepcopy(metrics["imputation"]["errors"])

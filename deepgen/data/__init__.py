@@ -3,6 +3,7 @@
 from deepgen.data.builtin import digits, sklearn_table, table_dataset
 from deepgen.data.dataset import Dataset, split
 from deepgen.data.encoding import Encoding
+from deepgen.data.factors import FactorImages, factor_images
 from deepgen.data.idx import read_idx
 from deepgen.data.kinds import column_kinds
 from deepgen.data.load import dataset_names, load
@@ -13,11 +14,13 @@ __all__ = [
     "Column",
     "Dataset",
     "Encoding",
+    "FactorImages",
     "Table",
     "block",
     "column_kinds",
     "dataset_names",
     "digits",
+    "factor_images",
     "half",
     "hide",
     "load",

@@ -1,4 +1,4 @@
-"""How well completed data match the truth: errors, CRPS, intervals, with standard errors by rows."""
+"""How well completed data match the truth: errors, proper scores, intervals, with standard errors by rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from deepgen.checks import problem
 from deepgen.evaluation.estimate import Estimate, cell_mean
-from deepgen.evaluation.scores import crps, interval
+from deepgen.evaluation.scores import crps, energy_score, interval
 
 if TYPE_CHECKING:
     import arviz
@@ -25,6 +25,8 @@ class ImputationError:
         rmse: of the mean of the draws.
         mae: of the median of the draws.
         crps: the fair CRPS; of a point (one value, no draws) it is the MAE.
+        energy: the fair energy score of a row's missing cells together, its mean over rows; of a point it is the length
+            of the error.
         coverage: for each probability the share of cells inside the central interval; None for a point.
         width: for each probability the interval's mean width; None for a point.
         brier: the mean of (share of ones - truth)², without the bias from the number of draws; None unless truth and
@@ -37,6 +39,7 @@ class ImputationError:
     rmse: Estimate
     mae: Estimate
     crps: Estimate
+    energy: Estimate
     coverage: dict[float, Estimate] | None
     width: dict[float, Estimate] | None
     brier: Estimate | None
@@ -68,7 +71,8 @@ def imputation_error(
     """Compare draws of completed data with the truth, over the cells that were missing.
 
     Every score is a mean over the missing cells with a standard error that takes rows, not cells, for independent
-    (``cell_mean``). Where columns have different units, standardise them first.
+    (``cell_mean``); the energy score is one number a row, and its mean is over the rows with a missing cell. Where
+    columns have different units, standardise them first.
 
     Args:
         posterior: with ``posterior[var_name]`` (chain, draw, row, *event_shape), and ``constant_data["observed"]``
@@ -88,9 +92,10 @@ def imputation_error(
     draws, truth, rows = missing_cells(posterior, truth, observed=observed, var_name=var_name)
     if is_point(posterior):
         error = draws[0] - truth
-        mae = cell_mean(np.abs(error), rows)
+        square, mae = cell_mean(error**2, rows), cell_mean(np.abs(error), rows)
+        length = np.sqrt(np.bincount(np.unique(rows, return_inverse=True)[1], weights=error**2))
         return ImputationError(
-            _root(cell_mean(error**2, rows)), mae, mae, None, None, None, None, len(truth), len(np.unique(rows))
+            _root(square), mae, mae, _row_mean(length), None, None, None, None, len(truth), len(length)
         )
     binary = bool(np.isin(truth, (0, 1)).all() and np.isin(draws, (0, 1)).all())
     mean = draws.mean(0, dtype=np.float64)
@@ -104,6 +109,7 @@ def imputation_error(
         rmse=_root(cell_mean((mean - truth) ** 2, rows)),
         mae=cell_mean(np.abs(np.median(draws, axis=0) - truth), rows),
         crps=cell_mean(score, rows),
+        energy=_row_mean(energy_score(draws, truth, rows)),
         coverage=coverage,
         width=width,
         brier=cell_mean(score, rows) if binary else None,
@@ -140,7 +146,7 @@ def error_table(errors: Mapping[str, ImputationError]) -> "pandas.DataFrame":
 
     table = {}
     for name, error in sorted(errors.items(), key=lambda item: item[1].crps.value):
-        row = {"RMSE": str(error.rmse), "MAE": str(error.mae), "CRPS": str(error.crps)}
+        row = {"RMSE": str(error.rmse), "MAE": str(error.mae), "CRPS": str(error.crps), "energy": str(error.energy)}
         if any(other.accuracy is not None for other in errors.values()):
             row |= {"Brier": text(error.brier), "accuracy": text(error.accuracy)}
         for prob in sorted({prob for other in errors.values() for prob in other.coverage or ()}):
@@ -197,6 +203,10 @@ def missing_cells(
 def is_point(posterior: "arviz.InferenceData") -> bool:
     """Whether it holds one value a cell and no draws."""
     return posterior.attrs.get("law", posterior["posterior"].attrs.get("law")) == "point"
+
+
+def _row_mean(values: np.ndarray) -> Estimate:
+    return cell_mean(values, np.arange(len(values)))
 
 
 def _root(square: Estimate) -> Estimate:

@@ -1,13 +1,35 @@
 """Per-row log-likelihoods, latents integrated out, handed to ArviZ for comparison of programs."""
 
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from deepgen.checks import problem
+from deepgen.inference.imputation import importance
+from deepgen.program import LikelihoodKind
 
 if TYPE_CHECKING:
     import arviz
+    import pandas
+
+
+class HeldOut(NamedTuple):
+    """log p(x) of held-out rows, and how far each may be trusted.
+
+    Attributes:
+        value: (n,) nats.
+        pareto_k: (n,) the shape of the tail of each row's importance weights; -inf where there is none.
+        untrusted: (n,) where the weights are not to be trusted, so that the value is too low.
+        kind: as ``LogProb`` says it.
+    """
+
+    value: Float[np.ndarray, " n"]
+    pareto_k: Float[np.ndarray, " n"]
+    untrusted: Bool[np.ndarray, " n"]
+    kind: LikelihoodKind
 
 
 def to_loo(log_likelihood: np.ndarray, *, posterior: Any = None) -> "arviz.InferenceData":
@@ -104,3 +126,85 @@ def held_out_elpd(log_prob: np.ndarray) -> "arviz.stats.stats_utils.ELPDData":
         "scale": "log",
     }
     return ELPDData(data=list(fields.values()), index=list(fields))
+
+
+def held_out(log_weights: np.ndarray, kind: LikelihoodKind) -> HeldOut:
+    """log of the mean weight of each row, and what the weights' tail says of it.
+
+    Args:
+        log_weights: (n, K) log p(x, z) - log q(z | x) of draws from the guide; K is 1 where p(x) itself is known.
+        kind: of the value.
+
+    Returns:
+        Values, Pareto k, and which rows are not to be trusted.
+    """
+    weights = np.asarray(log_weights, dtype=np.float64)
+    largest = weights.max(1)
+    value = largest + np.log(np.exp(weights - largest[:, None]).mean(1))
+    if kind == "exact":
+        return HeldOut(value, np.full(len(value), -np.inf), np.full(len(value), False), kind)
+    judged = importance.smooth(weights)
+    return HeldOut(value, judged.pareto_k, importance.untrusted(judged, weights.shape[1]), kind)
+
+
+def refuse_one(programs: Mapping[str, Any]) -> None:
+    """Refuse to compare one program, or none.
+
+    Raises:
+        ValueError: fewer than two.
+    """
+    if len(programs) < 2:
+        raise problem(
+            "programs",
+            got=f"{list(programs)}",
+            expected="two programs or more",
+            fix='Pass them by name, as in {"small": ..., "large": ...}.',
+        )
+
+
+def comparison(scores: Mapping[str, HeldOut]) -> "pandas.DataFrame":
+    """ArviZ's comparison of programs by the log p(x) of the same held-out rows.
+
+    Args:
+        scores: by name, each program's rows.
+
+    Returns:
+        What ``az.compare`` gives (best first: elpd, its difference to the best, the standard error ``dse`` of that
+        difference, stacking weights), with the columns untrusted_rows and kind.
+
+    Raises:
+        ValueError: fewer than two programs, or programs scored on different numbers of rows.
+
+    Warns:
+        UserWarning: where rows are not to be trusted; the column "warning" says of which programs.
+    """
+    import arviz as az
+
+    refuse_one(scores)
+    counts = {name: len(score.value) for name, score in scores.items()}
+    if len(set(counts.values())) > 1:
+        raise problem(
+            "scores",
+            got=f"numbers of rows {counts}",
+            expected="programs scored on the same rows",
+            fix="Score every program on the same x.",
+        )
+    elpds = {name: held_out_elpd(score.value) for name, score in scores.items()}
+    for name, score in scores.items():
+        elpds[name]["warning"] = bool(score.untrusted.any())
+    with warnings.catch_warnings():
+        # ArviZ 0.23 uses what pandas 3.1 deprecates.
+        warnings.filterwarnings("ignore", message="The inplace keyword in DataFrame")
+        table = az.compare(elpds)
+    table["untrusted_rows"] = [int(scores[name].untrusted.sum()) for name in table.index]
+    table["kind"] = [scores[name].kind for name in table.index]
+    bad = {name: int(score.untrusted.sum()) for name, score in scores.items() if score.untrusted.any()}
+    if bad:
+        said = ", ".join(f"{count} of {counts[name]} rows of {name!r}" for name, count in bad.items())
+        warnings.warn(
+            f"the importance weights of {said} are not to be trusted (Pareto k > {importance.LARGEST_K}): their "
+            "log p(x) is too low, and so is its standard error. Take more particles, or score the programs with ais "
+            "and compare held_out_elpd of its values.",
+            stacklevel=3,
+        )
+    return table

@@ -12,7 +12,7 @@ from deepgen.report.pictures import Pictures
 from deepgen.report.references import references
 
 SAMPLES = 60
-SCORES = {"rmse": "RMSE", "mae": "MAE", "crps": "CRPS", "brier": "Brier", "accuracy": "accuracy"}
+SCORES = {"rmse": "RMSE", "mae": "MAE", "crps": "CRPS", "energy": "energy", "brier": "Brier", "accuracy": "accuracy"}
 
 
 def render(metrics: Mapping[str, Any], pictures: Pictures) -> str:

@@ -32,7 +32,8 @@ _METHODS = {
     "auto": [_PSIS],
 }
 _EVALUATION = [
-    "Gneiting and Raftery (2007). Strictly proper scoring rules, prediction, and estimation. JASA 102 (CRPS).",
+    "Gneiting and Raftery (2007). Strictly proper scoring rules, prediction, and estimation. JASA 102 (CRPS, energy "
+    "score).",
     "Gelman, Meng and Stern (1996). Posterior predictive assessment of model fitness. Statistica Sinica 6.",
 ]
 
