@@ -19,6 +19,7 @@ from deepgen.inference.svi.pyro import (
     fit,
 )
 from deepgen.likelihoods import pyro as likelihoods
+from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.pyro import VAE, active_units, fit_table, interpolate, reconstruct
 from deepgen.nn import torch as nn
@@ -28,6 +29,7 @@ from deepgen.program.pyro import load, sample, save, with_params
 __all__ = [
     "ELBO",
     "IWAE",
+    "MNAR",
     "VAE",
     "ActiveUnits",
     "Bracket",
@@ -36,11 +38,13 @@ __all__ = [
     "DReG",
     "Fit",
     "Linear",
+    "LinearMasking",
     "LogProb",
     "NonFiniteLoss",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "SelfMasking",
     "Sigmoid",
     "active_units",
     "ais",
