@@ -1,6 +1,7 @@
 """The NumPyro face of deepgen: ``import deepgen.numpyro as dg``. Both faces have the same names."""
 
 from deepgen.handlers.numpyro import complete, missing
+from deepgen.inference.bayesian.numpyro import bayesian
 from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
@@ -48,6 +49,7 @@ __all__ = [
     "Sigmoid",
     "active_units",
     "ais",
+    "bayesian",
     "bdmc",
     "complete",
     "count_steps",

@@ -1,6 +1,7 @@
 """The Pyro face of deepgen: ``import deepgen.pyro as dg``. Both faces have the same names."""
 
 from deepgen.handlers.pyro import complete, missing
+from deepgen.inference.bayesian.pyro import bayesian
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
@@ -48,6 +49,7 @@ __all__ = [
     "Sigmoid",
     "active_units",
     "ais",
+    "bayesian",
     "bdmc",
     "complete",
     "count_steps",

@@ -1,6 +1,5 @@
 """Why an entry is observed, given the complete row; and rows of which nothing is observed."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,16 +87,14 @@ def check_law(independent: bool, discrete: bool, law: Any) -> None:
         )
 
 
-def check_rows(
-    check: Callable[..., np.ndarray], x: Any, *, missing: bool = False, observed: np.ndarray | None = None
-) -> np.ndarray:
+def check_rows(program: Any, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
     """What a program's own check says of the rows of which something is observed; the others stay as they are.
 
     To a program alone a row of which nothing is observed says nothing. Where it depends on the values whether they are
     observed, it does.
 
     Args:
-        check: the program's ``check_data``.
+        program: what has ``event_shape`` and ``check_data``.
         x: (n, *event_shape) numbers.
         missing: whether missing entries are allowed.
         observed: booleans of x's shape, or None where NaN says what is missing.
@@ -109,13 +106,13 @@ def check_rows(
         ValueError: what the program does not take.
     """
     array, mask = checks.with_mask(x, observed)
-    if not missing or array.ndim < 2 or (mask is not None and mask.shape != array.shape):
-        return check(x, missing=missing, observed=observed)
+    if not missing or array.shape[1:] != program.event_shape or (mask is not None and mask.shape != array.shape):
+        return program.check_data(x, missing=missing, observed=observed)
     present = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
     seen = (present if mask is None else present & mask).reshape(len(array), -1).any(1)
     if seen.all() or not seen.any():
-        return check(x, missing=missing, observed=observed)
-    found = check(array[seen], missing=True, observed=None if mask is None else mask[seen])
+        return program.check_data(x, missing=missing, observed=observed)
+    found = program.check_data(array[seen], missing=True, observed=None if mask is None else mask[seen])
     whole = np.full(array.shape, np.nan if found.dtype.kind == "f" else -1, found.dtype)
     whole[seen] = found
     return whole

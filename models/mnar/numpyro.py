@@ -138,9 +138,9 @@ class MNAR(eqx.Module):
         if x is None:
             with _Masking(mechanism):
                 return self.program.model(size=size)
-        observed = ~jnp.isnan(x)
+        observed = _present(x)
         with _Masking(mechanism, observed):
-            return self.program.model(jnp.where(observed, x, 0.0))
+            return self.program.model(jnp.where(observed, x, jnp.zeros_like(x)))
 
     def guide(self, x: Any = None, *, size: int = 1) -> Any:
         """q(z | x_observed) p(x_missing | z), in the plate ``"data"``; without x, that of the program.
@@ -159,9 +159,9 @@ class MNAR(eqx.Module):
             return self.program.guide(size=size)
         with handlers.trace() as latents:
             result = self.program.guide(x)
-        observed = ~jnp.isnan(x)
+        observed = _present(x)
         with handlers.block(hide_fn=_not_proposed), _Masking(None, observed), handlers.replay(trace=latents):
-            self.program.model(jnp.where(observed, x, 0.0))
+            self.program.model(jnp.where(observed, x, jnp.zeros_like(x)))
         return result
 
     def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
@@ -178,7 +178,7 @@ class MNAR(eqx.Module):
         Raises:
             ValueError: what the program does not take.
         """
-        return mechanisms.check_rows(self.program.check_data, x, missing=missing, observed=observed)
+        return mechanisms.check_rows(self.program, x, missing=missing, observed=observed)
 
     def diagnose(self, x: Any) -> list[Warning]:
         """What the program has to say of the rows of ``x`` of which something is observed."""
@@ -207,7 +207,7 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> MNAR:
     inner, spec = config["program"], dict(config["mechanism"])
     if own := MECHANISMS.get(spec["network"]):
         del spec["network"]
-        mechanism = own(**spec)
+        mechanism = own(**{**spec, "event_shape": tuple(spec["event_shape"])})
     else:
         mechanism = nn.build(spec, key=key_mechanism)
     return MNAR(programs.build(inner["family"], inner["config"], key=key_program), mechanism)
@@ -240,6 +240,10 @@ class _Masking(Messenger):
         logits = self.mechanism(x)
         mechanisms.check_logits(logits.shape, x.shape)
         numpyro.sample("s", dist.Bernoulli(logits=logits).to_event(self._law.event_dim), obs=seen)
+
+
+def _present(x: jax.Array) -> jax.Array:
+    return ~jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x >= 0
 
 
 def _not_proposed(site: Any) -> bool:

@@ -134,7 +134,7 @@ class MNAR(torch.nn.Module):
         if x is None:
             with _Masking(mechanism):
                 return self.program.model(size=size)
-        observed = ~torch.isnan(x)
+        observed = _present(x)
         with _Masking(mechanism, observed):
             return self.program.model(torch.where(observed, x, torch.zeros_like(x)))
 
@@ -155,7 +155,7 @@ class MNAR(torch.nn.Module):
             return self.program.guide(size=size)
         with poutine.trace() as drawn:
             result = self.program.guide(x)
-        observed = ~torch.isnan(x)
+        observed = _present(x)
         latents = poutine.replay(trace=drawn.trace)
         with poutine.block(hide_fn=_not_proposed), _Masking(None, observed), latents:
             self.program.model(torch.where(observed, x, torch.zeros_like(x)))
@@ -175,7 +175,7 @@ class MNAR(torch.nn.Module):
         Raises:
             ValueError: what the program does not take.
         """
-        return mechanisms.check_rows(self.program.check_data, x, missing=missing, observed=observed)
+        return mechanisms.check_rows(self.program, x, missing=missing, observed=observed)
 
     def diagnose(self, x: Any) -> list[Warning]:
         """What the program has to say of the rows of ``x`` of which something is observed."""
@@ -202,7 +202,7 @@ def build(config: Mapping[str, Any]) -> MNAR:
     inner, spec = config["program"], dict(config["mechanism"])
     if own := MECHANISMS.get(spec["network"]):
         del spec["network"]
-        mechanism = own(**spec)
+        mechanism = own(**{**spec, "event_shape": tuple(spec["event_shape"])})
     else:
         mechanism = nn.build(spec)
     return MNAR(programs.build(inner["family"], inner["config"]), mechanism)
@@ -235,6 +235,10 @@ class _Masking(Messenger):
         logits = self.mechanism(x)
         mechanisms.check_logits(tuple(logits.shape), tuple(x.shape))
         pyro.sample("s", dist.Bernoulli(logits=logits).to_event(self._law.event_dim), obs=seen)
+
+
+def _present(x: torch.Tensor) -> torch.Tensor:
+    return ~torch.isnan(x) if x.is_floating_point() else x >= 0
 
 
 def _not_proposed(site: Any) -> bool:
