@@ -2,6 +2,7 @@
 
 from deepgen.evaluation.numpyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.numpyro import complete, missing
+from deepgen.inference.bayesian.numpyro import bayesian
 from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
@@ -20,6 +21,7 @@ from deepgen.inference.svi.numpyro import (
     fit,
 )
 from deepgen.likelihoods import numpyro as likelihoods
+from deepgen.models.mnar.numpyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.numpyro import VAE, active_units, fit_table, interpolate, reconstruct
 from deepgen.nn import equinox as nn
@@ -29,6 +31,7 @@ from deepgen.program.numpyro import load, sample, save, with_params
 __all__ = [
     "ELBO",
     "IWAE",
+    "MNAR",
     "VAE",
     "ActiveUnits",
     "Bracket",
@@ -37,14 +40,17 @@ __all__ = [
     "DReG",
     "Fit",
     "Linear",
+    "LinearMasking",
     "LogProb",
     "NonFiniteLoss",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "SelfMasking",
     "Sigmoid",
     "active_units",
     "ais",
+    "bayesian",
     "bdmc",
     "compare",
     "complete",

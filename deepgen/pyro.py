@@ -2,6 +2,7 @@
 
 from deepgen.evaluation.pyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.pyro import complete, missing
+from deepgen.inference.bayesian.pyro import bayesian
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
@@ -20,6 +21,7 @@ from deepgen.inference.svi.pyro import (
     fit,
 )
 from deepgen.likelihoods import pyro as likelihoods
+from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.pyro import VAE, active_units, fit_table, interpolate, reconstruct
 from deepgen.nn import torch as nn
@@ -29,6 +31,7 @@ from deepgen.program.pyro import load, sample, save, with_params
 __all__ = [
     "ELBO",
     "IWAE",
+    "MNAR",
     "VAE",
     "ActiveUnits",
     "Bracket",
@@ -37,14 +40,17 @@ __all__ = [
     "DReG",
     "Fit",
     "Linear",
+    "LinearMasking",
     "LogProb",
     "NonFiniteLoss",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "SelfMasking",
     "Sigmoid",
     "active_units",
     "ais",
+    "bayesian",
     "bdmc",
     "compare",
     "complete",

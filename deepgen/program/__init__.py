@@ -37,6 +37,17 @@ class Program(Protocol):
         """The JSON-able description from which the family's ``build`` makes a program of the same shape."""
 
 
+@runtime_checkable
+class ModelsMissingness(Protocol):
+    """A program whose model takes data with holes as they are, and says itself why an entry is missing.
+
+    Its latents count the completed rows, at the site ``"x_missing"``, which its guide proposes too.
+    """
+
+    mechanism: Any
+    """From complete rows to the logit of each entry's being observed."""
+
+
 class LogProb(NamedTuple):
     """log p(x) of each row, with what it is worth.
 

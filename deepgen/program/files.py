@@ -169,7 +169,7 @@ def rebuild(
             f"{path} holds a network that is not deepgen's own, which a description cannot rebuild: "
             "build a program of the same shape and pass it as like=."
         )
-    checks.one_of(f"{path}: family", description["family"], capabilities.families())
+    checks.one_of(f"{path}: family", description["family"], (*capabilities.families(), *capabilities.WRAPPERS))
     return build(description["family"], description["config"])
 
 
@@ -185,6 +185,17 @@ def describe(network: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     """
     own = isinstance(network, tuple(known.values()))
     return dict(network.spec()) if own else {"network": "custom"}
+
+
+def path_of(program: Any, field: str) -> str:
+    """Where a field is: of the program, or of the program that it holds as its field ``program``; "" for nowhere."""
+    path = []
+    while not hasattr(program, field):
+        if not hasattr(program, "program"):
+            return ""
+        path.append("program")
+        program = program.program
+    return ".".join([*path, field])
 
 
 def _typed(description: Any, key: str, kind: type) -> Any:

@@ -32,8 +32,8 @@ def with_params(program: P, params: Mapping[str, Any]) -> P:
     """
     for site, value in params.items():
         field = site.removesuffix("$params")
-        if field != site and hasattr(program, field):
-            new = eqx.combine(value, getattr(program, field))
+        if field != site and (field := files.path_of(program, field)):
+            new = eqx.combine(value, attrgetter(field)(program))
             program = eqx.tree_at(attrgetter(field), program, new)
     return program
 
@@ -67,12 +67,22 @@ def load(path: str | os.PathLike[str], *, like: Any | None = None, family: str |
         ValueError: cut short, of another family, of a newer format, or of other shapes than ``like``.
     """
     description, tensors = files.read(path, family=family)
-
-    def build(family: str, config: Mapping[str, Any]) -> Any:
-        room = importlib.import_module(f"deepgen.models.{family}.numpyro")
-        return room.build(config, key=jax.random.key(0))
-
     return load_state_dict(files.rebuild(description, like, build, path), tensors)
+
+
+def build(family: str, config: Mapping[str, Any], *, key: jax.Array | None = None) -> Any:
+    """A program of the described shape, with initial weights.
+
+    Args:
+        family: the program's.
+        config: its ``spec()``.
+        key: for the weights; None where they will be loaded.
+
+    Returns:
+        The program.
+    """
+    room = importlib.import_module(f"deepgen.models.{family}.numpyro")
+    return room.build(config, key=jax.random.key(0) if key is None else key)
 
 
 def sample(rng_key: jax.Array, program: Program, num_samples: int) -> jax.Array:

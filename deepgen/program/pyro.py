@@ -34,8 +34,8 @@ def with_params(program: P, params: Mapping[str, torch.Tensor]) -> P:
     own = dict(program.named_parameters())
     with torch.no_grad():
         for site, value in params.items():
-            name = site.replace("$$$", ".")
-            if name in own:
+            field, _, name = site.partition("$$$")
+            if (path := files.path_of(program, field)) and (name := f"{path}.{name}") in own:
                 own[name].copy_(value)
     return program
 
@@ -70,11 +70,6 @@ def load(path: str | os.PathLike[str], *, like: Any | None = None, family: str |
         ValueError: cut short, of another family, of a newer format, or of other shapes than ``like``.
     """
     description, tensors = files.read(path, family=family)
-
-    def build(family: str, config: Mapping[str, Any]) -> Any:
-        room = importlib.import_module(f"deepgen.models.{family}.pyro")
-        return room.build(config)
-
     program = deepcopy(files.rebuild(description, like, build, path))
     own = {name: tuple(tensor.shape) for name, tensor in program.state_dict().items()}
     found = {name: array.shape for name, array in tensors.items()}
@@ -88,6 +83,20 @@ def load(path: str | os.PathLike[str], *, like: Any | None = None, family: str |
         )
     program.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
     return program
+
+
+def build(family: str, config: Mapping[str, Any]) -> Any:
+    """A program of the described shape, with initial weights.
+
+    Args:
+        family: the program's.
+        config: its ``spec()``.
+
+    Returns:
+        The program.
+    """
+    room = importlib.import_module(f"deepgen.models.{family}.pyro")
+    return room.build(config)
 
 
 def sample(program: Program, num_samples: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from jax import lax
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, Program
+from deepgen.program import LogProb, ModelsMissingness, Program
 from deepgen.program.numpyro import log_joint, propose
 
 
@@ -30,6 +30,8 @@ def log_weights(
     Returns:
         The latents by site, (S, n, ...) each, and the log weights (S, n).
     """
+    if isinstance(program, ModelsMissingness):
+        observed = None
     complete = x if observed is None else jnp.where(observed, x, jnp.zeros((), x.dtype))
 
     def one(key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:

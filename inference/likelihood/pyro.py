@@ -8,7 +8,7 @@ import torch
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, Program
+from deepgen.program import LogProb, ModelsMissingness, Program
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
 
 
@@ -26,6 +26,8 @@ def log_weights(
     Returns:
         The latents by site, (S, n, ...) each, and the log weights (S, n).
     """
+    if isinstance(program, ModelsMissingness):
+        observed = None
     complete = x if observed is None else torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device))
     latents, log_q = propose(program.guide, x, num_particles)
     return latents, log_joint(program.model, latents, complete, observed, num_particles) - log_q

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.distribution import Distribution, ExpandedDistribution, Independent, MaskedDistribution
 
@@ -110,6 +111,65 @@ class ObservedEntries(Distribution):
         safe = jnp.where(self._observed, value, self._fill)
         elements = jnp.where(self._observed, _elementwise_log_prob(self.base_dist, safe), 0.0)
         return elements.sum(axis=tuple(range(-self.event_dim, 0)))
+
+
+class CompletedEntries(Distribution):
+    r"""A row whose observed elements are what they are, and whose missing ones are drawn from their law.
+
+    .. math:: \log p(x_\mathrm{missing}) = \sum_{i\ \mathrm{missing}} \log p_i(x_i)
+
+    Args:
+        base: the law of the row, elementwise independent.
+        observed: booleans of the site's shape.
+        data: its observed elements, and anything finite elsewhere.
+    """
+
+    pytree_data_fields = ("base_dist", "_observed", "_data")
+
+    def __init__(self, base: Distribution, observed: Any, data: Any) -> None:
+        self.base_dist = base
+        self._observed = observed
+        self._data = data
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """The support of the row."""
+        return self.base_dist.support
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether draws of the law are differentiable by its parameters."""
+        return bool(self.base_dist.has_rsample)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Draw the missing elements: the completed row.
+
+        Args:
+            key: a random key.
+            sample_shape: leading axes of independent draws.
+        """
+        return jnp.where(self._observed, self._data, self.base_dist.sample(key, sample_shape))
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """The log density of the missing elements, summed over each event: (*batch_shape,)."""
+        fill = interior(self.base_dist, self._data)
+        return ObservedEntries(self.base_dist, ~self._observed, fill).log_prob(value)
+
+
+def interior(fn: Any, value: Any) -> Any:
+    """What can stand in for elements that do not count: the value, or an interior point of a bounded support.
+
+    At the edges of a support a density and its gradient may be infinite.
+
+    Args:
+        fn: the distribution of the elements.
+        value: of the site's shape.
+    """
+    entry = entry_constraint(fn.support)
+    if entry is None or entry.is_discrete or entry is constraints.real:
+        return value
+    return lax.stop_gradient(biject_to(entry)(jnp.zeros_like(value)))
 
 
 def entry_constraint(support: Any) -> Any:

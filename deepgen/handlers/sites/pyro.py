@@ -94,6 +94,10 @@ class ObservedEntries(TorchDistribution):
         """The support of the site."""
         return self.base_dist.support
 
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ObservedEntries":
+        """The same for further rows."""
+        return ObservedEntries(self.base_dist.expand(torch.Size(batch_shape)), self._observed, self._fill)
+
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         """Draw the whole site.
 
@@ -108,6 +112,77 @@ class ObservedEntries(TorchDistribution):
         elements = _elementwise_log_prob(self.base_dist, safe)
         elements = torch.where(self._observed, elements, torch.zeros_like(elements))
         return elements.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else elements
+
+
+class CompletedEntries(TorchDistribution):
+    r"""A row whose observed elements are what they are, and whose missing ones are drawn from their law.
+
+    .. math:: \log p(x_\mathrm{missing}) = \sum_{i\ \mathrm{missing}} \log p_i(x_i)
+
+    Args:
+        base: the law of the row, elementwise independent.
+        observed: booleans of the site's shape.
+        data: its observed elements, and anything finite elsewhere.
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+
+    def __init__(self, base: Any, observed: torch.Tensor, data: torch.Tensor) -> None:
+        self.base_dist = base
+        self._observed = observed
+        self._data = data
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        """The support of the row."""
+        return self.base_dist.support
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether draws of the law are differentiable by its parameters."""
+        return bool(self.base_dist.has_rsample)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "CompletedEntries":
+        """The same for further rows, each with draws of its own."""
+        return CompletedEntries(self.base_dist.expand(torch.Size(batch_shape)), self._observed, self._data)
+
+    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
+        """Draw the missing elements, differentiably: the completed row.
+
+        Args:
+            sample_shape: leading axes of independent draws.
+        """
+        return torch.where(self._observed, self._data, self.base_dist.rsample(torch.Size(sample_shape)))
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        """Draw the missing elements: the completed row.
+
+        Args:
+            sample_shape: leading axes of independent draws.
+        """
+        return torch.where(self._observed, self._data, self.base_dist.sample(torch.Size(sample_shape)))
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """The log density of the missing elements, summed over each event: (*batch_shape,)."""
+        fill = interior(self.base_dist, self._data)
+        return ObservedEntries(self.base_dist, ~self._observed, fill).log_prob(value)
+
+
+def interior(fn: Any, value: torch.Tensor) -> torch.Tensor:
+    """What can stand in for elements that do not count: the value, or an interior point of a bounded support.
+
+    At the edges of a support a density and its gradient may be infinite.
+
+    Args:
+        fn: the distribution of the elements.
+        value: of the site's shape.
+    """
+    entry = entry_constraint(fn.support)
+    if entry is None or entry.is_discrete or entry is constraints.real:
+        return value
+    with torch.no_grad():
+        return biject_to(entry)(torch.zeros_like(value))
 
 
 def entry_constraint(support: Any) -> Any:

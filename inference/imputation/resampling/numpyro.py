@@ -11,6 +11,7 @@ from jax import lax
 
 from deepgen.inference.imputation import importance, methods, result
 from deepgen.inference.likelihood.numpyro import log_weights
+from deepgen.program import ModelsMissingness
 from deepgen.program.numpyro import decode
 
 
@@ -68,8 +69,10 @@ def resample(
     """
     key_choose, key_decode = jax.random.split(rng_key)
     chosen = _choose(key_choose, proposals, num_chains * num_samples)
-    x = _decode(key_decode, program, chosen, len(proposals.judged.weights))
+    x = _x(key_decode, program, chosen, len(proposals.judged.weights))
     stats, said = result.weight_stats(proposals.judged, proposals.num_particles)
+    if isinstance(program, ModelsMissingness):
+        said["missingness"] = f"not at random: weighted by {type(program.mechanism).__name__}"
     shape = (num_chains, num_samples)
     latents = {name: np.asarray(value).reshape(*shape, *value.shape[1:]) for name, value in chosen.items()}
     return result.Draws(np.asarray(x).reshape(*shape, *x.shape[1:]), latents, stats, said)
@@ -165,6 +168,13 @@ def _propose(
 
     _, found = lax.scan(step, None, jax.random.split(rng_key, -(-num_particles // chunk)))
     return jax.tree.map(lambda value: value.reshape(-1, *value.shape[2:])[:num_particles], found)
+
+
+def _x(rng_key: jax.Array, program: Any, latents: dict[str, jax.Array], size: int) -> jax.Array:
+    """The data given the latents, of which they may be one that then is taken out."""
+    if isinstance(program, ModelsMissingness):
+        return latents.pop("x_missing")
+    return _decode(rng_key, program, latents, size)
 
 
 @eqx.filter_jit

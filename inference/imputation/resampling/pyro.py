@@ -7,6 +7,7 @@ import torch
 
 from deepgen.inference.imputation import importance, methods, result
 from deepgen.inference.likelihood.pyro import log_weights
+from deepgen.program import ModelsMissingness
 from deepgen.program.pyro import decode, isolated
 
 
@@ -61,8 +62,10 @@ def resample(program: Any, proposals: Proposals, num_samples: int, num_chains: i
     """
     with torch.no_grad(), isolated():
         chosen = _choose(proposals, num_chains * num_samples)
-        x = _decode(program, chosen, len(proposals.judged.weights))
+        x = _x(program, chosen, len(proposals.judged.weights))
     stats, said = result.weight_stats(proposals.judged, proposals.num_particles)
+    if isinstance(program, ModelsMissingness):
+        said["missingness"] = f"not at random: weighted by {type(program.mechanism).__name__}"
     shape = (num_chains, num_samples)
     latents = {name: value.reshape(*shape, *value.shape[1:]).cpu().numpy() for name, value in chosen.items()}
     return result.Draws(x.reshape(*shape, *x.shape[1:]).cpu().numpy(), latents, stats, said)
@@ -143,6 +146,13 @@ def _propose(
     ]
     latents = {name: torch.cat([part[0][name] for part in found]) for name in found[0][0]}
     return latents, torch.cat([part[1] for part in found])
+
+
+def _x(program: Any, latents: dict[str, torch.Tensor], size: int) -> torch.Tensor:
+    """The data given the latents, of which they may be one that then is taken out."""
+    if isinstance(program, ModelsMissingness):
+        return latents.pop("x_missing")
+    return _decode(program, latents, size)
 
 
 def _decode(program: Any, latents: Mapping[str, torch.Tensor], size: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ from deepgen.inference.svi.numpyro.elbo import ELBO
 from deepgen.inference.svi.numpyro.observed import ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
+from deepgen.program import ModelsMissingness
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -59,7 +60,7 @@ def fit(
     of each row, and with `ELBO` its form for K = 1. The missing entries are integrated out, which the law of x has to
     allow: its elements independent given the latents. The guide sees the holes. It bounds log p(x_observed), so it is
     right where values are missing completely at random or at random, and not where it depends on the missing values
-    themselves whether they are missing.
+    themselves whether they are missing: that is what `MNAR` is for.
 
     Args:
         rng_key: the key.
@@ -120,7 +121,7 @@ def fit(
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation if pair else program.check_data(validation, missing=True))
-    if not pair and rows.have_holes(call, held):
+    if not pair and rows.have_holes(call, held) and not isinstance(program, ModelsMissingness):
         model = ObservedModel(model)
     call, held = call.map(jnp.asarray), None if held is None else held.map(jnp.asarray)
     if held is None and validation > 0:

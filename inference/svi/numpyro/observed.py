@@ -6,11 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
-from numpyro.distributions import biject_to, constraints
 from numpyro.primitives import Messenger
 
-from deepgen.handlers.sites.numpyro import ObservedEntries, entry_constraint, independent
+from deepgen.handlers.sites.numpyro import ObservedEntries, independent, interior
 from deepgen.inference.svi import rows
 
 
@@ -47,11 +45,7 @@ class _Observing(Messenger):
     def process_message(self, msg: Any) -> None:
         if msg["type"] != "sample" or msg["name"] != "x":
             return
-        fn, fill = msg["fn"], msg["value"]
+        fn = msg["fn"]
         if not independent(fn):
             raise rows.not_elementwise(fn)
-        entry = entry_constraint(fn.support)
-        if entry is not None and not entry.is_discrete and entry is not constraints.real:
-            # an interior point: at its edges a density and its gradient may be infinite
-            fill = lax.stop_gradient(biject_to(entry)(jnp.zeros_like(fill)))
-        msg["fn"] = ObservedEntries(fn, self.observed, fill)
+        msg["fn"] = ObservedEntries(fn, self.observed, interior(fn, msg["value"]))

@@ -15,6 +15,7 @@ from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.pyro.elbo import ELBO
 from deepgen.inference.svi.pyro.trainer import Trainer
 from deepgen.inference.svi.rows import Call
+from deepgen.program import ModelsMissingness
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -55,7 +56,7 @@ def fit(
     of each row, and with `ELBO` its form for K = 1. The missing entries are integrated out, which the law of x has to
     allow: its elements independent given the latents. The guide sees the holes. It bounds log p(x_observed), so it is
     right where values are missing completely at random or at random, and not where it depends on the missing values
-    themselves whether they are missing.
+    themselves whether they are missing: that is what `MNAR` is for.
 
     Args:
         program: a deepgen program, of which a copy is trained, or a pair ``(model, guide)`` of Pyro functions or
@@ -119,7 +120,7 @@ def fit(
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation if pair else program.check_data(validation, missing=True))
-    holes = not pair and rows.have_holes(call, held)
+    holes = not pair and rows.have_holes(call, held) and not isinstance(program, ModelsMissingness)
     device = torch.device("cpu") if pair else next(program.parameters()).device
     call = call.map(lambda array: _tensor(array, device))
     held = None if held is None else held.map(lambda array: _tensor(array, device))

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 from pyro.poutine.messenger import Messenger
-from torch.distributions import biject_to, constraints
 
-from deepgen.handlers.sites.pyro import ObservedEntries, entry_constraint, independent
+from deepgen.handlers.sites.pyro import ObservedEntries, independent, interior
 from deepgen.inference.svi import rows
 
 
@@ -46,12 +45,7 @@ class _Observing(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] != "x":
             return
-        fn, fill = msg["fn"], msg["value"]
+        fn = msg["fn"]
         if not independent(fn):
             raise rows.not_elementwise(fn)
-        entry = entry_constraint(fn.support)
-        if entry is not None and not entry.is_discrete and entry is not constraints.real:
-            # an interior point: at its edges a density and its gradient may be infinite
-            with torch.no_grad():
-                fill = biject_to(entry)(torch.zeros_like(fill))
-        msg["fn"] = ObservedEntries(fn, self.observed, fill)
+        msg["fn"] = ObservedEntries(fn, self.observed, interior(fn, msg["value"]))
