@@ -19,6 +19,7 @@ from deepgen.inference.svi.numpyro import (
     fit,
 )
 from deepgen.likelihoods import numpyro as likelihoods
+from deepgen.likelihoods.logistic.numpyro import CoupledLogisticMixture, DiscretizedLogisticMixture
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.numpyro import VAE, active_units, fit_table, interpolate, reconstruct
 from deepgen.nn import equinox as nn
@@ -32,8 +33,10 @@ __all__ = [
     "ActiveUnits",
     "Bracket",
     "Checkpoint",
+    "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
+    "DiscretizedLogisticMixture",
     "Fit",
     "Linear",
     "LogProb",

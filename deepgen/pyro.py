@@ -19,6 +19,7 @@ from deepgen.inference.svi.pyro import (
     fit,
 )
 from deepgen.likelihoods import pyro as likelihoods
+from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.pyro import VAE, active_units, fit_table, interpolate, reconstruct
 from deepgen.nn import torch as nn
@@ -32,8 +33,10 @@ __all__ = [
     "ActiveUnits",
     "Bracket",
     "Checkpoint",
+    "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
+    "DiscretizedLogisticMixture",
     "Fit",
     "Linear",
     "LogProb",
