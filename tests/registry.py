@@ -93,6 +93,11 @@ def _vae_instances() -> list[Instance]:
         "gaussian_predicted": (2, _real, {}),
         "student_t": (3, _real, {}),
         "categorical": (3, lambda shape: _classes(shape, 3), {"num_classes": 3}),
+        "discretized_logistic": (
+            6,
+            lambda shape: _classes(shape, 7),
+            {"num_components": 2, "num_values": 7, "coupled": False},
+        ),
     }
     for law, (params, data, extra) in laws.items():
         one_hot = extra.get("num_classes", 1)
