@@ -113,8 +113,6 @@ def check_arguments(
     """
     event_shape = checks.event_shape(event_shape)
     for what, number, least in (("num_components", num_components, 1), ("num_values", num_values, 2)):
-        if not isinstance(number, int | np.integer):
-            raise checks.problem(what, got=repr(number), expected="an integer", fix=f"Set {what} to one.")
         checks.at_least(what, number, least)
     if coupled is None:
         coupled = len(event_shape) == 3 and event_shape[0] == CHANNELS
