@@ -309,7 +309,7 @@ def test_jax_maps_compiles_and_flattens_them() -> None:
 
 @BOTH
 def test_at_a_site_of_a_plain_model(engine: Any) -> None:
-    """Enumerated where it is a latent, and observed with missing entries."""
+    """Observed, with missing entries summed out."""
     logits, loc, log_scale = arrays(engine, *(part[:1].repeat(6, 0) for part in parameters(3)))
     site = (numpyro if engine is NUMPYRO else pyro).sample
     plate = (numpyro if engine is NUMPYRO else pyro).plate

@@ -52,7 +52,7 @@ class DiscretizedLogisticMixture(dist.TorchDistribution):
         return constraints.integer_interval(0, self.num_values - 1)
 
     @torch.no_grad()
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> torch.Tensor:
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         """Draw values.
 
         Args:
@@ -153,7 +153,7 @@ class CoupledLogisticMixture(Blocks):
         return -1 - self.pixel_dims
 
     @torch.no_grad()
-    def sample(self, sample_shape: tuple[int, ...] = ()) -> torch.Tensor:
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         """Draw pixels.
 
         Args:
