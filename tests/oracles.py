@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
+from logistic_laws import discretized_logistic
 from scipy import stats
 from scipy.special import logsumexp, softmax
 from table_laws import plain_columns
@@ -224,8 +225,9 @@ def one_latent(
     """
     size = math.prod(event_shape)
     slopes, offsets = (np.asarray(v, dtype=np.float32).astype(float) for v in (slopes, offsets))
-    integer = law.law["law"] == "categorical"
-    fill = np.full((law.law["num_classes"], *event_shape) if integer else event_shape, 0.3)
+    integer = law.law["law"] in ("categorical", "discretized_logistic")
+    one_hot = (law.law["num_classes"],) if "num_classes" in law.law else ()
+    fill = np.full((*one_hot, *event_shape), 0.3)
     tensors = _vae_tensors(
         (slopes.reshape(-1, 1), offsets.reshape(-1)),
         (encoder[0][None], np.zeros(1)),
@@ -368,6 +370,15 @@ def _vae_oracles() -> list[Oracle]:
             0.5 * rng.standard_normal((3, 4)),
             (0.3 * codes.reshape(-1), 1.1),
             quick=True,
+        ),
+        one_latent(
+            "discretized-logistic",
+            "three ordered integers with one latent, each a mixture of two components",
+            (3,),
+            discretized_logistic(6, 2),
+            np.array([[0.5, -0.4, 0.0], [0.0] * 3, [0.6, -0.5, 0.7], [0.4, -0.3, 0.5], [0.0] * 3, [0.0] * 3]),
+            np.array([[0.0] * 3, [0.3, -0.2, 0.0], [-0.5, 0.2, 0.4], [0.6, -0.6, 0.0], [-1.5] * 3, [-1.0, -0.8, -1.2]]),
+            (np.array([0.5, -0.4, 0.6]), 1.1),
         ),
     ]
 

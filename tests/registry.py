@@ -117,8 +117,7 @@ def _vae_instances() -> list[Instance]:
         }
         found.append(Instance("vae", f"{law}-conv", config, data(image)))
     found += _vae_parts()
-    found.append(_vae_table())
-    return found
+    return [*found, _vae_table(), _vae_pixels()]
 
 
 def _vae_table() -> Instance:
@@ -142,6 +141,20 @@ def _vae_table() -> Instance:
         return np.stack(columns, axis=1).astype(np.float32)
 
     return Instance("vae", "table-mlp", config, data)
+
+
+def _vae_pixels() -> Instance:
+    """Integers in their order."""
+    mlp: dict[str, Any] = {"network": "MLP", "hidden": [6, 6], "activation": "gelu"}
+    law = {"law": "discretized_logistic", "num_components": 2, "num_values": 7, "coupled": False}
+    config = {
+        "latent_dim": 2,
+        "input_shape": [5],
+        "observation": {**law, "event_shape": [5]},
+        "encoder": {**mlp, "in_size": 5, "out_size": 4},
+        "decoder": {**mlp, "in_size": 2, "out_size": 30},
+    }
+    return Instance("vae", "discretized-logistic-mlp", config, _classes((5,), 7))
 
 
 def _vae_parts() -> list[Instance]:

@@ -13,7 +13,7 @@ import pytest
 from commanding import ENGINES, FEW, SLOW_IN_JAX, TINY, call, csv_path, digits_run, done, table_run
 
 from deepgen import data, evaluation
-from deepgen.cli.sources import read_notes
+from deepgen.cli.sources import open_source, read_notes
 from deepgen.evaluation import read_posterior
 
 
@@ -99,6 +99,32 @@ def test_run_by_importance_resampling(tmp_path: Path) -> None:
     assert metrics["sampler"]["r_hat"] is None
     assert metrics["sampler"]["pareto_k"]["rows_above"] >= 0
     assert "Pareto k" in (tmp_path / "report.html").read_text()
+
+
+def test_run_on_integer_pixels_of_three_channels(tmp_path: Path) -> None:
+    """From bytes and from fractions of 255 alike; whole pixels hidden; draws are the integers."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 236, (60, 1, 4, 4)) + rng.integers(0, 20, (60, 3, 4, 4))
+    np.savez(tmp_path / "bytes.npz", x=levels.astype(np.uint8))
+    np.savez(tmp_path / "fractions.npz", x=(levels / 255).astype(np.float32))
+    chosen: dict[str, Any] = {"seed": 0, "network": "conv", "likelihood": "discretized_logistic"}
+    one, other = (open_source(str(tmp_path / f"{name}.npz"), **chosen).data.test for name in ("bytes", "fractions"))
+    np.testing.assert_array_equal(one, other)
+    assert one.max() > 1
+    options = ["--likelihood", "discretized_logistic", "--network", "conv", "--engine", "pyro", "--rows", "8"]
+    few = ["--steps", "5", "--latent-dim", "2", "--no-progress", "--method", "sir", "--draws", "12"]
+    done("run", "vae", tmp_path / "bytes.npz", *options, *few, "--particles", "20", "--out", tmp_path)
+    metrics = metrics_of(tmp_path)
+    # a uniform law has 8
+    assert 4 < metrics["log_prob"]["bits_per_dim"]["value"] < 12
+    posterior = read_posterior(tmp_path / "posterior.nc")
+    draws, observed = posterior.posterior["x"].values, posterior.constant_data["observed"].values.astype(bool)
+    assert (observed.all(1) | ~observed.any(1)).all()
+    assert (draws[:, :, observed] == one[:8][observed]).all()
+    assert (draws == np.rint(draws)).all()
+    assert 100 < draws[:, :, ~observed].max() <= 255
+    done("sample", tmp_path, "-n", "4", "--engine", "pyro")
+    assert arrays(tmp_path / "samples.npz")["x"].dtype.kind == "i"
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from engines import ENGINES, NUMPYRO, PYRO
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from logistic_laws import probabilities
 from scipy import stats
 from scipy.special import expit, softmax
 
@@ -43,6 +44,8 @@ def values(name: str, rng: np.random.Generator) -> np.ndarray:
         return rng.integers(0, 4, (ROWS, *EVENT)).astype(np.int32)
     if name == "bernoulli":
         return rng.integers(0, 2, (ROWS, *EVENT)).astype(np.float32)
+    if name == "discretized_logistic":
+        return rng.integers(0, 256, (ROWS, *EVENT)).astype(np.int32)
     return (3 * rng.standard_normal((ROWS, *EVENT))).astype(np.float32)
 
 
@@ -62,7 +65,13 @@ def test_density_and_mean_are_scipy_s(engine: Any, name: str) -> None:
     assert (tuple(fn.batch_shape), tuple(fn.event_shape)) == ((ROWS,), EVENT)
     found = np.asarray(_plain(fn.log_prob(engine.array(x))))
     mean = np.asarray(_plain(law.mean(engine.array(raw))))
-    if name == "categorical":
+    if name == "discretized_logistic":
+        logits, loc, raw_log_scale = np.moveaxis(raw.astype(float).reshape(ROWS, 3, 5, *EVENT), 2, -1).swapaxes(0, 1)
+        scale = np.exp(squash(raw_log_scale, -np.log(255) - 2, 2.0))
+        p = probabilities(logits, loc, scale, 256)
+        expected = np.log(np.take_along_axis(p, x[None], axis=0)[0])
+        np.testing.assert_allclose(mean, np.tensordot(np.arange(256), p, 1), rtol=1e-4)
+    elif name == "categorical":
         p = softmax(raw.astype(float), axis=1)
         expected = np.log(np.take_along_axis(p, x[:, None], axis=1)[:, 0])
         np.testing.assert_array_equal(mean, p.argmax(1))
@@ -92,6 +101,9 @@ def sample_data(name: str) -> np.ndarray:
     if name == "categorical":
         data = np.minimum(rng.integers(0, 4, (400, *EVENT)), shift[None] % 4).astype(np.int32)
         return np.where(rng.random(data.shape) < 0.2, -1, data)
+    if name == "discretized_logistic":
+        data = rng.binomial(255, (shift + 1) / 8, (400, *EVENT)).astype(np.int32)
+        return np.where(rng.random(data.shape) < 0.2, -1, data)
     if name == "bernoulli":
         data = (rng.random((400, *EVENT)) < (shift + 1) / 8).astype(np.float32)
     else:
@@ -99,7 +111,7 @@ def sample_data(name: str) -> np.ndarray:
     return np.where(rng.random(data.shape) < 0.2, np.nan, data).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", [n for n in laws.NAMES if n != "categorical"])
+@pytest.mark.parametrize("name", [n for n in laws.NAMES if n not in ("categorical", "discretized_logistic")])
 def test_start_has_the_marginals_of_the_data(name: str) -> None:
     """Missing entries left out."""
     data = sample_data(name).astype(float)
@@ -163,7 +175,7 @@ def test_names_and_numbers_of_classes_are_checked(engine: Any) -> None:
         make("categorical", (3,))
     with pytest.raises(ValueError, match=r"num_classes: got 1; expected a number >= 2"):
         make("categorical", (3,), 1)
-    with pytest.raises(ValueError, match=r"num_classes: got 3; expected None. Only likelihood='categorical' takes it"):
+    with pytest.raises(ValueError, match=r"num_classes: got 3; expected None. Only likelihood='categorical' and"):
         make("gaussian", (3,), 3)
     with pytest.raises(ValueError, match=r"scale: got 'full'; expected one of \['shared'"):
         engine.face.likelihoods.Gaussian((3,), "full")
@@ -231,7 +243,7 @@ def test_linear_gaussian_starts_that_are_refused() -> None:
         law.from_gaussian(good[0], good[1][:, 0], good[2])
     with pytest.raises(ValueError, match=r"residual: got the smallest variance 0; expected finite variances > 0"):
         law.from_gaussian(*good[:2], good[2] * (np.arange(6) > 0))
-    for name in ("bernoulli", "student_t", "categorical"):
+    for name in ("bernoulli", "student_t", "categorical", "discretized_logistic"):
         for call in (lambda law: law.standardised(np.zeros((2, *EVENT))), lambda law: law.from_gaussian(*good)):
             with pytest.raises(ValueError, match=rf"likelihood: got '{name}'; expected a law with a linear-Gaussian"):
                 call(law_of(PYRO, name))

@@ -16,11 +16,13 @@ from deepgen.cli.sources import (
     NOTES,
     TABLE_ENDINGS,
     Settings,
+    Source,
     is_table,
     notes_of,
     open_program,
     open_source,
     read_arrays,
+    white,
     write_arrays,
     write_notes,
 )
@@ -38,7 +40,7 @@ def default_folder(family: str, source: str) -> Path:
 def run(settings: Settings, plan: Plan, folder: Path, *, resume: bool, progress: bool | None) -> list[str]:
     """The main job."""
     known("family", settings.family, PROGRAMS)
-    source = open_source(settings.source, seed=settings.seed, network=settings.network)
+    source = _opened(settings)
     metrics = main_job(settings, source, plan, folder, resume=resume, progress=progress)
     errors = metrics["imputation"]["errors"]
     own = errors[metrics["imputation"]["own"]]
@@ -54,7 +56,7 @@ def run(settings: Settings, plan: Plan, folder: Path, *, resume: bool, progress:
 def fit(settings: Settings, folder: Path, *, resume: bool, progress: bool | None) -> list[str]:
     """Fit to a data set's training rows, and keep the program."""
     known("family", settings.family, PROGRAMS)
-    source = open_source(settings.source, seed=settings.seed, network=settings.network)
+    source = _opened(settings)
     engine = Engine(settings.engine, settings.seed)
     x = source.data
     with Clock().phase("fit", f"fitting at most {settings.steps} steps"):
@@ -98,6 +100,7 @@ def sample(folder: Path, num: int, output: Path | None, engine_name: str, seed: 
 
     picture = output.with_suffix(".png")
     scale = max(1, 64 // images.shape[2])
+    images = images / white(notes["settings"].likelihood if notes else None)
     files.write_atomically(picture, sheet(images, columns=int(np.ceil(np.sqrt(num))), scale=scale))
     return [str(output), str(picture)]
 
@@ -116,7 +119,7 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
                 expected="rows that the program has not seen",
                 fix="Pass data as well.",
             )
-        x = open_source(settings.source, seed=settings.seed, network=settings.network).data.test
+        x = _opened(settings).data.test
         name = f"the held-out rows of {settings.source}"
     elif is_table(path):
         if notes is None or notes["encoding"] is None:
@@ -131,7 +134,8 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
         x, name = read_arrays(path), path
     else:
         settings = notes["settings"] if notes else Settings("", path)
-        x, name = open_source(path, seed=seed, network=settings.network).data.test, f"the held-out rows of {path}"
+        x = open_source(path, seed=seed, network=settings.network, likelihood=settings.likelihood).data.test
+        name = f"the held-out rows of {path}"
     engine = Engine(engine_name, seed)
     program = open_program(engine, folder, notes)
     if np.prod(x.shape[1:]) == np.prod(program.event_shape):
@@ -184,6 +188,10 @@ def availability(name: str) -> str:
         return f"available in {place}"
     found = sorted(path.name.partition(".")[0] for path in place.iterdir() if path.suffix in (".npz", ".csv"))
     return f"available in {place}: {', '.join(found)}"
+
+
+def _opened(settings: Settings) -> Source:
+    return open_source(settings.source, seed=settings.seed, network=settings.network, likelihood=settings.likelihood)
 
 
 def _score(score: dict[str, Any]) -> str:

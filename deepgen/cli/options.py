@@ -44,7 +44,11 @@ NetworkOption = Annotated[
 ]
 Likelihood = Annotated[
     str | None,
-    typer.Option("--likelihood", help="The observation law. Default: bernoulli for 0/1 data, else gaussian_predicted."),
+    typer.Option(
+        "--likelihood",
+        help="The observation law. Default: bernoulli for 0/1 data, else gaussian_predicted. "
+        "discretized_logistic: for pixels, as integers 0 to 255.",
+    ),
 ]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="Of Adam.")]
 Patience = Annotated[

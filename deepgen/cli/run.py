@@ -13,7 +13,7 @@ import numpy as np
 from deepgen import checks, data, evaluation, report
 from deepgen.cli.engine import Engine, versions
 from deepgen.cli.fitting import Clock, fit_program
-from deepgen.cli.sources import Settings, Source, write_notes
+from deepgen.cli.sources import PIXELS, Settings, Source, white, write_notes
 from deepgen.inference.imputation.methods import METHODS, choose
 from deepgen.program import files
 
@@ -89,7 +89,10 @@ def run(
     x = source.data
     checks.at_least("rows", plan.rows, 2)
     test = x.test[: plan.rows]
-    observed = data.mcar(test, plan.missing, seed=np.random.default_rng([settings.seed, 1]))
+    # the law of integer pixels couples the three channels of a pixel, which is then hidden whole
+    coupled = settings.likelihood == PIXELS and len(x.event_shape) == 3 == x.event_shape[0]
+    observed = data.mcar(test[:, :1] if coupled else test, plan.missing, seed=np.random.default_rng([settings.seed, 1]))
+    observed = np.repeat(observed, 3, axis=1) if coupled else observed
     if observed[~np.isnan(test)].all():
         raise checks.problem(
             "missing", got=plan.missing, expected="a share that hides something", fix="Pass for instance 0.5."
@@ -166,11 +169,11 @@ def run(
             validation_steps=fit.validation_steps,
             validation_losses=fit.validation_losses,
             image_shape=source.image_shape,
-            samples=samples[0],
-            originals=test[:SHOWN],
+            samples=samples[0] / white(settings.likelihood),
+            originals=test[:SHOWN] / white(settings.likelihood),
             observed=observed[:SHOWN],
-            reconstructed=reconstructed,
-            completed=_flat_draws(posterior)[:, :SHOWN],
+            reconstructed=reconstructed / white(settings.likelihood),
+            completed=_flat_draws(posterior)[:, :SHOWN] / white(settings.likelihood),
             truth=test,
             seen=observed,
             draws=_flat_draws(posterior),

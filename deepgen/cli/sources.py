@@ -17,6 +17,8 @@ from deepgen.data.builtin import TABLES
 from deepgen.program import files
 
 NOTES = "run.json"
+PIXELS = "discretized_logistic"
+"""The law of integer pixels, 0 to 255."""
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
 Network = Literal["mlp", "conv", "table"]
 
@@ -67,13 +69,16 @@ class Source:
     image_shape: tuple[int, ...] | None
 
 
-def open_source(name: str, *, seed: int, network: Network = "mlp") -> Source:
+def open_source(name: str, *, seed: int, network: Network = "mlp", likelihood: str | None = None) -> Source:
     """A data set by name or path, its images flattened for multilayer perceptrons.
+
+    For the law of integer pixels, values within [0, 1] become the integers 0 to 255.
 
     Args:
         name: of ``deepgen.data.dataset_names``, or a path.
         seed: of the split.
         network: ``"conv"`` keeps images as they are.
+        likelihood: the observation law.
 
     Returns:
         The data set.
@@ -93,6 +98,9 @@ def open_source(name: str, *, seed: int, network: Network = "mlp") -> Source:
         )
     else:
         found = data.load(name, seed=seed)
+    if likelihood == PIXELS and found.support in ("unit_interval", "boolean"):
+        levels = {part: np.rint(white(likelihood) * getattr(found, part)) for part in data.dataset.SPLITS}
+        found = replace(found, **levels, support="real", description=f"{found.description}; as integers 0 to 255")
     shape = found.event_shape if len(found.event_shape) == 3 else None
     if network == "conv":
         checks.image_shape(found.event_shape)
@@ -104,6 +112,11 @@ def open_source(name: str, *, seed: int, network: Network = "mlp") -> Source:
 def is_table(path: str) -> bool:
     """Whether a path is that of a table."""
     return path.lower().endswith(TABLE_ENDINGS)
+
+
+def white(likelihood: str | None) -> float:
+    """The value of a white pixel under an observation law."""
+    return 255.0 if likelihood == PIXELS else 1.0
 
 
 def default_likelihood(support: str) -> str:

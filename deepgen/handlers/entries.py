@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
 from deepgen.checks import problem
@@ -209,6 +210,44 @@ def site_shape(
             " of this subsample, in a plate of their number).",
         )
     return lead
+
+
+def observed_in_part(observed: Any, axis: int) -> Any:
+    """Which entries belong to a block of which some entries are observed and some are not.
+
+    Args:
+        observed: (..., *event_shape) booleans of any array library.
+        axis: along which blocks lie.
+
+    Returns:
+        Booleans, of size one along that axis.
+    """
+    xp = array_api_compat.array_namespace(observed)
+    return xp.any(observed, axis=axis, keepdims=True) & ~xp.all(observed, axis=axis, keepdims=True)
+
+
+def check_blocks(name: str, entries: Entries, axis: int | None) -> None:
+    """Refuse blocks, such as the channels of a pixel, of which some entries are missing and some are not.
+
+    Args:
+        name: the site's name.
+        entries: its data.
+        axis: along which blocks lie, or None where there are none.
+
+    Raises:
+        ValueError: naming the site and the first such block.
+    """
+    if axis is None:
+        return
+    in_part = observed_in_part(entries.observed, axis)
+    if in_part.any():
+        raise problem(
+            f"data[{name!r}]",
+            got=f"{int(in_part.sum())} blocks along axis {axis} with some of their entries missing, the first at "
+            f"{_first(in_part)}",
+            expected="blocks observed or missing whole, as their entries depend on each other",
+            fix="Hide all entries of these blocks (all channels of a pixel), or take a law of independent entries.",
+        )
 
 
 def taken(name: str) -> ValueError:

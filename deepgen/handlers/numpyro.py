@@ -14,7 +14,14 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 from deepgen.checks import problem
 from deepgen.handlers import entries as rules
 from deepgen.handlers.entries import Entries
-from deepgen.handlers.sites.numpyro import MissingEntries, ObservedEntries, entry_constraint, independent, restrict
+from deepgen.handlers.sites.numpyro import (
+    MissingEntries,
+    ObservedEntries,
+    block_axis,
+    entry_constraint,
+    independent,
+    restrict,
+)
 
 
 class missing(Messenger):
@@ -149,6 +156,7 @@ class missing(Messenger):
         entries = self.entries[name]
         if not independent(fn):
             raise rules.dependent(name, type(fn).__name__)
+        rules.check_blocks(name, entries, block_axis(fn))
         with _Trimmed(self):
             if key is None and _PYRO_STACK:
                 key = numpyro.prng_key()

@@ -24,6 +24,7 @@ from deepgen.handlers.sites.pyro import (
     MissingEntries,
     ObservedEntries,
     batch_shape_outside,
+    block_axis,
     entry_constraint,
     independent,
     one_of_enumerated,
@@ -114,6 +115,7 @@ class MissingMessenger(Messenger):
         entries = self.entries[name]
         if not independent(fn):
             raise rules.dependent(name, type(fn).__name__)
+        rules.check_blocks(name, entries, block_axis(fn))
         observed = self._tensors[name][2]
         with torch.no_grad():
             draw = one_of_enumerated(fn.sample(), lead, entries.shape)

@@ -201,7 +201,15 @@ def deviation(data: np.ndarray) -> np.ndarray:
     return np.sqrt(square)
 
 
-NAMES = ("bernoulli", "gaussian", "gaussian_per_dimension", "gaussian_predicted", "student_t", "categorical")
+NAMES = (
+    "bernoulli",
+    "gaussian",
+    "gaussian_per_dimension",
+    "gaussian_predicted",
+    "student_t",
+    "categorical",
+    "discretized_logistic",
+)
 
 
 def check_name(likelihood: str, num_classes: int | None) -> None:
@@ -223,9 +231,12 @@ def check_name(likelihood: str, num_classes: int | None) -> None:
         raise checks.problem(
             "num_classes", got=num_classes, expected="a number >= 2", fix="Say how many categories the data have."
         )
-    if likelihood != "categorical" and num_classes is not None:
+    if likelihood not in ("categorical", "discretized_logistic") and num_classes is not None:
         raise checks.problem(
-            "num_classes", got=num_classes, expected="None", fix="Only likelihood='categorical' takes it: leave it out."
+            "num_classes",
+            got=num_classes,
+            expected="None",
+            fix="Only likelihood='categorical' and 'discretized_logistic' take it: leave it out.",
         )
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from deepgen import checks
 from deepgen.likelihoods import elements, laws
+from deepgen.likelihoods.logistic.law import NUM_COMPONENTS, NUM_VALUES
+from deepgen.likelihoods.logistic.pyro import DiscretizedLogistic
 from deepgen.likelihoods.table.pyro import Table
 from deepgen.nn.bounded import bounded
 
@@ -127,7 +129,7 @@ class Categorical(elements.CategoricalLaw, nn.Module):
         return outputs.movedim(-1 - len(self.event_shape), -1)
 
 
-Observation = Bernoulli | Gaussian | StudentT | Categorical | Table
+Observation = Bernoulli | Gaussian | StudentT | Categorical | DiscretizedLogistic | Table
 
 
 def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes: int | None = None) -> Any:
@@ -135,9 +137,10 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
 
     Args:
         likelihood: ``"bernoulli"``, ``"gaussian"`` (one shared scale), ``"gaussian_per_dimension"``,
-            ``"gaussian_predicted"``, ``"student_t"``, ``"categorical"``, or a law, which is returned as it is.
+            ``"gaussian_predicted"``, ``"student_t"``, ``"categorical"``, ``"discretized_logistic"`` (mixtures of 5
+            components; `DiscretizedLogistic` takes another number), or a law, which is returned as it is.
         event_shape: the shape of one datum.
-        num_classes: the number of classes of a categorical law.
+        num_classes: the number of classes of a categorical law; of values of a discretised logistic one, None for 256.
 
     Returns:
         The law.
@@ -153,6 +156,8 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
         return Gaussian(event_shape, likelihood.removeprefix("gaussian").removeprefix("_") or "shared")
     if likelihood == "categorical":
         return Categorical(event_shape, int(num_classes or 0))
+    if likelihood == "discretized_logistic":
+        return DiscretizedLogistic(event_shape, NUM_COMPONENTS, NUM_VALUES if num_classes is None else num_classes)
     return {"bernoulli": Bernoulli, "student_t": StudentT}[likelihood](event_shape)
 
 
@@ -160,6 +165,9 @@ def build(spec: Mapping[str, Any]) -> Any:
     """The law that ``spec`` describes."""
     if spec["law"] == "table":
         return Table(tuple(column) for column in spec["columns"])
+    if spec["law"] == "discretized_logistic":
+        own = spec["num_components"], spec["num_values"], spec["coupled"]
+        return DiscretizedLogistic(tuple(spec["event_shape"]), *own)
     return observation(spec["law"], tuple(spec["event_shape"]), spec.get("num_classes"))
 
 

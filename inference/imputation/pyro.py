@@ -62,7 +62,7 @@ def impute(
 
     Args:
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
-        x: (n, *event_shape), NaN where missing (negative integers for a categorical law, the mask of a masked array).
+        x: (n, *event_shape), NaN where missing (a negative integer in integer data, the mask of a masked array).
         observed: booleans of x's shape, where NaN cannot say it.
         method: one of the above, of a program its first of ``imputers`` if None.
         num_samples: draws of each chain.

@@ -1,6 +1,7 @@
 """The distributions that stand at a NumPyro site with missing entries."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import jax
@@ -11,7 +12,30 @@ from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.distribution import Distribution, ExpandedDistribution, Independent, MaskedDistribution
 
 from deepgen.checks import problem
-from deepgen.handlers.entries import Entries
+from deepgen.handlers.entries import Entries, observed_in_part
+
+
+class Blocks(Distribution):
+    """A joint law whose event falls into independent blocks, each along one axis and observed whole or not at all.
+
+    Its missing blocks can be left out of the density as missing elements of an independent event can.
+    """
+
+    @property
+    @abstractmethod
+    def block_axis(self) -> int:
+        """The axis of the event, counted from the end, whose entries belong together."""
+
+    @abstractmethod
+    def elements(self, value: Any) -> Any:
+        """The log density of each block at its first entry, zero at the others.
+
+        Args:
+            value: (..., *event_shape).
+
+        Returns:
+            (..., *event_shape).
+        """
 
 
 class MissingEntries(Distribution):
@@ -78,8 +102,10 @@ class ObservedEntries(Distribution):
 
     .. math:: \log p(x_\mathrm{observed}) = \sum_{i\ \mathrm{observed}} \log p_i(x_i)
 
+    Of `Blocks` those that are observed count; one that is observed in part makes the density NaN.
+
     Args:
-        base: the site's distribution, elementwise independent.
+        base: the site's distribution, independent over elements or blocks.
         observed: booleans of the site's shape.
         fill: interior points of the support that stand in at the missing elements; the density does not depend on them.
     """
@@ -110,6 +136,8 @@ class ObservedEntries(Distribution):
         """The log density of the observed elements, summed over each event: (*batch_shape,)."""
         safe = jnp.where(self._observed, value, self._fill)
         elements = jnp.where(self._observed, _elementwise_log_prob(self.base_dist, safe), 0.0)
+        if (axis := block_axis(self.base_dist)) is not None:
+            elements = jnp.where(observed_in_part(self._observed, axis), jnp.nan, elements)
         return elements.sum(axis=tuple(range(-self.event_dim, 0)))
 
 
@@ -201,10 +229,21 @@ def restrict(entry: Any, entries: Entries, batch_shape: tuple[int, ...]) -> Any:
 
 
 def independent(fn: Any) -> bool:
-    """Whether the elements of each event are independent by construction."""
+    """Whether the elements, or `Blocks`, of each event are independent by construction."""
+    fn = _innermost(fn)
+    return fn.event_dim == 0 or isinstance(fn, Blocks)
+
+
+def block_axis(fn: Any) -> int | None:
+    """The axis along which entries are observed together, or None where each is by itself."""
+    inner = _innermost(fn)
+    return inner.block_axis if isinstance(inner, Blocks) else None
+
+
+def _innermost(fn: Any) -> Any:
     while isinstance(fn, Independent | ExpandedDistribution | MaskedDistribution):
         fn = fn.base_dist
-    return fn.event_dim == 0
+    return fn
 
 
 def _gather(x: Any, positions: Any, site: tuple[int, ...]) -> Any:
@@ -219,4 +258,4 @@ def _elementwise_log_prob(fn: Any, value: Any) -> Any:
         return jnp.where(mask, elements, 0.0)
     if isinstance(fn, Independent | ExpandedDistribution):
         return _elementwise_log_prob(fn.base_dist, value)
-    return fn.log_prob(value)
+    return fn.elements(value) if isinstance(fn, Blocks) else fn.log_prob(value)

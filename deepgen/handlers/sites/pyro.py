@@ -2,6 +2,7 @@
 
 import copy
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -10,6 +11,29 @@ from torch.distributions import Independent, biject_to, constraints
 
 from deepgen.handlers import entries as rules
 from deepgen.handlers.entries import Entries
+
+
+class Blocks(TorchDistribution):
+    """A joint law whose event falls into independent blocks, each along one axis and observed whole or not at all.
+
+    Its missing blocks can be left out of the density as missing elements of an independent event can.
+    """
+
+    @property
+    @abstractmethod
+    def block_axis(self) -> int:
+        """The axis of the event, counted from the end, whose entries belong together."""
+
+    @abstractmethod
+    def elements(self, value: torch.Tensor) -> torch.Tensor:
+        """The log density of each block at its first entry, zero at the others.
+
+        Args:
+            value: (..., *event_shape).
+
+        Returns:
+            (..., *event_shape).
+        """
 
 
 class MissingEntries(TorchDistribution):
@@ -74,8 +98,10 @@ class ObservedEntries(TorchDistribution):
 
     .. math:: \log p(x_\mathrm{observed}) = \sum_{i\ \mathrm{observed}} \log p_i(x_i)
 
+    Of `Blocks` those that are observed count; one that is observed in part makes the density NaN.
+
     Args:
-        base: the site's distribution, elementwise independent.
+        base: the site's distribution, independent over elements or blocks.
         observed: booleans of the site's shape.
         fill: interior points of the support that stand in at the missing elements; the density does not depend on them.
     """
@@ -111,6 +137,9 @@ class ObservedEntries(TorchDistribution):
         safe = torch.where(self._observed, value, self._fill)
         elements = _elementwise_log_prob(self.base_dist, safe)
         elements = torch.where(self._observed, elements, torch.zeros_like(elements))
+        if (axis := block_axis(self.base_dist)) is not None:
+            in_part = rules.observed_in_part(self._observed, axis)
+            elements = torch.where(in_part, torch.full_like(elements, torch.nan), elements)
         return elements.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else elements
 
 
@@ -235,10 +264,15 @@ def restrict(name: str, entry: Any, entries: Entries, positions: torch.Tensor, b
 
 
 def independent(fn: Any) -> bool:
-    """Whether the elements of each event are independent by construction."""
-    while isinstance(fn, Independent | ExpandedDistribution | MaskedDistribution):
-        fn = fn.base_dist
-    return len(fn.event_shape) == 0
+    """Whether the elements, or `Blocks`, of each event are independent by construction."""
+    fn = _innermost(fn)
+    return len(fn.event_shape) == 0 or isinstance(fn, Blocks)
+
+
+def block_axis(fn: Any) -> int | None:
+    """The axis along which entries are observed together, or None where each is by itself."""
+    inner = _innermost(fn)
+    return inner.block_axis if isinstance(inner, Blocks) else None
 
 
 def one_of_enumerated(draw: torch.Tensor, lead: tuple[int, ...], site: tuple[int, ...]) -> torch.Tensor:
@@ -254,6 +288,12 @@ def batch_shape_outside(lead: tuple[int, ...], own: int) -> tuple[int, ...]:
     while lead and lead[0] == 1:
         lead = lead[1:]
     return lead + (1,) * own if lead else ()
+
+
+def _innermost(fn: Any) -> Any:
+    while isinstance(fn, Independent | ExpandedDistribution | MaskedDistribution):
+        fn = fn.base_dist
+    return fn
 
 
 def _bounds(constraint: Any) -> dict[str, torch.Tensor]:
@@ -273,4 +313,4 @@ def _elementwise_log_prob(fn: Any, value: torch.Tensor) -> torch.Tensor:
         return torch.where(mask.reshape(mask.shape + (1,) * fn.event_dim), elements, torch.zeros_like(elements))
     if isinstance(fn, Independent | ExpandedDistribution):
         return _elementwise_log_prob(fn.base_dist, value)
-    return fn.log_prob(value)
+    return fn.elements(value) if isinstance(fn, Blocks) else fn.log_prob(value)

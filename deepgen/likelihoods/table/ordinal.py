@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 from jaxtyping import Float
 
+from deepgen.math.sigmoid import log_sigmoid
 from deepgen.nn.bounded import bounded
 
 MIN_GAP, MAX_GAP = 1e-3, 1e2
@@ -77,8 +78,8 @@ def log_prob(
     above = xp.minimum(code, ordinals.levels - 2)
     below = xp.where(code >= 1, code - 1, xp.zeros_like(code))
     lowest, highest = code < 1, code > ordinals.levels - 2
-    found = xp.where(highest, zero, _log_sigmoid(taken(cuts, above) - location))
-    found = found + xp.where(lowest, zero, _log_sigmoid(location - taken(cuts, below)))
+    found = xp.where(highest, zero, log_sigmoid(taken(cuts, above) - location))
+    found = found + xp.where(lowest, zero, log_sigmoid(location - taken(cuts, below)))
     between = xp.log(-xp.expm1(-taken(gaps, above)))
     return found + xp.where(lowest | highest, xp.zeros_like(between), between)
 
@@ -96,8 +97,3 @@ def code_of(latent: Float[Any, "*batch o"], cuts: Float[Any, "o w"], ordinals: O
     """
     xp = array_api_compat.array_namespace(latent)
     return xp.sum(xp.astype((latent[..., None] > cuts) & ordinals.there, latent.dtype), axis=-1)
-
-
-def _log_sigmoid(x: Any) -> Any:
-    xp = array_api_compat.array_namespace(x)
-    return -xp.logaddexp(xp.zeros_like(x), -x)

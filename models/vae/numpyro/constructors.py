@@ -46,7 +46,7 @@ def mlp(
         activation: the networks' activation.
         residual: whether hidden layers of equal width add their input.
         layer_norm: whether hidden layers are normalised.
-        num_classes: of a categorical law.
+        num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
         posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched).
         prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors).
         num_components: of a mixture.
@@ -102,7 +102,7 @@ def conv(
         hidden: widths of dense layers between the convolutions and the latents.
         kernel_size: at least 2.
         activation: the networks' activation.
-        num_classes: of a categorical law.
+        num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
         posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched).
         prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors).
         num_components: of a mixture.
@@ -120,7 +120,7 @@ def conv(
     law, data = _law(likelihood, event_shape, num_classes, data)
     _, height, width = law.event_shape
     inputs = math.prod(law.feature_shape) // (height * width)
-    outputs = law.num_params * law.event_shape[0]
+    outputs = law.num_outputs // (height * width)
     parts = _parts(law, latent_dim, posterior, prior, num_components, data, key)
     key_encoder, key_decoder = jax.random.split(key)
     options: dict[str, Any] = {"kernel_size": kernel_size, "activation": activation}

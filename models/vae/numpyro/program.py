@@ -184,7 +184,7 @@ class VAE(eqx.Module):
         return posterior.mean, jnp.sqrt(posterior.variance)
 
     def decode(self, z: jax.Array) -> jax.Array:
-        """E[x | z] (the most probable class of a categorical law).
+        """E[x | z] (the most probable class of a categorical law, of coupled channels about the mean).
 
         Args:
             z: (..., latent_dim).

@@ -174,7 +174,7 @@ class VAE(torch.nn.Module):
         return posterior.mean, torch.sqrt(posterior.variance)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """E[x | z] (the most probable class of a categorical law).
+        """E[x | z] (the most probable class of a categorical law, of coupled channels about the mean).
 
         Args:
             z: (..., latent_dim).
