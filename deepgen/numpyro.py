@@ -20,7 +20,7 @@ from deepgen.inference.svi.numpyro import (
 )
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
-from deepgen.models.vae.numpyro import VAE, active_units, fit_table, interpolate, reconstruct
+from deepgen.models.vae.numpyro import VAE, HierarchicalVAE, active_units, fit_table, interpolate, reconstruct
 from deepgen.nn import equinox as nn
 from deepgen.program import LogProb, Program
 from deepgen.program.numpyro import load, sample, save, with_params
@@ -35,6 +35,7 @@ __all__ = [
     "Cyclical",
     "DReG",
     "Fit",
+    "HierarchicalVAE",
     "Linear",
     "LogProb",
     "NonFiniteLoss",

@@ -20,7 +20,7 @@ from deepgen.inference.svi.pyro import (
 )
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
-from deepgen.models.vae.pyro import VAE, active_units, fit_table, interpolate, reconstruct
+from deepgen.models.vae.pyro import VAE, HierarchicalVAE, active_units, fit_table, interpolate, reconstruct
 from deepgen.nn import torch as nn
 from deepgen.program import LogProb, Program
 from deepgen.program.pyro import load, sample, save, with_params
@@ -35,6 +35,7 @@ __all__ = [
     "Cyclical",
     "DReG",
     "Fit",
+    "HierarchicalVAE",
     "Linear",
     "LogProb",
     "NonFiniteLoss",

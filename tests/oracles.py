@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
+from level_laws import two_levels
 from scipy import stats
 from scipy.special import logsumexp, softmax
 from table_laws import plain_columns
@@ -369,6 +370,7 @@ def _vae_oracles() -> list[Oracle]:
             (0.3 * codes.reshape(-1), 1.1),
             quick=True,
         ),
+        Oracle("vae", "two-levels", "two linear-Gaussian levels with their exact posterior as guide", **two_levels()),
     ]
 
 
