@@ -1,2 +1,78 @@
 """The NumPyro face of deepgen: ``import deepgen.numpyro as dg``. Both faces have the same names."""
 
+from deepgen.evaluation.numpyro import compare, rate_distortion, rate_distortion_curve
+from deepgen.handlers.numpyro import complete, missing
+from deepgen.inference.bayesian.numpyro import bayesian
+from deepgen.inference.imputation.numpyro import impute
+from deepgen.inference.imputation.pooling import Pooled, pool
+from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
+from deepgen.inference.likelihood.numpyro import log_prob
+from deepgen.inference.svi.numpyro import (
+    ELBO,
+    IWAE,
+    Checkpoint,
+    Cyclical,
+    DReG,
+    Fit,
+    Linear,
+    NonFiniteLoss,
+    Sigmoid,
+    count_steps,
+    fit,
+)
+from deepgen.likelihoods import numpyro as likelihoods
+from deepgen.likelihoods.logistic.numpyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.mnar.numpyro import MNAR, LinearMasking, SelfMasking
+from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
+from deepgen.models.vae.numpyro import VAE, HierarchicalVAE, active_units, fit_table, interpolate, reconstruct
+from deepgen.nn import equinox as nn
+from deepgen.program import LogProb, Program
+from deepgen.program.numpyro import load, sample, save, with_params
+
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "MNAR",
+    "VAE",
+    "ActiveUnits",
+    "Bracket",
+    "Checkpoint",
+    "CoupledLogisticMixture",
+    "Cyclical",
+    "DReG",
+    "DiscretizedLogisticMixture",
+    "Fit",
+    "HierarchicalVAE",
+    "Linear",
+    "LinearMasking",
+    "LogProb",
+    "NonFiniteLoss",
+    "Pooled",
+    "PosteriorCollapseWarning",
+    "Program",
+    "SelfMasking",
+    "Sigmoid",
+    "active_units",
+    "ais",
+    "bayesian",
+    "bdmc",
+    "compare",
+    "complete",
+    "count_steps",
+    "fit",
+    "fit_table",
+    "impute",
+    "interpolate",
+    "likelihoods",
+    "load",
+    "log_prob",
+    "missing",
+    "nn",
+    "pool",
+    "rate_distortion",
+    "rate_distortion_curve",
+    "reconstruct",
+    "sample",
+    "save",
+    "with_params",
+]

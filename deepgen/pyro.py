@@ -1,2 +1,78 @@
 """The Pyro face of deepgen: ``import deepgen.pyro as dg``. Both faces have the same names."""
 
+from deepgen.evaluation.pyro import compare, rate_distortion, rate_distortion_curve
+from deepgen.handlers.pyro import complete, missing
+from deepgen.inference.bayesian.pyro import bayesian
+from deepgen.inference.imputation.pooling import Pooled, pool
+from deepgen.inference.imputation.pyro import impute
+from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
+from deepgen.inference.likelihood.pyro import log_prob
+from deepgen.inference.svi.pyro import (
+    ELBO,
+    IWAE,
+    Checkpoint,
+    Cyclical,
+    DReG,
+    Fit,
+    Linear,
+    NonFiniteLoss,
+    Sigmoid,
+    count_steps,
+    fit,
+)
+from deepgen.likelihoods import pyro as likelihoods
+from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
+from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
+from deepgen.models.vae.pyro import VAE, HierarchicalVAE, active_units, fit_table, interpolate, reconstruct
+from deepgen.nn import torch as nn
+from deepgen.program import LogProb, Program
+from deepgen.program.pyro import load, sample, save, with_params
+
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "MNAR",
+    "VAE",
+    "ActiveUnits",
+    "Bracket",
+    "Checkpoint",
+    "CoupledLogisticMixture",
+    "Cyclical",
+    "DReG",
+    "DiscretizedLogisticMixture",
+    "Fit",
+    "HierarchicalVAE",
+    "Linear",
+    "LinearMasking",
+    "LogProb",
+    "NonFiniteLoss",
+    "Pooled",
+    "PosteriorCollapseWarning",
+    "Program",
+    "SelfMasking",
+    "Sigmoid",
+    "active_units",
+    "ais",
+    "bayesian",
+    "bdmc",
+    "compare",
+    "complete",
+    "count_steps",
+    "fit",
+    "fit_table",
+    "impute",
+    "interpolate",
+    "likelihoods",
+    "load",
+    "log_prob",
+    "missing",
+    "nn",
+    "pool",
+    "rate_distortion",
+    "rate_distortion_curve",
+    "reconstruct",
+    "sample",
+    "save",
+    "with_params",
+]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
+from level_laws import two_levels
 from logistic_laws import discretized_logistic
 from scipy import stats
 from scipy.special import logsumexp, softmax
@@ -380,6 +381,7 @@ def _vae_oracles() -> list[Oracle]:
             np.array([[0.0] * 3, [0.3, -0.2, 0.0], [-0.5, 0.2, 0.4], [0.6, -0.6, 0.0], [-1.5] * 3, [-1.0, -0.8, -1.2]]),
             (np.array([0.5, -0.4, 0.6]), 1.1),
         ),
+        Oracle("vae", "two-levels", "two linear-Gaussian levels with their exact posterior as guide", **two_levels()),
     ]
 
 

@@ -117,7 +117,23 @@ def _vae_instances() -> list[Instance]:
         }
         found.append(Instance("vae", f"{law}-conv", config, data(image)))
     found += _vae_parts()
-    return [*found, _vae_table(), _vae_pixels()]
+    return [*found, _vae_table(), _vae_pixels(), _vae_levels()]
+
+
+def _vae_levels() -> Instance:
+    """Three stochastic levels."""
+    mlp: dict[str, Any] = {"network": "MLP", "hidden": [6, 6], "activation": "gelu"}
+    sizes = {"encoder": [(5, 10), (4, 8), (4, 4)], "prior": [(2, 6), (2, 4)], "decoder": [(3, 5)]}
+    networks = {name: [{**mlp, "in_size": i, "out_size": o} for i, o in pairs] for name, pairs in sizes.items()}
+    config = {
+        "program": "hierarchical",
+        "latent_dims": [3, 2, 2],
+        "input_shape": [5],
+        "observation": {"law": "gaussian_per_dimension", "event_shape": [5]},
+        **networks,
+        "decoder": networks["decoder"][0],
+    }
+    return Instance("vae", "three-levels", config, _real((5,)))
 
 
 def _vae_table() -> Instance:

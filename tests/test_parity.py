@@ -140,6 +140,8 @@ def covers(spec: Any, config: Any) -> bool:
     """Whether a description says what it was made from; it may also say the defaults."""
     if isinstance(config, Mapping):
         return all(name in spec and covers(spec[name], value) for name, value in config.items())
+    if isinstance(config, list):
+        return len(spec) == len(config) and all(map(covers, spec, config))
     return spec == config
 
 

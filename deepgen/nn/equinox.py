@@ -91,11 +91,11 @@ def _output_bias_of(network: Any) -> Any:
     )
 
 
-def state_dict(network: eqx.Module) -> dict[str, Array]:
+def state_dict(network: Any) -> dict[str, Array]:
     """The arrays of a module by name, as torch names them: fields, indices and keys joined by dots.
 
     Args:
-        network: any Equinox module.
+        network: any Equinox module, or a tuple, list or dictionary of modules.
 
     Returns:
         For instance ``{"layers.0.weight": ..., "layers.0.bias": ...}``, in the order of the fields.
@@ -127,7 +127,7 @@ def load_state_dict(network: Network, parameters: Mapping[str, Any]) -> Network:
     return eqx.combine(loaded, rest)
 
 
-def _arrays(network: eqx.Module) -> list[tuple[Any, Any]]:
+def _arrays(network: Any) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_flatten_with_path(eqx.filter(network, eqx.is_array))[0]
 
 

@@ -208,7 +208,7 @@ def _typed(description: Any, key: str, kind: type) -> Any:
 def _has_own_network(config: Any) -> bool:
     if isinstance(config, dict):
         return config.get("network") == "custom" or any(_has_own_network(value) for value in config.values())
-    return False
+    return isinstance(config, list) and any(_has_own_network(value) for value in config)
 
 
 def _versions() -> dict[str, str]:

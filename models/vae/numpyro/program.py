@@ -15,7 +15,8 @@ from deepgen import checks
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.vae import activity
-from deepgen.models.vae.numpyro import constructors, posteriors, priors
+from deepgen.models.vae.hierarchy import Level
+from deepgen.models.vae.numpyro import constructors, parts, posteriors, priors
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
 
@@ -48,6 +49,7 @@ class VAE(eqx.Module):
     family: ClassVar[str] = "vae"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = ("mcmc", "sir", "gibbs", "pseudo-gibbs", "adaptive-gibbs", "lair", "auto")
+    sites: ClassVar[tuple[str, ...]] = ("z",)
 
     encoder: Any
     decoder: Any
@@ -100,12 +102,12 @@ class VAE(eqx.Module):
             x, given or drawn.
         """
         decoder = eqx_module("decoder", self.decoder)
-        observation = _declare("observation", self.observation)
+        observation = parts.declare("observation", self.observation)
         rows = size if x is None else len(x)
         prior = self._prior(rows)
         with numpyro.plate("data", rows):
             z = numpyro.sample("z", prior)
-            return numpyro.sample("x", observation(_outputs(observation, decoder, z)), obs=x)
+            return numpyro.sample("x", observation(parts.outputs(observation, decoder, z)), obs=x)
 
     def guide(self, x: Any = None, *, size: int = 1) -> Any:
         """q(z | x), in the plate ``"data"``; without x, the prior of ``size`` rows.
@@ -117,7 +119,7 @@ class VAE(eqx.Module):
         Returns:
             z.
         """
-        given = eqx_module("encoder", self.encoder), _declare("posterior", self.posterior)
+        given = eqx_module("encoder", self.encoder), parts.declare("posterior", self.posterior)
         rows = size if x is None else len(x)
         posterior = self._prior(rows) if x is None else self._posterior(*given, x)
         with numpyro.plate("data", rows):
@@ -144,8 +146,7 @@ class VAE(eqx.Module):
         """A warning where the posterior of ``x`` has collapsed, else nothing."""
         if len(x) < 2:
             return []
-        loc, scale = encode(self, jnp.asarray(self.check_data(x, missing=True)))
-        return activity.diagnose(activity.active_units(np.asarray(loc), np.asarray(scale)))
+        return activity.diagnose(activity.of_levels(parts.levels(self, jnp.asarray(self.check_data(x, missing=True)))))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes a program of the same shape."""
@@ -183,6 +184,18 @@ class VAE(eqx.Module):
         posterior = self.posterior_of(x)
         return posterior.mean, jnp.sqrt(posterior.variance)
 
+    def levels(self, x: jax.Array) -> tuple[Level, ...]:
+        """The posterior of its one level, beside a standard normal.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+
+        Returns:
+            The level.
+        """
+        loc, scale = self.encode(x)
+        return (Level(loc, scale, loc, scale),)
+
     def decode(self, z: jax.Array) -> jax.Array:
         """E[x | z] (the most probable class of a categorical law, of coupled channels about the mean).
 
@@ -192,14 +205,11 @@ class VAE(eqx.Module):
         Returns:
             (..., *event_shape).
         """
-        return self.observation.mean(_outputs(self.observation, self.decoder, z))
+        return self.observation.mean(parts.outputs(self.observation, self.decoder, z))
 
     def _posterior(self, encoder: Any, posterior: Any, x: jax.Array) -> dist.Distribution:
-        x = jnp.asarray(x)
-        absent = jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x < 0
-        absent = self.observation.feature_mask(absent)
-        features = jnp.where(absent, self.fill, self.observation.features(x).astype(self.fill.dtype))
-        return self._given(encoder, posterior, features.reshape(len(x), -1), ~absent.reshape(len(x), -1))
+        features, observed = parts.features(self.observation, self.fill, x)
+        return self._given(encoder, posterior, features.reshape(len(x), -1), observed.reshape(len(x), -1))
 
     def _given(self, encoder: Any, posterior: Any, features: jax.Array, observed: jax.Array) -> dist.Distribution:
         shown = jnp.concatenate([features, observed.astype(features.dtype)], axis=-1) if self.sees_mask else features
@@ -207,10 +217,10 @@ class VAE(eqx.Module):
 
     def _prior(self, rows: int) -> dist.Distribution:
         def posterior(features: jax.Array) -> dist.Distribution:
-            given = eqx_module("encoder", self.encoder), _declare("posterior", self.posterior)
+            given = eqx_module("encoder", self.encoder), parts.declare("posterior", self.posterior)
             return self._given(*given, features, jnp.ones(features.shape, bool))
 
-        return _declare("prior", self.prior)(posterior, jnp.zeros((rows, self.latent_dim)))
+        return parts.declare("prior", self.prior)(posterior, jnp.zeros((rows, self.latent_dim)))
 
 
 def build(config: Mapping[str, Any], *, key: jax.Array) -> VAE:
@@ -237,28 +247,3 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> VAE:
         input_shape=config["input_shape"],
         **chosen,
     )
-
-
-@eqx.filter_jit
-def encode(program: VAE, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`VAE.encode`, compiled."""
-    return program.encode(x)
-
-
-def _declare(name: str, module: Any) -> Any:
-    """Declare a module's parameters, where it has any; what it holds of the data stays as it is."""
-    held = [field for field in getattr(module, "held", ()) if getattr(module, field) is not None]
-
-    def fields(module: Any) -> list[Any]:
-        return [getattr(module, field) for field in held]
-
-    bare = eqx.tree_at(fields, module, [None] * len(held)) if held else module
-    if not jax.tree.leaves(eqx.filter(bare, eqx.is_inexact_array)):
-        return module
-    declared = eqx_module(name, bare)
-    return eqx.tree_at(fields, declared, fields(module), is_leaf=lambda leaf: leaf is None) if held else declared
-
-
-def _outputs(observation: Any, decoder: Any, z: jax.Array) -> jax.Array:
-    outputs = decoder(z)
-    return outputs.reshape(laws.output_shape(observation, outputs.shape, z.shape[:-1]))

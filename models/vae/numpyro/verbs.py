@@ -5,19 +5,19 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from deepgen import checks
 from deepgen.models.vae import activity, interpolation
-from deepgen.models.vae.numpyro.program import VAE, encode
+from deepgen.models.vae.numpyro import parts
+from deepgen.program.numpyro import propose
 
 
-def reconstruct(rng_key: jax.Array, program: VAE, x: Any) -> jax.Array:
-    """E[x' | z] at one draw z ~ q(z | x) of each row.
+def reconstruct(rng_key: jax.Array, program: Any, x: Any) -> jax.Array:
+    """E[x' | z] at one draw z ~ q(z | x) of each row, through all levels.
 
     Args:
         rng_key: the key.
-        program: the VAE.
+        program: the VAE, of one level or more.
         x: (n, *event_shape); missing entries allowed.
 
     Returns:
@@ -29,34 +29,39 @@ def reconstruct(rng_key: jax.Array, program: VAE, x: Any) -> jax.Array:
     return _reconstruct(rng_key, program, jnp.asarray(program.check_data(x, missing=True)))
 
 
-def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical") -> jax.Array:
+def interpolate(
+    program: Any, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", level: int = 1
+) -> jax.Array:
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
     Args:
-        program: the VAE.
+        program: the VAE, of one level or more.
         start: (n, *event_shape).
         end: (n, *event_shape).
         num_points: how many points, both ends counted.
         kind: ``"spherical"`` (White 2016) or ``"linear"``.
+        level: the level of the path, from 1, the one that x depends on. The levels below the path follow it at the
+            means of p(z_k | z_{k+1}), so that its ends are then what that level keeps of the data.
 
     Returns:
         (num_points, n, *event_shape).
 
     Raises:
-        ValueError: fewer than two points, an unknown kind, or data that the program does not take.
+        ValueError: fewer than two points, an unknown kind or level, or data that the program does not take.
     """
     checks.at_least("num_points", num_points, 2)
     checks.one_of("kind", kind, interpolation.KINDS)
+    checks.one_of("level", level, range(1, len(program.sites) + 1))
     a, b = (jnp.asarray(program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", a.shape, b.shape)
-    return _interpolate(program, a, b, num_points, kind)
+    return _interpolate(program, a, b, num_points, kind, level)
 
 
-def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
-    """Which latents the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
+def active_units(program: Any, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
+    """Which latents of which level the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
-        program: the VAE.
+        program: the VAE, of one level or more.
         x: (n, *event_shape), two rows or more.
         threshold: the variance of a posterior mean above which a latent is active.
 
@@ -66,16 +71,18 @@ def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.A
     Raises:
         ValueError: data that the program does not take.
     """
-    loc, scale = encode(program, jnp.asarray(program.check_data(x, missing=True)))
-    return activity.active_units(np.asarray(loc), np.asarray(scale), threshold)
+    return activity.of_levels(parts.levels(program, jnp.asarray(program.check_data(x, missing=True))), threshold)
 
 
 @eqx.filter_jit
-def _reconstruct(rng_key: jax.Array, program: VAE, x: jax.Array) -> jax.Array:
-    return program.decode(program.posterior_of(x).sample(rng_key))
+def _reconstruct(rng_key: jax.Array, program: Any, x: jax.Array) -> jax.Array:
+    latents, _ = propose(rng_key, program.guide, x)
+    return program.decode(latents[program.sites[0]])
 
 
 @eqx.filter_jit
-def _interpolate(program: VAE, start: jax.Array, end: jax.Array, num_points: int, kind: str) -> jax.Array:
+def _interpolate(program: Any, start: jax.Array, end: jax.Array, num_points: int, kind: str, level: int) -> jax.Array:
     weights = jnp.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype)
-    return program.decode(interpolation.interpolate(program.encode(start)[0], program.encode(end)[0], weights, kind))
+    ends = (program.levels(x)[level - 1].loc for x in (start, end))
+    path = interpolation.interpolate(*ends, weights, kind)
+    return program.decode(path if level == 1 else program.descend(path, level))

@@ -11,7 +11,8 @@ from deepgen import checks
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.models.vae import activity
-from deepgen.models.vae.pyro import constructors, posteriors, priors
+from deepgen.models.vae.hierarchy import Level
+from deepgen.models.vae.pyro import constructors, parts, posteriors, priors
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.pyro import tensor
@@ -45,6 +46,7 @@ class VAE(torch.nn.Module):
     family: ClassVar[str] = "vae"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = ("mcmc", "sir", "gibbs", "pseudo-gibbs", "adaptive-gibbs", "lair", "auto")
+    sites: ClassVar[tuple[str, ...]] = ("z",)
 
     fill: torch.Tensor
 
@@ -95,7 +97,7 @@ class VAE(torch.nn.Module):
         prior = self._prior(rows)
         with pyro.plate("data", rows):
             z = pyro.sample("z", prior)
-            return pyro.sample("x", observation(_outputs(observation, decoder, z)), obs=x)
+            return pyro.sample("x", observation(parts.outputs(observation, decoder, z)), obs=x)
 
     def guide(self, x: Any = None, *, size: int = 1) -> Any:
         """q(z | x), in the plate ``"data"``; without x, the prior of ``size`` rows.
@@ -134,8 +136,7 @@ class VAE(torch.nn.Module):
         """A warning where the posterior of ``x`` has collapsed, else nothing."""
         if len(x) < 2:
             return []
-        loc, scale = encode(self, tensor(self, self.check_data(x, missing=True)))
-        return activity.diagnose(activity.active_units(loc.cpu().numpy(), scale.cpu().numpy()))
+        return activity.diagnose(activity.of_levels(parts.levels(self, tensor(self, self.check_data(x, missing=True)))))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes a program of the same shape."""
@@ -173,6 +174,18 @@ class VAE(torch.nn.Module):
         posterior = self.posterior_of(x)
         return posterior.mean, torch.sqrt(posterior.variance)
 
+    def levels(self, x: torch.Tensor) -> tuple[Level, ...]:
+        """The posterior of its one level, beside a standard normal.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+
+        Returns:
+            The level.
+        """
+        loc, scale = self.encode(x)
+        return (Level(loc, scale, loc, scale),)
+
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """E[x | z] (the most probable class of a categorical law, of coupled channels about the mean).
 
@@ -182,16 +195,11 @@ class VAE(torch.nn.Module):
         Returns:
             (..., *event_shape).
         """
-        return self.observation.mean(_outputs(self.observation, self.decoder, z))
+        return self.observation.mean(parts.outputs(self.observation, self.decoder, z))
 
     def _posterior(self, encoder: Any, posterior: Any, x: torch.Tensor) -> Any:
-        features = self.observation.features(x).to(self.fill.dtype)
-        if _complete(x):
-            observed = torch.ones((), dtype=torch.bool, device=x.device).expand(len(x), self.fill.numel())
-            return self._given(encoder, posterior, features.reshape(len(x), -1), observed)
-        absent = self.observation.feature_mask(torch.isnan(x) if x.is_floating_point() else x < 0)
-        features = torch.where(absent, self.fill, features)
-        return self._given(encoder, posterior, features.reshape(len(x), -1), ~absent.reshape(len(x), -1))
+        features, observed = parts.features(self.observation, self.fill, x)
+        return self._given(encoder, posterior, features.reshape(len(x), -1), observed.reshape(len(x), -1))
 
     def _given(self, encoder: Any, posterior: Any, features: torch.Tensor, observed: torch.Tensor) -> Any:
         shown = torch.cat([features, observed.to(features.dtype)], dim=-1) if self.sees_mask else features
@@ -227,19 +235,3 @@ def build(config: Mapping[str, Any]) -> VAE:
         input_shape=config["input_shape"],
         **chosen,
     )
-
-
-def encode(program: VAE, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`VAE.encode`, without gradients."""
-    with torch.no_grad():
-        return program.encode(x)
-
-
-def _complete(x: torch.Tensor) -> bool:
-    """Whether nothing is missing: a sum says so at a fraction of what the mask and the filling cost in every step."""
-    return not bool(torch.isnan(x.sum()) if x.is_floating_point() else (x < 0).any())
-
-
-def _outputs(observation: Any, decoder: Any, z: torch.Tensor) -> torch.Tensor:
-    outputs = decoder(z)
-    return outputs.reshape(laws.output_shape(observation, tuple(outputs.shape), tuple(z.shape[:-1])))

@@ -6,15 +6,15 @@ import torch
 
 from deepgen import checks
 from deepgen.models.vae import activity, interpolation
-from deepgen.models.vae.pyro.program import VAE, encode
-from deepgen.program.pyro import tensor
+from deepgen.models.vae.pyro import parts
+from deepgen.program.pyro import isolated, propose, tensor
 
 
-def reconstruct(program: VAE, x: Any) -> torch.Tensor:
-    """E[x' | z] at one draw z ~ q(z | x) of each row.
+def reconstruct(program: Any, x: Any) -> torch.Tensor:
+    """E[x' | z] at one draw z ~ q(z | x) of each row, through all levels.
 
     Args:
-        program: the VAE.
+        program: the VAE, of one level or more.
         x: (n, *event_shape); missing entries allowed.
 
     Returns:
@@ -23,40 +23,49 @@ def reconstruct(program: VAE, x: Any) -> torch.Tensor:
     Raises:
         ValueError: data that the program does not take.
     """
-    with torch.no_grad():
-        return program.decode(program.posterior_of(tensor(program, program.check_data(x, missing=True))).rsample())
+    given = tensor(program, program.check_data(x, missing=True))
+    with torch.no_grad(), isolated():
+        latents, _ = propose(program.guide, given)
+        return program.decode(latents[program.sites[0]])
 
 
-def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical") -> torch.Tensor:
+def interpolate(
+    program: Any, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", level: int = 1
+) -> torch.Tensor:
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
     Args:
-        program: the VAE.
+        program: the VAE, of one level or more.
         start: (n, *event_shape).
         end: (n, *event_shape).
         num_points: how many points, both ends counted.
         kind: ``"spherical"`` (White 2016) or ``"linear"``.
+        level: the level of the path, from 1, the one that x depends on. The levels below the path follow it at the
+            means of p(z_k | z_{k+1}), so that its ends are then what that level keeps of the data.
 
     Returns:
         (num_points, n, *event_shape).
 
     Raises:
-        ValueError: fewer than two points, an unknown kind, or data that the program does not take.
+        ValueError: fewer than two points, an unknown kind or level, or data that the program does not take.
     """
     checks.at_least("num_points", num_points, 2)
     checks.one_of("kind", kind, interpolation.KINDS)
+    checks.one_of("level", level, range(1, len(program.sites) + 1))
     a, b = (tensor(program, program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", tuple(a.shape), tuple(b.shape))
     weights = torch.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype, device=program.fill.device)
     with torch.no_grad():
-        return program.decode(interpolation.interpolate(program.encode(a)[0], program.encode(b)[0], weights, kind))
+        ends = (program.levels(x)[level - 1].loc for x in (a, b))
+        path = interpolation.interpolate(*ends, weights, kind)
+        return program.decode(path if level == 1 else program.descend(path, level))
 
 
-def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
-    """Which latents the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
+def active_units(program: Any, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
+    """Which latents of which level the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
-        program: the VAE.
+        program: the VAE, of one level or more.
         x: (n, *event_shape), two rows or more.
         threshold: the variance of a posterior mean above which a latent is active.
 
@@ -66,5 +75,4 @@ def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.A
     Raises:
         ValueError: data that the program does not take.
     """
-    loc, scale = encode(program, tensor(program, program.check_data(x, missing=True)))
-    return activity.active_units(loc.cpu().numpy(), scale.cpu().numpy(), threshold)
+    return activity.of_levels(parts.levels(program, tensor(program, program.check_data(x, missing=True))), threshold)

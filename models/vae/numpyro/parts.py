@@ -1,0 +1,79 @@
+"""What the programs of this room have in common in NumPyro: declaring, showing data to an encoder, decoding."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.contrib.module import eqx_module
+
+from deepgen.likelihoods import laws
+from deepgen.models.vae.hierarchy import Level
+
+
+def declare(name: str, module: Any) -> Any:
+    """Declare a module's parameters, where it has any; what it holds of the data stays as it is.
+
+    Args:
+        name: of the program's field.
+        module: a module, or a tuple of modules.
+
+    Returns:
+        The module with its declared parameters.
+    """
+    held = [field for field in getattr(module, "held", ()) if getattr(module, field) is not None]
+
+    def fields(module: Any) -> list[Any]:
+        return [getattr(module, field) for field in held]
+
+    bare = eqx.tree_at(fields, module, [None] * len(held)) if held else module
+    if not jax.tree.leaves(eqx.filter(bare, eqx.is_inexact_array)):
+        return module
+    declared = eqx_module(name, bare)
+    return eqx.tree_at(fields, declared, fields(module), is_leaf=lambda leaf: leaf is None) if held else declared
+
+
+def features(observation: Any, fill: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:
+    """The features that an encoder is shown.
+
+    Args:
+        observation: the law of a datum.
+        fill: (*feature_shape) what is shown where x is missing.
+        x: (n, *event_shape), NaN (negative integers) where missing.
+
+    Returns:
+        The features and whether each is observed, (n, *feature_shape).
+    """
+    x = jnp.asarray(x)
+    absent = jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x < 0
+    absent = observation.feature_mask(absent)
+    return jnp.where(absent, fill, observation.features(x).astype(fill.dtype)), ~absent
+
+
+def outputs(observation: Any, decoder: Any, z: jax.Array) -> jax.Array:
+    """A decoder's numbers in the shape in which the law takes them.
+
+    Args:
+        observation: the law of a datum.
+        decoder: the network.
+        z: (..., latent_dim).
+
+    Returns:
+        (..., *outputs_shape).
+
+    Raises:
+        ValueError: another number of numbers than the law takes.
+    """
+    found = decoder(z)
+    return found.reshape(laws.output_shape(observation, found.shape, z.shape[:-1]))
+
+
+def levels(program: Any, x: jax.Array) -> tuple[Level, ...]:
+    """A program's ``levels(x)``, compiled, as NumPy arrays."""
+    return jax.tree.map(np.asarray, _levels(program, x))
+
+
+@eqx.filter_jit
+def _levels(program: Any, x: jax.Array) -> tuple[Level, ...]:
+    return program.levels(x)
