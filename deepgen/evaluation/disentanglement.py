@@ -163,8 +163,8 @@ def dci(
     train, test = order[: len(order) // 2], order[len(order) // 2 :]
     found = [_forests(codes, factors, train, test, kind, rng)]
     for _ in range(num_bootstrap):
-        again = (rng.choice(half, len(half)) for half in (train, test))
-        found.append(_forests(codes, factors, *again, kind, rng))
+        again, held = (rng.choice(half, len(half)) for half in (train, test))
+        found.append(_forests(codes, factors, again, held, kind, rng))
     importance, errors = found[0]
 
     def estimate(values: list[float]) -> Estimate:

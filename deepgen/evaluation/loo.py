@@ -189,7 +189,7 @@ def comparison(scores: Mapping[str, HeldOut]) -> "pandas.DataFrame":
             expected="programs scored on the same rows",
             fix="Score every program on the same x.",
         )
-    elpds = {name: held_out_elpd(score.value) for name, score in scores.items()}
+    elpds: dict[str, Any] = {name: held_out_elpd(score.value) for name, score in scores.items()}
     for name, score in scores.items():
         elpds[name]["warning"] = bool(score.untrusted.any())
     with warnings.catch_warnings():

@@ -73,5 +73,10 @@ def path_smoothness(path: np.ndarray) -> PathSmoothness:
         )
     square = (np.diff(points, axis=0) ** 2).sum(2)
     bend = (np.diff(points, 2, axis=0) ** 2).sum(2)
-    values = (np.sqrt(square).sum(0) / chord, steps * square.sum(0) / chord**2, steps**4 * bend.mean(0) / chord**2)
-    return PathSmoothness(*(cell_mean(value, np.arange(n)) for value in values), paths=n)
+    rows = np.arange(n)
+    return PathSmoothness(
+        cell_mean(np.sqrt(square).sum(0) / chord, rows),
+        cell_mean(steps * square.sum(0) / chord**2, rows),
+        cell_mean(steps**4 * bend.mean(0) / chord**2, rows),
+        paths=n,
+    )
