@@ -76,7 +76,8 @@ def of_levels(levels: Sequence[Level], threshold: float = 0.01) -> ActiveUnits:
     Raises:
         ValueError: as `active_units`.
     """
-    found = active_units(*(np.concatenate([level[part] for level in levels], axis=1) for part in (2, 3)), threshold)
+    shift, ratio = (np.concatenate(parts, axis=1) for parts in zip(*(level[2:] for level in levels), strict=True))
+    found = active_units(shift, ratio, threshold)
     return found._replace(level=np.repeat(np.arange(len(levels)) + 1, [level.loc.shape[1] for level in levels]))
 
 

@@ -56,7 +56,7 @@ def check_latent_dims(latent_dims: Any) -> tuple[int, ...]:
         ValueError: no sequence of positive integers, or an empty one.
     """
     dims = tuple(latent_dims) if isinstance(latent_dims, Sequence) and not isinstance(latent_dims, str) else ()
-    if not dims or not all(isinstance(dim, Integral) and not isinstance(dim, bool) and dim > 0 for dim in dims):
+    if not dims or not all(isinstance(dim, Integral) and not isinstance(dim, bool) and int(dim) > 0 for dim in dims):
         raise checks.problem(
             "latent_dims",
             got=repr(latent_dims),

@@ -12,6 +12,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from deepgen import checks
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.vae import activity, hierarchy
@@ -127,7 +128,7 @@ class HierarchicalVAE(eqx.Module):
             ValueError: ``latent_dims`` that are no positive integers, an unknown likelihood, or data that do not fit.
         """
         dims = hierarchy.check_latent_dims(latent_dims)
-        law = likelihoods.observation(likelihood, event_shape, num_classes)
+        law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
         data = None if data is None else laws.check_data(law, data, missing=True)
         key_encoder, key_prior, key_decoder = jax.random.split(key, 3)
         options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}

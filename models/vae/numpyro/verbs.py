@@ -83,6 +83,6 @@ def _reconstruct(rng_key: jax.Array, program: Any, x: jax.Array) -> jax.Array:
 @eqx.filter_jit
 def _interpolate(program: Any, start: jax.Array, end: jax.Array, num_points: int, kind: str, level: int) -> jax.Array:
     weights = jnp.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype)
-    ends = (program.levels(x)[level - 1].loc for x in (start, end))
-    path = interpolation.interpolate(*ends, weights, kind)
+    first, last = (program.levels(x)[level - 1].loc for x in (start, end))
+    path = interpolation.interpolate(first, last, weights, kind)
     return program.decode(path if level == 1 else program.descend(path, level))

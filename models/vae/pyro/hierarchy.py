@@ -10,6 +10,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from deepgen import checks
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.models.vae import activity, hierarchy
@@ -119,7 +120,7 @@ class HierarchicalVAE(torch.nn.Module):
             ValueError: ``latent_dims`` that are no positive integers, an unknown likelihood, or data that do not fit.
         """
         dims = hierarchy.check_latent_dims(latent_dims)
-        law = likelihoods.observation(likelihood, event_shape, num_classes)
+        law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
         data = None if data is None else laws.check_data(law, data, missing=True)
         options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
         upwards, downwards = tuple(hidden), tuple(reversed(hidden))

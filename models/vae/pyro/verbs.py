@@ -56,8 +56,8 @@ def interpolate(
     checks.equal_shapes("start and end", tuple(a.shape), tuple(b.shape))
     weights = torch.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype, device=program.fill.device)
     with torch.no_grad():
-        ends = (program.levels(x)[level - 1].loc for x in (a, b))
-        path = interpolation.interpolate(*ends, weights, kind)
+        first, last = (program.levels(x)[level - 1].loc for x in (a, b))
+        path = interpolation.interpolate(first, last, weights, kind)
         return program.decode(path if level == 1 else program.descend(path, level))
 
 
