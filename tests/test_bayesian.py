@@ -43,20 +43,24 @@ def sites(engine: Any, function: Any, *args: Any, given: Any = (), **kwargs: Any
     """The sample sites of a run with some values given: of each its value and its log density."""
     values = {name: engine.array(value) for name, value in dict(given).items()}
     if engine is NUMPYRO:
-        trace = handlers.trace(handlers.substitute(handlers.seed(function, 0), data=values)).get_trace(*args, **kwargs)
-        found = [site for site in trace.values() if site["type"] == "sample"]
-    else:
-        pyro.set_rng_seed(0)
-        with pyro.get_param_store().scope(), torch.no_grad():
-            trace = poutine.trace(poutine.condition(function, data=values)).get_trace(*args, **kwargs)
-        found = [site for site in trace.nodes.values() if site["type"] == "sample" and site["name"] != "data"]
-    return {
-        site["name"]: (
-            np.asarray(site["value"]),
-            float(site["fn"].log_prob(site["value"]).sum()) * (1.0 if site["scale"] is None else float(site["scale"])),
-        )
-        for site in found
-    }
+
+        def run(rows: Any) -> dict[str, Any]:
+            fixed = handlers.substitute(handlers.seed(function, 0), data=values)
+            trace = handlers.trace(fixed).get_trace(*rows, **kwargs)
+            return {name: _measured(site) for name, site in trace.items() if site["type"] == "sample"}
+
+        return {name: (np.asarray(value), float(density)) for name, (value, density) in jax.jit(run)(args).items()}
+    pyro.set_rng_seed(0)
+    with pyro.get_param_store().scope(), torch.no_grad():
+        trace = poutine.trace(poutine.condition(function, data=values)).get_trace(*args, **kwargs)
+        found = {name: _measured(site) for name, site in trace.nodes.items() if site["type"] == "sample"}
+    # what the engine adds: the plate's indices, and an automatic guide's own draws
+    own = {name for name in found if name != "data" and not name.endswith("_unconstrained")}
+    return {name: (found[name][0].detach().numpy(), float(found[name][1].detach())) for name in own}
+
+
+def _measured(site: Any) -> tuple[Any, Any]:
+    return site["value"], site["fn"].log_prob(site["value"]).sum() * (1.0 if site["scale"] is None else site["scale"])
 
 
 @engines
@@ -119,7 +123,7 @@ def test_nuts_is_bayesian_regression_where_the_latents_are_known(engine: Any) ->
     else:
         pyro.set_rng_seed(0)
         kernel = pyro.infer.NUTS(poutine.condition(model, data=z), max_tree_depth=4)
-        mcmc = pyro.infer.MCMC(kernel, num_samples=200, warmup_steps=100, disable_progbar=True)
+        mcmc = pyro.infer.MCMC(kernel, num_samples=150, warmup_steps=60, disable_progbar=True)
         with pyro.get_param_store().scope(), pyro.validation_enabled(False):
             mcmc.run(x)
     draws = {name: np.asarray(value) for name, value in mcmc.get_samples().items() if name in VALUES}
@@ -152,7 +156,7 @@ def divergences(engine: Any, *, ignoring: bool) -> tuple[np.ndarray, dict[str, f
 
     objective = ROOM[engine].ELBO()
     pair = (blind if ignoring else model, guide)
-    options = {"objective": objective, "steps": 300, "learning_rate": 0.05, "chunk": 300, "progress": False}
+    options = {"objective": objective, "steps": 300, "learning_rate": 0.04, "ema": 0.98, "progress": False}
     found = engine.call("fit", pair, engine.array(x), **options)
     values = {
         name: np.asarray(value.detach() if engine is PYRO else value)
@@ -174,22 +178,32 @@ def divergences(engine: Any, *, ignoring: bool) -> tuple[np.ndarray, dict[str, f
 def test_every_weight_s_posterior_moves_from_its_prior(engine: Any) -> None:
     losses, learnt = divergences(engine, ignoring=False)
     assert losses[-50:].mean() < losses[:5].mean() - 20
-    assert min(learnt.values()) > 0.3
-    # a posterior that sees no data is the prior
     _, blind = divergences(engine, ignoring=True)
-    assert max(blind.values()) < 0.05
+    # a posterior that sees no data is the prior, up to the noise of the last steps
+    assert max(blind.values()) < 0.3 < min(learnt.values()), (blind, learnt)
 
 
 @engines
 def test_guides_of_the_engine_and_objectives_of_several_draws(engine: Any) -> None:
-    library, face, x = LIBRARY[engine], engine.face, engine.array(X)
-    model, guide = face.bayesian(linear(engine), autoguide=library.infer.autoguide.AutoMultivariateNormal)
-    assert {WEIGHT, BIAS, "z"} < sites(engine, guide, x).keys()
+    infer, x = LIBRARY[engine].infer, engine.array(X)
+    model, guide = engine.face.bayesian(linear(engine), autoguide=infer.autoguide.AutoDelta)
+    # a point estimate, which starts at the program's own weights
+    drawn = sites(engine, guide, x)
+    assert drawn.keys() == {WEIGHT, BIAS, "z"}
+    np.testing.assert_allclose(drawn[WEIGHT][0], engine.tensors(linear(engine))[WEIGHT], rtol=1e-6)
+
+    def evaluate(objective: Any) -> float:
+        """One evaluation by the engine's own SVI."""
+        if engine is NUMPYRO:
+            svi = numpyro.infer.SVI(model, guide, numpyro.optim.Adam(0.01), objective)
+            return float(jax.jit(lambda: svi.evaluate(svi.init(jax.random.key(0), x), x))())
+        with pyro.get_param_store().scope():
+            return infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), objective).evaluate_loss(x)
+
+    iwae = ROOM[engine].IWAE
     with pytest.raises(ValueError, match="joint=True"):
-        engine.call("fit", (model, guide), x, objective=face.IWAE(1), steps=1, progress=False)
-    objective = face.IWAE(2, joint=True, vectorize_particles=engine is NUMPYRO)
-    found = engine.call("fit", face.bayesian(linear(engine)), x, objective=objective, steps=2, progress=False)
-    assert np.isfinite(found.losses).all()
+        evaluate(iwae(1))
+    assert np.isfinite(evaluate(iwae(2, joint=True, vectorize_particles=engine is NUMPYRO)))
 
 
 @engines

@@ -35,8 +35,8 @@ def with_params(program: P, params: Mapping[str, torch.Tensor]) -> P:
     with torch.no_grad():
         for site, value in params.items():
             field, _, name = site.partition("$$$")
-            if (path := files.path_of(program, field)) and (name := f"{path}.{name}") in own:
-                own[name].copy_(value)
+            if (path := files.path_of(program, field)) and (full := f"{path}.{name}".rstrip(".")) in own:
+                own[full].copy_(value)
     return program
 
 

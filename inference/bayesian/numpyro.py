@@ -63,7 +63,7 @@ def bayesian(
     """
     rules.check_rows(num_rows)
     paths = rules.paths(program, networks)
-    values = {}
+    values: dict[str, Any] = {}
     for name, path in paths.items():
         own = _weights(attrgetter(path)(program))
         rules.check_weights(name, own)
@@ -76,6 +76,9 @@ def bayesian(
 
     guide_of = AutoNormal if autoguide is None else autoguide
     weights = guide_of(draw, init_loc_fn=init_to_value(values=values))
+    with handlers.block(), handlers.seed(rng_seed=0):
+        # automatic guides keep what they make on their first call, which must not be under a trace
+        weights()
     given = _Given(program, paths, num_rows, missing)
     return Model(given, draw), Guide(given, weights)
 

@@ -61,7 +61,7 @@ def bayesian(
     """
     rules.check_rows(num_rows)
     paths = rules.paths(program, networks)
-    values = {}
+    values: dict[str, Any] = {}
     for name, path in paths.items():
         own = _weights(attrgetter(path)(program))
         rules.check_weights(name, own)

@@ -48,7 +48,8 @@ def impute(
     - ``"mcmc"``: Hamiltonian Monte Carlo on :math:`p(z) \prod_{i\ \mathrm{observed}} p(x_i \mid z)` of each row, then
       :math:`x_\mathrm{missing} \sim p(x \mid z)`.
     - ``"sir"``: draws of z from the guide, resampled with Pareto-smoothed importance weights (Vehtari et al. 2024);
-      exact as ``num_particles`` grows, and told by the Pareto k how far to trust it.
+      exact as ``num_particles`` grows, and told by the Pareto k how far to trust it. The weights of an `MNAR` count
+      the law of the mask: its draws are of p(x_missing, latents | x_observed, mask), and this is its one method.
     - ``"gibbs"``: Metropolis-within-Gibbs (Mattei & Frellsen 2018); z is proposed by the guide of the completed row.
     - ``"pseudo-gibbs"``: the same without the correction (Rezende, Mohamed & Wierstra 2014). Its law is an
       approximation that no number of iterations improves.

@@ -216,7 +216,7 @@ def weight_stats(judged: importance.Weights, num_particles: int) -> tuple[dict[s
         warnings.warn(
             f"the importance weights of {bad} of {len(wrong)} rows are not to be trusted (Pareto k above "
             f"{importance.LARGEST_K}, largest {judged.pareto_k[wrong].max():.2f}): raise num_particles, or use "
-            "method='mcmc' (sample_stats['pareto_k'] says which rows).",
+            "method='mcmc' where the program has it (sample_stats['pareto_k'] says which rows).",
             stacklevel=5,
         )
     stats = {"ess": (("row",), judged.ess), "pareto_k": (("row",), judged.pareto_k)}

@@ -160,17 +160,13 @@ class CompletedEntries(TorchDistribution):
         self.base_dist = base
         self._observed = observed
         self._data = data
+        self.has_rsample = bool(base.has_rsample)
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @constraints.dependent_property
     def support(self) -> Any:
         """The support of the row."""
         return self.base_dist.support
-
-    @property
-    def has_rsample(self) -> bool:
-        """Whether draws of the law are differentiable by its parameters."""
-        return bool(self.base_dist.has_rsample)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "CompletedEntries":
         """The same for further rows, each with draws of its own."""
