@@ -11,6 +11,7 @@ from deepgen.inference.svi.numpyro import (
     Checkpoint,
     Cyclical,
     DReG,
+    EnumELBO,
     Fit,
     Linear,
     NonFiniteLoss,
@@ -20,7 +21,8 @@ from deepgen.inference.svi.numpyro import (
 )
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
-from deepgen.models.vae.numpyro import VAE, active_units, fit_table, interpolate, reconstruct
+from deepgen.models.vae.classes import ClassProbabilities
+from deepgen.models.vae.numpyro import VAE, ClassVAE, active_units, classify, fit_table, interpolate, reconstruct
 from deepgen.nn import equinox as nn
 from deepgen.program import LogProb, Program
 from deepgen.program.numpyro import load, sample, save, with_params
@@ -32,8 +34,11 @@ __all__ = [
     "ActiveUnits",
     "Bracket",
     "Checkpoint",
+    "ClassProbabilities",
+    "ClassVAE",
     "Cyclical",
     "DReG",
+    "EnumELBO",
     "Fit",
     "Linear",
     "LogProb",
@@ -45,6 +50,7 @@ __all__ = [
     "active_units",
     "ais",
     "bdmc",
+    "classify",
     "complete",
     "count_steps",
     "fit",

@@ -1,4 +1,4 @@
-"""What can be asked of a VAE in NumPyro: reconstructions, paths between data, and which latents are in use."""
+"""What can be asked of a VAE in NumPyro: reconstructions, paths between data, which latents are in use, and classes."""
 
 from typing import Any
 
@@ -8,36 +8,46 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepgen import checks
-from deepgen.models.vae import activity, interpolation
-from deepgen.models.vae.numpyro.program import VAE, encode
+from deepgen.inference.likelihood.numpyro import class_log_prob
+from deepgen.models.vae import activity, classes, interpolation
+from deepgen.models.vae.numpyro.classes import ClassVAE
+from deepgen.models.vae.numpyro.program import VAE
+from deepgen.program import takes_labels
+from deepgen.program.numpyro import propose
 
 
-def reconstruct(rng_key: jax.Array, program: VAE, x: Any) -> jax.Array:
+def reconstruct(rng_key: jax.Array, program: VAE | ClassVAE, x: Any, *, y: Any = None) -> jax.Array:
     """E[x' | z] at one draw z ~ q(z | x) of each row.
 
     Args:
         rng_key: the key.
-        program: the VAE.
+        program: the program.
         x: (n, *event_shape); missing entries allowed.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are drawn from
+            q(y | x).
 
     Returns:
         (n, *event_shape).
 
     Raises:
-        ValueError: data that the program does not take.
+        ValueError: data or labels that the program does not take.
     """
-    return _reconstruct(rng_key, program, jnp.asarray(program.check_data(x, missing=True)))
+    array = program.check_data(x, missing=True)
+    return _reconstruct(rng_key, program, jnp.asarray(array), _labels(program, y, len(array)))
 
 
-def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical") -> jax.Array:
+def interpolate(
+    program: VAE | ClassVAE, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", y: Any = None
+) -> jax.Array:
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
     Args:
-        program: the VAE.
+        program: the program.
         start: (n, *event_shape).
         end: (n, *event_shape).
         num_points: how many points, both ends counted.
         kind: ``"spherical"`` (White 2016) or ``"linear"``.
+        y: (n,) classes of the paths, or one for all, of a program with classes, which needs them.
 
     Returns:
         (num_points, n, *event_shape).
@@ -49,15 +59,19 @@ def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind
     checks.one_of("kind", kind, interpolation.KINDS)
     a, b = (jnp.asarray(program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", a.shape, b.shape)
-    return _interpolate(program, a, b, num_points, kind)
+    labels = _labels(program, y, len(a))
+    classes.check_known(isinstance(program, ClassVAE), labels)
+    return _interpolate(program, a, b, labels, num_points, kind)
 
 
-def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
+def active_units(program: VAE | ClassVAE, x: Any, *, y: Any = None, threshold: float = 0.01) -> activity.ActiveUnits:
     """Which latents the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
-        program: the VAE.
+        program: the program.
         x: (n, *event_shape), two rows or more.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are taken to be the
+            classifier's most probable ones.
         threshold: the variance of a posterior mean above which a latent is active.
 
     Returns:
@@ -66,16 +80,68 @@ def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.A
     Raises:
         ValueError: data that the program does not take.
     """
-    loc, scale = encode(program, jnp.asarray(program.check_data(x, missing=True)))
+    array = program.check_data(x, missing=True)
+    labels = _labels(program, y, len(array))
+    loc, scale = _encode(program, jnp.asarray(array), labels)
     return activity.active_units(np.asarray(loc), np.asarray(scale), threshold)
 
 
+def classify(
+    rng_key: jax.Array, program: ClassVAE, x: Any, *, method: str = "guide", num_particles: int = 100
+) -> classes.ClassProbabilities:
+    r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
+
+    .. math:: p(y \mid x) \approx \frac{w_y}{\sum_k w_k}, \qquad
+        w_k = \frac1S \sum_s \frac{p(x, k, z_s)}{q(z_s \mid x, k)}, \quad z_s \sim q(z \mid x, k)
+
+    Args:
+        rng_key: the key, of the draws of the latents.
+        program: a program with classes.
+        x: (n, *event_shape); missing entries allowed, which are integrated out.
+        method: ``"guide"`` for q(y | x), an approximation; ``"importance"`` for the estimate, exact as S grows.
+        num_particles: S; of the estimate alone.
+
+    Returns:
+        The probabilities, their standard errors and of what kind they are.
+
+    Raises:
+        ValueError: data that the program does not take, a program without classes, or an unknown method.
+    """
+    checks.one_of("method", method, classes.METHODS)
+    takes_labels(program, "program")
+    if method == "importance":
+        found = class_log_prob(rng_key, program, x, num_particles=num_particles)
+        return classes.posterior(found.value, found.stderr)
+    value = np.asarray(_class_probs(program, jnp.asarray(program.check_data(x, missing=True))))
+    return classes.ClassProbabilities(value, np.zeros_like(value), "approximate")
+
+
+def _labels(program: Any, y: Any, rows: int) -> jax.Array | None:
+    return None if y is None else jnp.asarray(takes_labels(program).check_labels(y, rows))
+
+
 @eqx.filter_jit
-def _reconstruct(rng_key: jax.Array, program: VAE, x: jax.Array) -> jax.Array:
+def _encode(program: Any, x: jax.Array, y: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    return program.encode(x, y) if isinstance(program, ClassVAE) else program.encode(x)
+
+
+@eqx.filter_jit
+def _class_probs(program: Any, x: jax.Array) -> jax.Array:
+    return program.class_probs(x)
+
+
+@eqx.filter_jit
+def _reconstruct(rng_key: jax.Array, program: Any, x: jax.Array, y: jax.Array | None) -> jax.Array:
+    if isinstance(program, ClassVAE):
+        latents, _ = propose(rng_key, program.guide if y is None else program.given(y).guide, x)
+        return program.decode(latents["z"], latents["y"])
     return program.decode(program.posterior_of(x).sample(rng_key))
 
 
 @eqx.filter_jit
-def _interpolate(program: VAE, start: jax.Array, end: jax.Array, num_points: int, kind: str) -> jax.Array:
+def _interpolate(
+    program: Any, start: jax.Array, end: jax.Array, y: jax.Array | None, num_points: int, kind: str
+) -> jax.Array:
     weights = jnp.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype)
-    return program.decode(interpolation.interpolate(program.encode(start)[0], program.encode(end)[0], weights, kind))
+    path = interpolation.interpolate(_encode(program, start, y)[0], _encode(program, end, y)[0], weights, kind)
+    return program.decode(path) if y is None else program.decode(path, y)

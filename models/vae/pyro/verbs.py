@@ -1,41 +1,55 @@
-"""What can be asked of a VAE in Pyro: reconstructions, paths between data, and which latents are in use."""
+"""What can be asked of a VAE in Pyro: reconstructions, paths between data, which latents are in use, and classes."""
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepgen import checks
-from deepgen.models.vae import activity, interpolation
-from deepgen.models.vae.pyro.program import VAE, encode
-from deepgen.program.pyro import tensor
+from deepgen.inference.likelihood.pyro import class_log_prob
+from deepgen.models.vae import activity, classes, interpolation
+from deepgen.models.vae.pyro.classes import ClassVAE
+from deepgen.models.vae.pyro.program import VAE
+from deepgen.program import takes_labels
+from deepgen.program.pyro import isolated, propose, tensor
 
 
-def reconstruct(program: VAE, x: Any) -> torch.Tensor:
+def reconstruct(program: VAE | ClassVAE, x: Any, *, y: Any = None) -> torch.Tensor:
     """E[x' | z] at one draw z ~ q(z | x) of each row.
 
     Args:
-        program: the VAE.
+        program: the program.
         x: (n, *event_shape); missing entries allowed.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are drawn from
+            q(y | x).
 
     Returns:
         (n, *event_shape).
 
     Raises:
-        ValueError: data that the program does not take.
+        ValueError: data or labels that the program does not take.
     """
-    with torch.no_grad():
-        return program.decode(program.posterior_of(tensor(program, program.check_data(x, missing=True))).rsample())
+    batch = tensor(program, program.check_data(x, missing=True))
+    labels = _labels(program, y, len(batch))
+    with torch.no_grad(), isolated():
+        if isinstance(program, ClassVAE):
+            latents, _ = propose(program.guide if labels is None else program.given(labels).guide, batch)
+            return program.decode(latents["z"], latents["y"])
+        return program.decode(program.posterior_of(batch).rsample())
 
 
-def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical") -> torch.Tensor:
+def interpolate(
+    program: VAE | ClassVAE, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", y: Any = None
+) -> torch.Tensor:
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
     Args:
-        program: the VAE.
+        program: the program.
         start: (n, *event_shape).
         end: (n, *event_shape).
         num_points: how many points, both ends counted.
         kind: ``"spherical"`` (White 2016) or ``"linear"``.
+        y: (n,) classes of the paths, or one for all, of a program with classes, which needs them.
 
     Returns:
         (num_points, n, *event_shape).
@@ -47,17 +61,23 @@ def interpolate(program: VAE, start: Any, end: Any, num_points: int = 8, *, kind
     checks.one_of("kind", kind, interpolation.KINDS)
     a, b = (tensor(program, program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", tuple(a.shape), tuple(b.shape))
+    labels = _labels(program, y, len(a))
+    classes.check_known(isinstance(program, ClassVAE), labels)
     weights = torch.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype, device=program.fill.device)
     with torch.no_grad():
-        return program.decode(interpolation.interpolate(program.encode(a)[0], program.encode(b)[0], weights, kind))
+        ends = (_encode(program, x, labels)[0] for x in (a, b))
+        path = interpolation.interpolate(*ends, weights, kind)
+        return program.decode(path, labels) if isinstance(program, ClassVAE) else program.decode(path)
 
 
-def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
+def active_units(program: VAE | ClassVAE, x: Any, *, y: Any = None, threshold: float = 0.01) -> activity.ActiveUnits:
     """Which latents the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
-        program: the VAE.
+        program: the program.
         x: (n, *event_shape), two rows or more.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are taken to be the
+            classifier's most probable ones.
         threshold: the variance of a posterior mean above which a latent is active.
 
     Returns:
@@ -66,5 +86,46 @@ def active_units(program: VAE, x: Any, *, threshold: float = 0.01) -> activity.A
     Raises:
         ValueError: data that the program does not take.
     """
-    loc, scale = encode(program, tensor(program, program.check_data(x, missing=True)))
+    batch = tensor(program, program.check_data(x, missing=True))
+    labels = _labels(program, y, len(batch))
+    loc, scale = _encode(program, batch, labels)
     return activity.active_units(loc.cpu().numpy(), scale.cpu().numpy(), threshold)
+
+
+def classify(
+    program: ClassVAE, x: Any, *, method: str = "guide", num_particles: int = 100
+) -> classes.ClassProbabilities:
+    r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
+
+    .. math:: p(y \mid x) \approx \frac{w_y}{\sum_k w_k}, \qquad
+        w_k = \frac1S \sum_s \frac{p(x, k, z_s)}{q(z_s \mid x, k)}, \quad z_s \sim q(z \mid x, k)
+
+    Args:
+        program: a program with classes.
+        x: (n, *event_shape); missing entries allowed, which are integrated out.
+        method: ``"guide"`` for q(y | x), an approximation; ``"importance"`` for the estimate, exact as S grows.
+        num_particles: S; of the estimate alone.
+
+    Returns:
+        The probabilities, their standard errors and of what kind they are.
+
+    Raises:
+        ValueError: data that the program does not take, a program without classes, or an unknown method.
+    """
+    checks.one_of("method", method, classes.METHODS)
+    takes_labels(program, "program")
+    if method == "importance":
+        found = class_log_prob(program, x, num_particles=num_particles)
+        return classes.posterior(found.value, found.stderr)
+    with torch.no_grad():
+        value = program.class_probs(tensor(program, program.check_data(x, missing=True))).cpu().numpy()
+    return classes.ClassProbabilities(value, np.zeros_like(value), "approximate")
+
+
+def _labels(program: Any, y: Any, rows: int) -> torch.Tensor | None:
+    return None if y is None else torch.tensor(takes_labels(program).check_labels(y, rows), device=program.fill.device)
+
+
+def _encode(program: Any, x: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.no_grad():
+        return program.encode(x, y) if isinstance(program, ClassVAE) else program.encode(x)
