@@ -10,7 +10,7 @@ from deepgen.inference.likelihood.pyro import class_log_prob
 from deepgen.models.vae import activity, classes, interpolation
 from deepgen.models.vae.pyro.classes import ClassVAE
 from deepgen.models.vae.pyro.program import VAE
-from deepgen.program import takes_labels
+from deepgen.program import Program, takes_labels
 from deepgen.program.pyro import isolated, propose, tensor
 
 
@@ -93,7 +93,7 @@ def active_units(program: VAE | ClassVAE, x: Any, *, y: Any = None, threshold: f
 
 
 def classify(
-    program: ClassVAE, x: Any, *, method: str = "guide", num_particles: int = 100
+    program: Program, x: Any, *, method: str = "guide", num_particles: int = 100
 ) -> classes.ClassProbabilities:
     r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
 
