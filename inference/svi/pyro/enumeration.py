@@ -92,7 +92,7 @@ class _Enumerate(Messenger):
 def _nesting(trace: poutine.Trace) -> int:
     """How many dimensions the plates take: to the left of them are the values."""
     stacks = [site["cond_indep_stack"] for site in trace.nodes.values() if site["type"] == "sample"]
-    return max((-frame.dim for stack in stacks for frame in stack if frame.vectorized), default=0)
+    return max((-(frame.dim or 0) for stack in stacks for frame in stack if frame.vectorized), default=0)
 
 
 def _loss(model_trace: poutine.Trace, guide_trace: poutine.Trace) -> torch.Tensor:

@@ -202,9 +202,11 @@ class ClassVAE(eqx.Module):
             raise classes.refuse_alpha()
         rows = size if x is None else len(x)
         features = None if x is None else self._features(x)
-        log_probs = None if features is not None else _declare("classes", self.classes).log_probs()
+        if features is None:
+            logits = jnp.broadcast_to(_declare("classes", self.classes).log_probs(), (rows, self.num_classes))
+        else:
+            logits = classifier(features)
         with numpyro.plate("data", rows):
-            logits = jnp.broadcast_to(log_probs, (rows, self.num_classes)) if features is None else classifier(features)
             if y is not None:
                 if alpha:
                     known = dist.Categorical(logits=logits).log_prob(jnp.maximum(y, 0))
@@ -380,10 +382,12 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> ClassVAE:
     Returns:
         The program.
     """
-    names = ("classifier", "encoder", "decoder")
-    networks = [nn.build(config[name], key=own) for name, own in zip(names, jax.random.split(key, 3), strict=True)]
+    keys = jax.random.split(key, 3)
+    classifier, encoder = nn.build(config["classifier"], key=keys[0]), nn.build(config["encoder"], key=keys[1])
+    decoder = nn.build(config["decoder"], key=keys[2])
     law, learned = likelihoods.build(config["observation"]), config["learn_classes"]
-    return ClassVAE(*networks, law, config["latent_dim"], config["num_classes"], learn_classes=learned)
+    sizes = config["latent_dim"], config["num_classes"]
+    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=learned)
 
 
 @eqx.filter_jit

@@ -12,7 +12,7 @@ from deepgen.inference.likelihood.numpyro import class_log_prob
 from deepgen.models.vae import activity, classes, interpolation
 from deepgen.models.vae.numpyro.classes import ClassVAE
 from deepgen.models.vae.numpyro.program import VAE
-from deepgen.program import Program, takes_labels
+from deepgen.program import takes_labels
 from deepgen.program.numpyro import propose
 
 
@@ -87,7 +87,7 @@ def active_units(program: VAE | ClassVAE, x: Any, *, y: Any = None, threshold: f
 
 
 def classify(
-    rng_key: jax.Array, program: Program, x: Any, *, method: str = "guide", num_particles: int = 100
+    rng_key: jax.Array, program: Any, x: Any, *, method: str = "guide", num_particles: int = 100
 ) -> classes.ClassProbabilities:
     r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
 

@@ -158,7 +158,8 @@ class ClassVAE(torch.nn.Module):
         """
         decoder = pyro.module("decoder", self.decoder)
         observation = pyro.module("observation", self.observation)
-        log_probs = pyro.module("classes", self.classes).log_probs(self.fill)
+        prior: Any = pyro.module("classes", self.classes)
+        log_probs = prior.log_probs(self.fill)
         rows = size if x is None else len(x)
         with pyro.plate("data", rows):
             logits = log_probs.expand(rows, self.num_classes)
@@ -193,9 +194,12 @@ class ClassVAE(torch.nn.Module):
             raise classes.refuse_alpha()
         rows = size if x is None else len(x)
         features = None if x is None else self._features(x)
-        log_probs = None if features is not None else pyro.module("classes", self.classes).log_probs(self.fill)
+        if features is None:
+            prior: Any = pyro.module("classes", self.classes)
+            logits = prior.log_probs(self.fill).expand(rows, self.num_classes)
+        else:
+            logits = classifier(features)
         with pyro.plate("data", rows):
-            logits = log_probs.expand(rows, self.num_classes) if features is None else classifier(features)
             if y is not None:
                 if alpha:
                     known = dist.Categorical(logits=logits).log_prob(y.clamp(min=0))
@@ -370,9 +374,11 @@ def build(config: Mapping[str, Any]) -> ClassVAE:
     Returns:
         The program.
     """
-    networks = [nn.build(config[name]) for name in ("classifier", "encoder", "decoder")]
+    classifier, encoder = nn.build(config["classifier"]), nn.build(config["encoder"])
+    decoder = nn.build(config["decoder"])
     law, learned = likelihoods.build(config["observation"]), config["learn_classes"]
-    return ClassVAE(*networks, law, config["latent_dim"], config["num_classes"], learn_classes=learned)
+    sizes = config["latent_dim"], config["num_classes"]
+    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=learned)
 
 
 def encode(program: ClassVAE, x: torch.Tensor, y: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

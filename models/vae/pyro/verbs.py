@@ -10,7 +10,7 @@ from deepgen.inference.likelihood.pyro import class_log_prob
 from deepgen.models.vae import activity, classes, interpolation
 from deepgen.models.vae.pyro.classes import ClassVAE
 from deepgen.models.vae.pyro.program import VAE
-from deepgen.program import Program, takes_labels
+from deepgen.program import takes_labels
 from deepgen.program.pyro import isolated, propose, tensor
 
 
@@ -65,9 +65,10 @@ def interpolate(
     classes.check_known(isinstance(program, ClassVAE), labels)
     weights = torch.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype, device=program.fill.device)
     with torch.no_grad():
-        ends = (_encode(program, x, labels)[0] for x in (a, b))
-        path = interpolation.interpolate(*ends, weights, kind)
-        return program.decode(path, labels) if isinstance(program, ClassVAE) else program.decode(path)
+        first, last = (_encode(program, x, labels)[0] for x in (a, b))
+        path = interpolation.interpolate(first, last, weights, kind)
+        decode: Any = program.decode
+        return decode(path) if labels is None else decode(path, labels)
 
 
 def active_units(program: VAE | ClassVAE, x: Any, *, y: Any = None, threshold: float = 0.01) -> activity.ActiveUnits:
@@ -92,9 +93,7 @@ def active_units(program: VAE | ClassVAE, x: Any, *, y: Any = None, threshold: f
     return activity.active_units(loc.cpu().numpy(), scale.cpu().numpy(), threshold)
 
 
-def classify(
-    program: Program, x: Any, *, method: str = "guide", num_particles: int = 100
-) -> classes.ClassProbabilities:
+def classify(program: Any, x: Any, *, method: str = "guide", num_particles: int = 100) -> classes.ClassProbabilities:
     r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
 
     .. math:: p(y \mid x) \approx \frac{w_y}{\sum_k w_k}, \qquad
