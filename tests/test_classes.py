@@ -40,17 +40,15 @@ def value(engine: Any, objective: Any, y: np.ndarray) -> float:
 
 
 @BOTH
-@pytest.mark.parametrize("alpha", [0.0, 0.7])
-def test_the_bound_is_the_closed_form(engine: Any, alpha: float) -> None:
-    objective = engine.face.EnumELBO(alpha=alpha)
-    found = {name: value(engine, objective, y) for name, y in KNOWN.items()}
+def test_the_bound_is_the_closed_form(engine: Any) -> None:
+    alpha = 0.7
+    found = {name: value(engine, engine.face.EnumELBO(alpha=alpha), y) for name, y in KNOWN.items()}
     for name, y in KNOWN.items():
         assert found[name] == pytest.approx(exact.loss(X, y, alpha), rel=2e-5), name
     # faults that are larger than what the comparison allows
     assert found["mixed"] != pytest.approx(exact.loss(X, KNOWN["unlabelled"]), rel=1e-3)
+    assert found["mixed"] != pytest.approx(exact.loss(X, KNOWN["mixed"]), rel=1e-3)
     assert found["unlabelled"] != pytest.approx(exact.loss(X, KNOWN["unlabelled"], entropy=False), rel=1e-3)
-    if alpha:
-        assert found["mixed"] != pytest.approx(exact.loss(X, KNOWN["mixed"]), rel=1e-3)
 
 
 @pytest.mark.parametrize("fault", ["labels ignored", "entropy left out"])
@@ -68,8 +66,8 @@ def test_a_fault_of_the_bound_shows(fault: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_pyro_s_own_enumeration_is_the_closed_form() -> None:
     for y in KNOWN.values():
-        found = value(PYRO, pyro.infer.TraceEnum_ELBO(max_plate_nesting=1), y)
-        assert found == pytest.approx(exact.loss(X, y), rel=2e-5)
+        for objective in (pyro.infer.TraceEnum_ELBO(max_plate_nesting=1), PYRO.face.EnumELBO()):
+            assert value(PYRO, objective, y) == pytest.approx(exact.loss(X, y), rel=2e-5)
 
 
 def test_a_plain_svi_of_numpyro_trains_it() -> None:
@@ -182,11 +180,11 @@ def test_imputation_given_and_without_classes(engine: Any) -> None:
 @BOTH
 def test_known_labels_stay_with_their_rows(engine: Any) -> None:
     """Chains repeat the rows, block after block; their labels have to follow."""
-    y = KNOWN["mixed"]
-    drawn = engine.draw_latents(program(engine).given(y), np.concatenate([HOLES] * 3))["y"]
+    y = KNOWN["mixed"][:4]
+    drawn = engine.draw_latents(program(engine).given(y), HOLES)["y"]
     repeated = np.concatenate([y] * 3)
     assert (drawn == repeated)[repeated >= 0].all()
-    assert len(set(drawn[repeated < 0])) == exact.K
+    assert len(set(drawn[repeated < 0])) > 1
 
 
 @BOTH
