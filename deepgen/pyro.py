@@ -13,6 +13,7 @@ from deepgen.inference.svi.pyro import (
     Checkpoint,
     Cyclical,
     DReG,
+    EnumELBO,
     Fit,
     Linear,
     NonFiniteLoss,
@@ -24,7 +25,17 @@ from deepgen.likelihoods import pyro as likelihoods
 from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
 from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
-from deepgen.models.vae.pyro import VAE, HierarchicalVAE, active_units, fit_table, interpolate, reconstruct
+from deepgen.models.vae.classes import ClassProbabilities
+from deepgen.models.vae.pyro import (
+    VAE,
+    ClassVAE,
+    HierarchicalVAE,
+    active_units,
+    classify,
+    fit_table,
+    interpolate,
+    reconstruct,
+)
 from deepgen.nn import torch as nn
 from deepgen.program import LogProb, Program
 from deepgen.program.pyro import load, sample, save, with_params
@@ -37,10 +48,13 @@ __all__ = [
     "ActiveUnits",
     "Bracket",
     "Checkpoint",
+    "ClassProbabilities",
+    "ClassVAE",
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
     "DiscretizedLogisticMixture",
+    "EnumELBO",
     "Fit",
     "HierarchicalVAE",
     "Linear",
@@ -56,6 +70,7 @@ __all__ = [
     "ais",
     "bayesian",
     "bdmc",
+    "classify",
     "compare",
     "complete",
     "count_steps",

@@ -37,6 +37,11 @@ class Tape:
         return np.random.default_rng([self.seed, self.count]).standard_normal(shape).astype(np.float32)
 
 
+def signs(shape: tuple[int, ...]) -> np.ndarray:
+    """A fixed pattern of plus and minus ones: with its negative it integrates a quadratic function of one normal."""
+    return np.random.default_rng([5, *shape]).choice([-1.0, 1.0], size=shape).astype(np.float32)
+
+
 class NumPyro:
     """NumPyro, its randomness from seeds."""
 
@@ -101,6 +106,12 @@ class NumPyro:
         """A verb of the face on a noise tape, not compiled."""
         with self.tape(seed), jax.disable_jit():
             return self.call(verb, *args)
+
+    def bound(self, program: Any, objective: Any, args: Any, sign: float = 1.0) -> dict[str, Any]:
+        """A loss and its gradients, the normals being `signs` times ``sign``."""
+        args = tuple(jnp.asarray(value) for value in args)
+        found = _jax_bound(program, objective, args, jnp.asarray(sign, jnp.float32))
+        return {name: np.asarray(value) for name, value in found.items()}
 
     def predictive(self, program: Any, num_samples: int, size: int, given: Arrays, seed: int = 0) -> dict[str, Any]:
         """The engine's own Predictive of the program's model, some sites conditioned."""
@@ -177,6 +188,27 @@ def _jax_numbers(
             for parameter, leaf in state_dict(gradient).items():
                 found[f"{name}: gradient by {site.removesuffix('$params')}.{parameter}"] = leaf
     return found
+
+
+@eqx.filter_jit
+def _jax_bound(program: Any, objective: Any, args: Any, sign: jax.Array) -> dict[str, Any]:
+    sites = handlers.trace(handlers.seed(program.guide, 0)).get_trace(*args)
+    sites |= handlers.trace(handlers.seed(program.model, 0)).get_trace(*args)
+    params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
+
+    def normal(key: Any, shape: Any = (), dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return sign * jnp.asarray(signs(tuple(shape)), dtype)
+
+    with mock.patch.object(jax.random, "normal", normal):
+        loss, gradients = jax.value_and_grad(
+            lambda params: objective.loss(jax.random.key(0), params, program.model, program.guide, *args)
+        )(params)
+    named = {
+        f"{site.removesuffix('$params')}.{name}": leaf
+        for site, gradient in gradients.items()
+        for name, leaf in state_dict(gradient).items()
+    }
+    return {"loss": loss, **named}
 
 
 class _JaxCustom(eqx.Module):
@@ -282,6 +314,21 @@ class Pyro:
             mock.patch.object(torch, "randn_like", like),
         ):
             yield tape
+
+    def bound(self, program: Any, objective: Any, args: Any, sign: float = 1.0) -> dict[str, Any]:
+        """A loss and its gradients, the normals being `signs` times ``sign``."""
+        args = tuple(torch.as_tensor(value) for value in args)
+
+        def normal(shape: Any, dtype: Any = None, device: Any = None) -> torch.Tensor:
+            return sign * torch.as_tensor(signs(tuple(shape)), dtype=dtype, device=device)
+
+        with pyro.get_param_store().scope(), mock.patch("torch.distributions.normal._standard_normal", normal):
+            program.zero_grad()
+            loss = objective.loss_and_grads(program.model, program.guide, *args)
+        named = {
+            name: value.grad.numpy().copy() for name, value in program.named_parameters() if value.grad is not None
+        }
+        return {"loss": np.float32(loss), **named}
 
     def predictive(self, program: Any, num_samples: int, size: int, given: Arrays, seed: int = 0) -> dict[str, Any]:
         """The engine's own Predictive of the program's model, some sites conditioned."""

@@ -18,6 +18,7 @@ ENGINES_OWN = {
     "ELBO": OBJECTIVES,
     "IWAE": OBJECTIVES,
     "DReG": OBJECTIVES,
+    "EnumELBO": OBJECTIVES,
 }
 
 

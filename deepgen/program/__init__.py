@@ -4,6 +4,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 
 import numpy as np
 
+from deepgen import checks
+
 LikelihoodKind = Literal["exact", "bound", "estimate", "none"]
 
 
@@ -46,6 +48,65 @@ class ModelsMissingness(Protocol):
 
     mechanism: Any
     """From complete rows to the logit of each entry's being observed."""
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """What a program of data with class labels promises besides: a latent site ``"y"``, 0 … num_classes - 1.
+
+    Its ``model`` and ``guide`` take the labels after the data, integers (n,), -1 where the class is not known.
+    """
+
+    num_classes: int
+
+    def check_labels(self, y: Any, rows: int) -> np.ndarray:
+        """Labels (rows,) as this program takes them, or a ``ValueError`` that says what is wrong with them."""
+
+    def given(self, y: Any) -> Any:
+        """The program's ``model`` and ``guide`` as functions of x alone, given what is known of the labels."""
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default."""
+
+
+def takes_labels(program: Any, what: str = "y") -> Labelled:
+    """The program, where it takes labels.
+
+    Args:
+        program: any program.
+        what: the argument that asks for it, for the message.
+
+    Raises:
+        ValueError: it takes none.
+    """
+    if not isinstance(program, Labelled):
+        raise checks.problem(
+            what,
+            got=f"a {type(program).__name__}, which has no classes",
+            expected="a program with classes, such as ClassVAE",
+            fix="Take one, or leave y out; the labels of a pair (model, guide) belong into its data.",
+        )
+    return program
+
+
+def given(program: Any, y: Any, rows: int) -> Any:
+    """The program given its rows' labels, or as it is where ``y`` is None.
+
+    Args:
+        program: any program.
+        y: (rows,) labels, -1 where unknown, one for all rows, or None.
+        rows: how many rows there are.
+
+    Returns:
+        What has ``model`` and ``guide``.
+
+    Raises:
+        ValueError: labels that the program does not take.
+    """
+    if y is None:
+        return program
+    labelled = takes_labels(program)
+    return labelled.given(labelled.check_labels(y, rows))
 
 
 class LogProb(NamedTuple):

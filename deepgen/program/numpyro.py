@@ -15,7 +15,7 @@ from numpyro import handlers
 from deepgen import checks
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
-from deepgen.program import Program, files
+from deepgen.program import Program, files, given
 
 P = TypeVar("P", bound=Any)
 
@@ -85,22 +85,23 @@ def build(family: str, config: Mapping[str, Any], *, key: jax.Array | None = Non
     return room.build(config, key=jax.random.key(0) if key is None else key)
 
 
-def sample(rng_key: jax.Array, program: Program, num_samples: int) -> jax.Array:
-    """Draws x ~ p(x).
+def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = None) -> jax.Array:
+    """Draws x ~ p(x), or x ~ p(x | y).
 
     Args:
         rng_key: the key.
         program: the program.
         num_samples: how many.
+        y: (num_samples,) the classes to draw from, or one for all, of a program with classes; None draws them too.
 
     Returns:
         (num_samples, *event_shape).
 
     Raises:
-        ValueError: ``num_samples`` is not positive.
+        ValueError: ``num_samples`` is not positive, or labels that the program does not take.
     """
     checks.positive("num_samples", num_samples)
-    return _sample(rng_key, program, num_samples)
+    return _sample(rng_key, given(program, y, num_samples), num_samples)
 
 
 @eqx.filter_jit

@@ -14,7 +14,7 @@ from pyro import poutine
 
 from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
-from deepgen.program import Program, files
+from deepgen.program import Program, files, given
 
 P = TypeVar("P", bound=Any)
 
@@ -99,22 +99,23 @@ def build(family: str, config: Mapping[str, Any]) -> Any:
     return room.build(config)
 
 
-def sample(program: Program, num_samples: int) -> torch.Tensor:
-    """Draws x ~ p(x).
+def sample(program: Program, num_samples: int, *, y: Any = None) -> torch.Tensor:
+    """Draws x ~ p(x), or x ~ p(x | y).
 
     Args:
         program: the program.
         num_samples: how many.
+        y: (num_samples,) the classes to draw from, or one for all, of a program with classes; None draws them too.
 
     Returns:
         (num_samples, *event_shape).
 
     Raises:
-        ValueError: ``num_samples`` is not positive.
+        ValueError: ``num_samples`` is not positive, or labels that the program does not take.
     """
     checks.positive("num_samples", num_samples)
     with torch.no_grad(), isolated():
-        return decode(program.model, {}, num_samples)
+        return decode(given(program, y, num_samples).model, {}, num_samples)
 
 
 def propose(

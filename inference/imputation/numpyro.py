@@ -19,7 +19,7 @@ from deepgen.inference.imputation.lair import numpyro as lair
 from deepgen.inference.imputation.mcmc import numpyro as mcmc
 from deepgen.inference.imputation.resampling import numpyro as resampling
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Program
+from deepgen.program import Program, given, takes_labels
 
 if TYPE_CHECKING:
     import arviz
@@ -30,6 +30,7 @@ def impute(
     program: Program | Callable[..., Any],
     x: Any,
     *,
+    y: Any = None,
     observed: Any | None = None,
     method: str | None = None,
     num_samples: int | None = None,
@@ -66,6 +67,7 @@ def impute(
         rng_key: the key.
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
         x: (n, *event_shape), NaN where missing (a negative integer in integer data, the mask of a masked array).
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown.
         observed: booleans of x's shape, where NaN cannot say it.
         method: one of the above, of a program its first of ``imputers`` if None.
         num_samples: draws of each chain.
@@ -89,7 +91,7 @@ def impute(
     Warns:
         UserWarning: where the weights or chains of some rows are not to be trusted.
     """
-    given = {
+    chosen = {
         "num_samples": num_samples,
         "num_warmup": num_warmup,
         "num_chains": num_chains,
@@ -98,14 +100,18 @@ def impute(
     }
     original, mask = checks.with_mask(x, observed)
     if not isinstance(program, Program):
-        _, options = methods.choose(method, ("nuts",), given)
+        if y is not None:
+            takes_labels(program)
+        _, options = methods.choose(method, ("nuts",), chosen)
         return _nuts(rng_key, program, original, mask, options, columns, model_args, model_kwargs or {}, progress)
-    name, options = methods.choose(method, program.imputers, given)
+    name, options = methods.choose(method, program.imputers, chosen)
     methods.refuse_model_arguments(model_args, model_kwargs)
     array = program.check_data(original, missing=True, observed=mask)
     result.event_dims(array.shape[1:], columns)
     seen = ~is_missing(array)
-    draws = _WAYS[name](rng_key, program, jnp.asarray(array), jnp.asarray(seen), options, progress)
+    draws = _WAYS[name](
+        rng_key, given(program, y, len(array)), jnp.asarray(array), jnp.asarray(seen), options, progress
+    )
     return result.inference_data(
         original,
         seen,

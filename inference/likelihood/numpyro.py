@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from numpyro import handlers
 
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, ModelsMissingness, Program
+from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, takes_labels
 from deepgen.program.numpyro import log_joint, propose
 
 
@@ -41,7 +42,34 @@ def log_weights(
     return jax.vmap(one)(jax.random.split(rng_key, num_particles))
 
 
-def log_prob(rng_key: jax.Array, program: Program, x: Any, *, num_particles: int = 1000) -> LogProb:
+def class_log_weights(
+    rng_key: jax.Array, program: Any, x: jax.Array, observed: jax.Array | None, num_particles: int, num_classes: int
+) -> jax.Array:
+    """Log weights log p(x_observed, y, latents) - log q(latents | x, y) of every class y, no class drawn.
+
+    Args:
+        rng_key: the key.
+        program: what has ``model`` and ``guide``, with the site ``"y"``.
+        x: (n, *event_shape); where missing, as the guide wants it.
+        observed: booleans of x's shape, or None where all is observed.
+        num_particles: S.
+        num_classes: K.
+
+    Returns:
+        (S, K, n) nats.
+    """
+    complete = x if observed is None else jnp.where(observed, x, jnp.zeros((), x.dtype))
+
+    def one(key: jax.Array, label: jax.Array) -> jax.Array:
+        y = jnp.full(len(x), label)
+        latents, log_q = propose(key, handlers.condition(program.guide, data={"y": y}), x)
+        return log_joint(program.model, {**latents, "y": y}, complete, observed) - log_q
+
+    keys = jax.random.split(rng_key, (num_particles, num_classes))
+    return jax.vmap(lambda row: jax.vmap(one)(row, jnp.arange(num_classes)))(keys)
+
+
+def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num_particles: int = 1000) -> LogProb:
     r"""log p(x) of each row, of what kind it is and with its Monte Carlo standard error.
 
     With latents it is the importance-weighted bound of K particles, in chunks of constant memory,
@@ -49,25 +77,56 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, num_particles: int
     .. math:: \log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k \mid x)}, \quad z_k \sim q(z \mid x),
 
     a lower bound of log p(x) in expectation, which it reaches as K grows (Burda, Grosse & Salakhutdinov 2016). Missing
-    entries are integrated out: the value is then that of log p(x_observed).
+    entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
+    log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
 
     Args:
         rng_key: the key.
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown.
         num_particles: K; a program without latents needs none.
 
     Returns:
         Value, standard error and kind.
 
     Raises:
-        ValueError: data that the program does not take, or a ``num_particles`` that is not positive.
+        ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
     """
+    value, stderr = _values(rng_key, program, x, y, num_particles, by_class=False)
+    return LogProb(value, stderr, program.likelihood)
+
+
+def class_log_prob(rng_key: jax.Array, program: Any, x: Any, *, num_particles: int = 1000) -> LogProb:
+    """log p(x, y) of each row and every class y, as `log_prob` bounds it.
+
+    Args:
+        rng_key: the key.
+        program: a program with classes.
+        x: (n, *event_shape), NaN (negative integers) where missing.
+        num_particles: draws of the other latents for each class.
+
+    Returns:
+        Value and standard error (n, K), and kind.
+
+    Raises:
+        ValueError: data that the program does not take, a ``num_particles`` that is not positive, or no classes.
+    """
+    takes_labels(program, "program")
+    value, stderr = _values(rng_key, program, x, None, num_particles, by_class=True)
+    return LogProb(value, stderr, program.likelihood)
+
+
+def _values(
+    rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool
+) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
     array = program.check_data(x, missing=True)
+    labels = None if y is None else takes_labels(program).check_labels(y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)
-    rows, chunk = streaming.chunk_sizes(len(array), particles, int(np.prod(program.event_shape)))
+    classes = program.num_classes if isinstance(program, Labelled) else 1
+    rows, chunk = streaming.chunk_sizes(len(array), particles, classes * int(np.prod(program.event_shape)))
     padded = -(-len(array) // rows) * rows
     index = np.minimum(np.arange(padded), len(array) - 1)
     batches = array[index].reshape(-1, rows, *program.event_shape)
@@ -77,28 +136,51 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, num_particles: int
         program,
         jnp.asarray(batches),
         None if observed is None else jnp.asarray(observed),
+        None if labels is None else jnp.asarray(labels[index].reshape(-1, rows)),
         particles,
         chunk,
+        by_class,
     )
-    return LogProb(np.asarray(value)[: len(array)], np.asarray(stderr)[: len(array)], program.likelihood)
+    return np.asarray(value)[: len(array)], np.asarray(stderr)[: len(array)]
 
 
 @eqx.filter_jit
 def _log_prob(
-    rng_key: jax.Array, program: Any, batches: jax.Array, observed: jax.Array | None, particles: int, chunk: int
+    rng_key: jax.Array,
+    program: Any,
+    batches: jax.Array,
+    observed: jax.Array | None,
+    labels: jax.Array | None,
+    particles: int,
+    chunk: int,
+    by_class: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    def rows(item: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
-        key, x, seen = item
+    def rows(item: tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
+        key, x, seen, y = item
+        view = program if y is None else program.given(y)
+
+        def weigh(key: jax.Array) -> jax.Array:
+            if not isinstance(program, Labelled):
+                return log_weights(key, view, x, seen, chunk)[1]
+            weights = class_log_weights(key, view, x, seen, chunk, program.num_classes)
+            return weights.reshape(chunk, -1) if by_class else jax.nn.logsumexp(weights, axis=1)
 
         def step(sums: streaming.Sums, start: jax.Array) -> tuple[streaming.Sums, None]:
-            _, weights = log_weights(jax.random.fold_in(key, start), program, x, seen, chunk)
+            weights = weigh(jax.random.fold_in(key, start))
             counted = start + jnp.arange(chunk) < particles
             return streaming.add(sums, jnp.where(counted[:, None], weights, -jnp.inf)), None
 
-        like = jnp.zeros(len(x))
+        like = jnp.zeros(len(x) * (program.num_classes if by_class else 1))
         sums, _ = lax.scan(step, streaming.empty(like), jnp.arange(0, particles, chunk))
         return streaming.log_mean(sums, particles)
 
     keys = jax.random.split(rng_key, len(batches))
-    value, stderr = lax.map(rows, (keys, batches, observed))
-    return value.reshape(-1), stderr.reshape(-1)
+    found = lax.map(rows, (keys, batches, observed, labels))
+    if not by_class:
+        return found[0].reshape(-1), found[1].reshape(-1)
+    # (batch, K * rows) each, the class first
+    value, stderr = (
+        jnp.swapaxes(part.reshape(len(batches), program.num_classes, -1), 1, 2).reshape(-1, program.num_classes)
+        for part in found
+    )
+    return value, stderr

@@ -1,14 +1,16 @@
 """log p(x) in Pyro: exact where the program has no latents, else the importance-weighted bound."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from pyro import poutine
 
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, ModelsMissingness, Program
+from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, takes_labels
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
 
 
@@ -33,7 +35,30 @@ def log_weights(
     return latents, log_joint(program.model, latents, complete, observed, num_particles) - log_q
 
 
-def log_prob(program: Program, x: Any, *, num_particles: int = 1000) -> LogProb:
+def class_log_weights(
+    program: Any, x: torch.Tensor, observed: torch.Tensor | None, num_particles: int, num_classes: int
+) -> torch.Tensor:
+    """Log weights log p(x_observed, y, latents) - log q(latents | x, y) of every class y, no class drawn.
+
+    Args:
+        program: what has ``model`` and ``guide``, with the site ``"y"``.
+        x: (n, *event_shape); where missing, as the guide wants it.
+        observed: booleans of x's shape, or None where all is observed.
+        num_particles: S.
+        num_classes: K.
+
+    Returns:
+        (S, K, n) nats.
+    """
+    complete = x if observed is None else torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device))
+    count = num_particles * num_classes
+    y = torch.arange(num_classes, device=x.device).repeat(num_particles)[:, None].expand(count, len(x))
+    latents, log_q = propose(poutine.condition(program.guide, data={"y": y}), x, count)
+    weights = log_joint(program.model, {**latents, "y": y}, complete, observed, count) - log_q
+    return weights.reshape(num_particles, num_classes, len(x))
+
+
+def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 1000) -> LogProb:
     r"""log p(x) of each row, of what kind it is and with its Monte Carlo standard error.
 
     With latents it is the importance-weighted bound of K particles, in chunks of constant memory,
@@ -41,39 +66,83 @@ def log_prob(program: Program, x: Any, *, num_particles: int = 1000) -> LogProb:
     .. math:: \log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k \mid x)}, \quad z_k \sim q(z \mid x),
 
     a lower bound of log p(x) in expectation, which it reaches as K grows (Burda, Grosse & Salakhutdinov 2016). Missing
-    entries are integrated out: the value is then that of log p(x_observed).
+    entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
+    log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
 
     Args:
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown.
         num_particles: K; a program without latents needs none.
 
     Returns:
         Value, standard error and kind.
 
     Raises:
-        ValueError: data that the program does not take, or a ``num_particles`` that is not positive.
+        ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
     """
+    value, stderr = _values(program, x, y, num_particles, by_class=False)
+    return LogProb(value, stderr, program.likelihood)
+
+
+def class_log_prob(program: Any, x: Any, *, num_particles: int = 1000) -> LogProb:
+    """log p(x, y) of each row and every class y, as `log_prob` bounds it.
+
+    Args:
+        program: a program with classes.
+        x: (n, *event_shape), NaN (negative integers) where missing.
+        num_particles: draws of the other latents for each class.
+
+    Returns:
+        Value and standard error (n, K), and kind.
+
+    Raises:
+        ValueError: data that the program does not take, a ``num_particles`` that is not positive, or no classes.
+    """
+    takes_labels(program, "program")
+    value, stderr = _values(program, x, None, num_particles, by_class=True)
+    return LogProb(value, stderr, program.likelihood)
+
+
+def _values(program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
     array = program.check_data(x, missing=True)
+    labels = None if y is None else takes_labels(program).check_labels(y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)
-    rows, chunk = streaming.chunk_sizes(len(array), particles, int(np.prod(program.event_shape)))
+    classes = program.num_classes if isinstance(program, Labelled) else 1
+    rows, chunk = streaming.chunk_sizes(len(array), particles, classes * int(np.prod(program.event_shape)))
     parts = []
     with torch.no_grad(), isolated():
         for start in range(0, len(array), rows):
             batch = tensor(program, array[start : start + rows])
             seen = torch.as_tensor(~missing[start : start + rows], device=batch.device) if missing.any() else None
-            parts.append(_log_prob(program, batch, seen, particles, chunk))
-    value, stderr = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    return LogProb(value, stderr, program.likelihood)
+            view = program if labels is None else program.given(labels[start : start + rows])
+            weigh = _weigher(program, view, batch, seen, by_class)
+            parts.append(_log_prob(weigh, batch, (classes if by_class else 1) * len(batch), particles, chunk))
+    values = [[part.reshape(classes, -1).T if by_class else part for part in pair] for pair in parts]
+    value, stderr = (torch.cat(part).cpu().numpy() for part in zip(*values, strict=True))
+    return value, stderr
+
+
+def _weigher(
+    program: Any, view: Any, x: torch.Tensor, observed: torch.Tensor | None, by_class: bool
+) -> Callable[[int], torch.Tensor]:
+    """From a number of particles to that many log weights of each row (and class, the class first)."""
+
+    def weigh(count: int) -> torch.Tensor:
+        if not isinstance(program, Labelled):
+            return log_weights(view, x, observed, count)[1]
+        weights = class_log_weights(view, x, observed, count, program.num_classes)
+        return weights.reshape(count, -1) if by_class else torch.logsumexp(weights, dim=1)
+
+    return weigh
 
 
 def _log_prob(
-    program: Any, x: torch.Tensor, observed: torch.Tensor | None, particles: int, chunk: int
+    weigh: Callable[[int], torch.Tensor], x: torch.Tensor, size: int, particles: int, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    sums = streaming.empty(torch.zeros(len(x), device=x.device))
+    sums = streaming.empty(torch.zeros(size, device=x.device))
     for start in range(0, particles, chunk):
-        _, weights = log_weights(program, x, observed, min(chunk, particles - start))
-        sums = streaming.add(sums, weights)
+        sums = streaming.add(sums, weigh(min(chunk, particles - start)))
     return streaming.log_mean(sums, particles)

@@ -7,6 +7,7 @@ import numpy as np
 
 from deepgen import checks
 from deepgen.likelihoods.laws import is_missing
+from deepgen.program import takes_labels
 
 
 class Call(NamedTuple):
@@ -59,10 +60,49 @@ def count(call: Call, what: str) -> int:
     return next(iter(rows.values()))
 
 
+def of_program(program: Any, data: Any, y: Any = None) -> Call:
+    """The arguments of a program's model, checked.
+
+    Args:
+        program: the program.
+        data: (n, *event_shape), missing entries allowed.
+        y: (n,) labels, or None.
+
+    Returns:
+        The data, and the labels where there are some.
+
+    Raises:
+        ValueError: data or labels that the program does not take, or labels for what takes none.
+    """
+    if y is None:
+        return Call((program.check_data(data, missing=True),), {})
+    labelled = takes_labels(program)
+    x = program.check_data(data, missing=True)
+    return Call((x, labelled.check_labels(y, len(x))), {})
+
+
+def held_out(program: Any, validation: Any, y: Any = None) -> Call:
+    """The arguments of a program's model for held-out data.
+
+    Args:
+        program: the program.
+        validation: data, or a pair of data and labels.
+        y: the labels of the training data, or None; with labels there, data alone stand for rows without one.
+
+    Returns:
+        As `of_program`.
+
+    Raises:
+        ValueError: as `of_program`.
+    """
+    if isinstance(validation, tuple):
+        return of_program(program, *validation)
+    return of_program(program, validation, None if y is None else np.full(len(validation), -1))
+
+
 def have_holes(*calls: Call | None) -> bool:
-    """Whether an entry is missing in any of the arrays: NaN, or a negative integer."""
-    arrays = [array for call in calls if call is not None for array in call.arrays().values()]
-    return any(bool(is_missing(np.asarray(array)).any()) for array in arrays)
+    """Whether an entry of the data (the first argument) is missing in any of the calls: NaN, or a negative integer."""
+    return any(bool(is_missing(np.asarray(call.args[0])).any()) for call in calls if call is not None)
 
 
 def not_elementwise(law: Any) -> ValueError:

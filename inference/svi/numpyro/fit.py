@@ -18,7 +18,7 @@ from deepgen.inference.svi.numpyro.elbo import ELBO
 from deepgen.inference.svi.numpyro.observed import ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
-from deepgen.program import ModelsMissingness
+from deepgen.program import Labelled, ModelsMissingness
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -28,6 +28,7 @@ def fit(
     rng_key: jax.Array,
     program: Any,
     data: Any,
+    y: Any = None,
     *,
     steps: int = 2000,
     batch_size: int | Literal["auto"] | None = "auto",
@@ -67,18 +68,21 @@ def fit(
         program: a deepgen program, or a pair ``(model, guide)`` of NumPyro functions or automatic guides.
         data: for a program (n, *event_shape), NaN (negative integers) where missing. For a pair an array is passed as
             ``model(x)``, a tuple as ``model(*data)`` and a dictionary as ``model(**data)``.
+        y: (n,) labels of the rows, integers, -1 where unknown, for a program that takes them; None for no label at all.
+            Of the rows of one minibatch some may have labels and some not.
         steps: how many steps in all, those of a resumed fit included.
         batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
             for a pair, whose model has to scale by its plates if it is given minibatches.
-        objective: what is minimised, an `ELBO` (the default, without options), `IWAE`, `DReG`, or any of NumPyro's.
+        objective: what is minimised, an `ELBO` (the default, without options; of a program with labels
+            `EnumELBO`), `IWAE`, `DReG`, or any of NumPyro's.
         optimizer: of optax; None is Adam with ``learning_rate``.
         learning_rate: a number or a callable from the step to one; None is 1e-3. Only without ``optimizer``.
         clip_norm: the gradient's norm is clipped to this.
         ema: the decay of an exponential moving average of the parameters, e.g. 0.999, corrected for its start. Then the
             averages are what is validated and returned.
         validation: the share of the rows held out at random, or held-out data of the same form as ``data``, holes
-            allowed. Its loss, with the objective as it stands at the last step and always the same noise, is taken at
-            each chunk's end.
+            allowed, or a pair of such data and their labels. Its loss, with the objective as it stands at the last step
+            and always the same noise, is taken at each chunk's end.
         patience: stop after this many evaluations without improvement. With it, the best parameters are returned.
         checkpoint: a file, or a `Checkpoint`, for the state of the fit; written at the ends of chunks, every 5 seconds.
         resume: take up the state in the checkpoint, if there is one; False starts afresh.
@@ -114,13 +118,14 @@ def fit(
     )
     pair = isinstance(program, tuple)
     model, guide = program if pair else (program.model, program.guide)
-    objective = ELBO() if objective is None else objective
+    if objective is None:
+        objective = program.objective() if isinstance(program, Labelled) else ELBO()
     init_key, split_key, run_key = jax.random.split(rng_key, 3)
 
-    call = rows.as_call(data if pair else program.check_data(data, missing=True))
+    call = rows.as_call(data) if pair and y is None else rows.of_program(program, data, y)
     held: Call | None = None
     if not isinstance(validation, int | float):
-        held = rows.as_call(validation if pair else program.check_data(validation, missing=True))
+        held = rows.as_call(validation) if pair else rows.held_out(program, validation, y)
     if not pair and rows.have_holes(call, held) and not isinstance(program, ModelsMissingness):
         model = ObservedModel(model)
     call, held = call.map(jnp.asarray), None if held is None else held.map(jnp.asarray)

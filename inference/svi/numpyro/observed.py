@@ -21,11 +21,12 @@ class ObservedModel(eqx.Module):
 
     model: Callable[..., Any]
 
-    def __call__(self, x: jax.Array) -> Any:
+    def __call__(self, x: jax.Array, *args: Any) -> Any:
         """Run the model.
 
         Args:
             x: (n, *event_shape), NaN (negative integers) where missing.
+            args: what else the model takes, such as labels.
 
         Returns:
             What the model returns.
@@ -34,7 +35,7 @@ class ObservedModel(eqx.Module):
             ValueError: the elements of x are not independent given the latents.
         """
         observed = ~jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x >= 0
-        return _Observing(self.model, observed)(jnp.where(observed, x, jnp.zeros((), x.dtype)))
+        return _Observing(self.model, observed)(jnp.where(observed, x, jnp.zeros((), x.dtype)), *args)
 
 
 class _Observing(Messenger):

@@ -20,11 +20,12 @@ class ObservedModel:
     def __init__(self, model: Callable[..., Any]) -> None:
         self.model = model
 
-    def __call__(self, x: torch.Tensor) -> Any:
+    def __call__(self, x: torch.Tensor, *args: Any) -> Any:
         """Run the model.
 
         Args:
             x: (n, *event_shape), NaN (negative integers) where missing.
+            args: what else the model takes, such as labels.
 
         Returns:
             What the model returns.
@@ -34,7 +35,7 @@ class ObservedModel:
         """
         observed = ~torch.isnan(x) if x.is_floating_point() else x >= 0
         with _Observing(observed):
-            return self.model(torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)))
+            return self.model(torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)), *args)
 
 
 class _Observing(Messenger):

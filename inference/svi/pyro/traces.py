@@ -73,7 +73,9 @@ def check_differentiable(p: Mapping[str, Any], q: Mapping[str, Any]) -> None:
     for where, sites in (("model", p), ("guide", q)):
         for name, site in sites.items():
             if not site["is_observed"] and (where == "guide" or name not in q) and not site["fn"].has_rsample:
-                raise terms.no_gradient(name, site["fn"], where, "pyro.infer.TraceGraph_ELBO or TraceEnum_ELBO")
+                raise terms.no_gradient(
+                    name, site["fn"], where, "EnumELBO, pyro.infer.TraceGraph_ELBO or TraceEnum_ELBO"
+                )
 
 
 def log_density(site: Mapping[str, Any]) -> torch.Tensor:

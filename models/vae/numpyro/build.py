@@ -6,11 +6,12 @@ from typing import Any
 import jax
 
 from deepgen import checks
-from deepgen.models.vae.numpyro import hierarchy, program
+from deepgen.models.vae.numpyro import classes, hierarchy, program
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "vae": program.build,
     "hierarchical": hierarchy.build,
+    "class_conditional": classes.build,
 }
 
 

@@ -69,11 +69,14 @@ def outputs(observation: Any, decoder: Any, z: jax.Array) -> jax.Array:
     return found.reshape(laws.output_shape(observation, found.shape, z.shape[:-1]))
 
 
-def levels(program: Any, x: jax.Array) -> tuple[Level, ...]:
-    """A program's ``levels(x)``, compiled, as NumPy arrays."""
-    return jax.tree.map(np.asarray, _levels(program, x))
+def levels(program: Any, x: jax.Array, y: jax.Array | None = None) -> tuple[Level, ...]:
+    """`levels_given`, compiled, as NumPy arrays."""
+    return jax.tree.map(np.asarray, _levels(program, x, y))
 
 
-@eqx.filter_jit
-def _levels(program: Any, x: jax.Array) -> tuple[Level, ...]:
-    return program.levels(x)
+def levels_given(program: Any, x: jax.Array, y: jax.Array | None) -> tuple[Level, ...]:
+    """A program's ``levels``, given labels where there are some."""
+    return program.levels(x) if y is None else program.levels(x, y)
+
+
+_levels = eqx.filter_jit(levels_given)

@@ -1,24 +1,29 @@
-"""What can be asked of a VAE in NumPyro: reconstructions, paths between data, and which latents are in use."""
+"""What can be asked of a VAE in NumPyro: reconstructions, paths between data, latents in use, and classes."""
 
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from deepgen import checks
-from deepgen.models.vae import activity, interpolation
+from deepgen.inference.likelihood.numpyro import class_log_prob
+from deepgen.models.vae import activity, classes, interpolation
 from deepgen.models.vae.numpyro import parts
+from deepgen.program import Labelled, takes_labels
 from deepgen.program.numpyro import propose
 
 
-def reconstruct(rng_key: jax.Array, program: Any, x: Any) -> jax.Array:
+def reconstruct(rng_key: jax.Array, program: Any, x: Any, *, y: Any = None) -> jax.Array:
     """E[x' | z] at one draw z ~ q(z | x) of each row, through all levels.
 
     Args:
         rng_key: the key.
         program: the VAE, of one level or more.
         x: (n, *event_shape); missing entries allowed.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are drawn from
+            q(y | x).
 
     Returns:
         (n, *event_shape).
@@ -26,11 +31,12 @@ def reconstruct(rng_key: jax.Array, program: Any, x: Any) -> jax.Array:
     Raises:
         ValueError: data that the program does not take.
     """
-    return _reconstruct(rng_key, program, jnp.asarray(program.check_data(x, missing=True)))
+    array = program.check_data(x, missing=True)
+    return _reconstruct(rng_key, program, jnp.asarray(array), _labels(program, y, len(array)))
 
 
 def interpolate(
-    program: Any, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", level: int = 1
+    program: Any, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", level: int = 1, y: Any = None
 ) -> jax.Array:
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
@@ -42,6 +48,7 @@ def interpolate(
         kind: ``"spherical"`` (White 2016) or ``"linear"``.
         level: the level of the path, from 1, the one that x depends on. The levels below the path follow it at the
             means of p(z_k | z_{k+1}), so that its ends are then what that level keeps of the data.
+        y: (n,) classes of the paths, or one for all, of a program with classes, which needs them.
 
     Returns:
         (num_points, n, *event_shape).
@@ -54,15 +61,19 @@ def interpolate(
     checks.one_of("level", level, range(1, len(program.sites) + 1))
     a, b = (jnp.asarray(program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", a.shape, b.shape)
-    return _interpolate(program, a, b, num_points, kind, level)
+    labels = _labels(program, y, len(a))
+    classes.check_known(isinstance(program, Labelled), labels)
+    return _interpolate(program, a, b, labels, num_points, kind, level)
 
 
-def active_units(program: Any, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
+def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01) -> activity.ActiveUnits:
     """Which latents of which level the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
         program: the VAE, of one level or more.
         x: (n, *event_shape), two rows or more.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are taken to be the
+            classifier's most probable ones.
         threshold: the variance of a posterior mean above which a latent is active.
 
     Returns:
@@ -71,18 +82,64 @@ def active_units(program: Any, x: Any, *, threshold: float = 0.01) -> activity.A
     Raises:
         ValueError: data that the program does not take.
     """
-    return activity.of_levels(parts.levels(program, jnp.asarray(program.check_data(x, missing=True))), threshold)
+    array = program.check_data(x, missing=True)
+    labels = _labels(program, y, len(array))
+    return activity.of_levels(parts.levels(program, jnp.asarray(array), labels), threshold)
+
+
+def classify(
+    rng_key: jax.Array, program: Any, x: Any, *, method: str = "guide", num_particles: int = 100
+) -> classes.ClassProbabilities:
+    r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
+
+    .. math:: p(y \mid x) \approx \frac{w_y}{\sum_k w_k}, \qquad
+        w_k = \frac1S \sum_s \frac{p(x, k, z_s)}{q(z_s \mid x, k)}, \quad z_s \sim q(z \mid x, k)
+
+    Args:
+        rng_key: the key, of the draws of the latents.
+        program: a program with classes.
+        x: (n, *event_shape); missing entries allowed, which are integrated out.
+        method: ``"guide"`` for q(y | x), an approximation; ``"importance"`` for the estimate, exact as S grows.
+        num_particles: S; of the estimate alone.
+
+    Returns:
+        The probabilities, their standard errors and of what kind they are.
+
+    Raises:
+        ValueError: data that the program does not take, a program without classes, or an unknown method.
+    """
+    checks.one_of("method", method, classes.METHODS)
+    takes_labels(program, "program")
+    if method == "importance":
+        found = class_log_prob(rng_key, program, x, num_particles=num_particles)
+        return classes.posterior(found.value, found.stderr)
+    value = np.asarray(_class_probs(program, jnp.asarray(program.check_data(x, missing=True))))
+    return classes.ClassProbabilities(value, np.zeros_like(value), "approximate")
+
+
+def _labels(program: Any, y: Any, rows: int) -> jax.Array | None:
+    return None if y is None else jnp.asarray(takes_labels(program).check_labels(y, rows))
 
 
 @eqx.filter_jit
-def _reconstruct(rng_key: jax.Array, program: Any, x: jax.Array) -> jax.Array:
-    latents, _ = propose(rng_key, program.guide, x)
-    return program.decode(latents[program.sites[0]])
+def _class_probs(program: Any, x: jax.Array) -> jax.Array:
+    return program.class_probs(x)
 
 
 @eqx.filter_jit
-def _interpolate(program: Any, start: jax.Array, end: jax.Array, num_points: int, kind: str, level: int) -> jax.Array:
+def _reconstruct(rng_key: jax.Array, program: Any, x: jax.Array, y: jax.Array | None) -> jax.Array:
+    latents, _ = propose(rng_key, program.guide if y is None else program.given(y).guide, x)
+    z = latents[program.sites[0]]
+    return program.decode(z, latents["y"]) if isinstance(program, Labelled) else program.decode(z)
+
+
+@eqx.filter_jit
+def _interpolate(
+    program: Any, start: jax.Array, end: jax.Array, y: jax.Array | None, num_points: int, kind: str, level: int
+) -> jax.Array:
     weights = jnp.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype)
-    first, last = (program.levels(x)[level - 1].loc for x in (start, end))
+    first, last = (parts.levels_given(program, x, y)[level - 1].loc for x in (start, end))
     path = interpolation.interpolate(first, last, weights, kind)
+    if y is not None:
+        return program.decode(path, y)
     return program.decode(path if level == 1 else program.descend(path, level))

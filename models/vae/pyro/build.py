@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deepgen import checks
-from deepgen.models.vae.pyro import hierarchy, program
+from deepgen.models.vae.pyro import classes, hierarchy, program
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "vae": program.build,
     "hierarchical": hierarchy.build,
+    "class_conditional": classes.build,
 }
 
 

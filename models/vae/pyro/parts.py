@@ -58,10 +58,15 @@ def outputs(observation: Any, decoder: Any, z: torch.Tensor) -> torch.Tensor:
     return found.reshape(laws.output_shape(observation, tuple(found.shape), tuple(z.shape[:-1])))
 
 
-def levels(program: Any, x: torch.Tensor) -> tuple[Level, ...]:
-    """A program's ``levels(x)``, without gradients, as NumPy arrays."""
+def levels(program: Any, x: torch.Tensor, y: torch.Tensor | None = None) -> tuple[Level, ...]:
+    """`levels_given`, without gradients, as NumPy arrays."""
     with torch.no_grad():
-        return tuple(Level(*(part.cpu().numpy() for part in level)) for level in program.levels(x))
+        return tuple(Level(*(part.cpu().numpy() for part in level)) for level in levels_given(program, x, y))
+
+
+def levels_given(program: Any, x: torch.Tensor, y: torch.Tensor | None) -> tuple[Level, ...]:
+    """A program's ``levels``, given labels where there are some."""
+    return program.levels(x) if y is None else program.levels(x, y)
 
 
 def _complete(x: torch.Tensor) -> bool:

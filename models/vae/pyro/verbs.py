@@ -1,21 +1,26 @@
-"""What can be asked of a VAE in Pyro: reconstructions, paths between data, and which latents are in use."""
+"""What can be asked of a VAE in Pyro: reconstructions, paths between data, latents in use, and classes."""
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepgen import checks
-from deepgen.models.vae import activity, interpolation
+from deepgen.inference.likelihood.pyro import class_log_prob
+from deepgen.models.vae import activity, classes, interpolation
 from deepgen.models.vae.pyro import parts
+from deepgen.program import Labelled, takes_labels
 from deepgen.program.pyro import isolated, propose, tensor
 
 
-def reconstruct(program: Any, x: Any) -> torch.Tensor:
+def reconstruct(program: Any, x: Any, *, y: Any = None) -> torch.Tensor:
     """E[x' | z] at one draw z ~ q(z | x) of each row, through all levels.
 
     Args:
         program: the VAE, of one level or more.
         x: (n, *event_shape); missing entries allowed.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are drawn from
+            q(y | x).
 
     Returns:
         (n, *event_shape).
@@ -23,14 +28,16 @@ def reconstruct(program: Any, x: Any) -> torch.Tensor:
     Raises:
         ValueError: data that the program does not take.
     """
-    given = tensor(program, program.check_data(x, missing=True))
+    batch = tensor(program, program.check_data(x, missing=True))
+    labels = _labels(program, y, len(batch))
     with torch.no_grad(), isolated():
-        latents, _ = propose(program.guide, given)
-        return program.decode(latents[program.sites[0]])
+        latents, _ = propose(program.guide if labels is None else program.given(labels).guide, batch)
+        z = latents[program.sites[0]]
+        return program.decode(z, latents["y"]) if isinstance(program, Labelled) else program.decode(z)
 
 
 def interpolate(
-    program: Any, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", level: int = 1
+    program: Any, start: Any, end: Any, num_points: int = 8, *, kind: str = "spherical", level: int = 1, y: Any = None
 ) -> torch.Tensor:
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
@@ -42,6 +49,7 @@ def interpolate(
         kind: ``"spherical"`` (White 2016) or ``"linear"``.
         level: the level of the path, from 1, the one that x depends on. The levels below the path follow it at the
             means of p(z_k | z_{k+1}), so that its ends are then what that level keeps of the data.
+        y: (n,) classes of the paths, or one for all, of a program with classes, which needs them.
 
     Returns:
         (num_points, n, *event_shape).
@@ -54,19 +62,25 @@ def interpolate(
     checks.one_of("level", level, range(1, len(program.sites) + 1))
     a, b = (tensor(program, program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", tuple(a.shape), tuple(b.shape))
+    labels = _labels(program, y, len(a))
+    classes.check_known(isinstance(program, Labelled), labels)
     weights = torch.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype, device=program.fill.device)
     with torch.no_grad():
-        first, last = (program.levels(x)[level - 1].loc for x in (a, b))
+        first, last = (parts.levels_given(program, x, labels)[level - 1].loc for x in (a, b))
         path = interpolation.interpolate(first, last, weights, kind)
+        if labels is not None:
+            return program.decode(path, labels)
         return program.decode(path if level == 1 else program.descend(path, level))
 
 
-def active_units(program: Any, x: Any, *, threshold: float = 0.01) -> activity.ActiveUnits:
+def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01) -> activity.ActiveUnits:
     """Which latents of which level the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
         program: the VAE, of one level or more.
         x: (n, *event_shape), two rows or more.
+        y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are taken to be the
+            classifier's most probable ones.
         threshold: the variance of a posterior mean above which a latent is active.
 
     Returns:
@@ -75,4 +89,37 @@ def active_units(program: Any, x: Any, *, threshold: float = 0.01) -> activity.A
     Raises:
         ValueError: data that the program does not take.
     """
-    return activity.of_levels(parts.levels(program, tensor(program, program.check_data(x, missing=True))), threshold)
+    batch = tensor(program, program.check_data(x, missing=True))
+    return activity.of_levels(parts.levels(program, batch, _labels(program, y, len(batch))), threshold)
+
+
+def classify(program: Any, x: Any, *, method: str = "guide", num_particles: int = 100) -> classes.ClassProbabilities:
+    r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
+
+    .. math:: p(y \mid x) \approx \frac{w_y}{\sum_k w_k}, \qquad
+        w_k = \frac1S \sum_s \frac{p(x, k, z_s)}{q(z_s \mid x, k)}, \quad z_s \sim q(z \mid x, k)
+
+    Args:
+        program: a program with classes.
+        x: (n, *event_shape); missing entries allowed, which are integrated out.
+        method: ``"guide"`` for q(y | x), an approximation; ``"importance"`` for the estimate, exact as S grows.
+        num_particles: S; of the estimate alone.
+
+    Returns:
+        The probabilities, their standard errors and of what kind they are.
+
+    Raises:
+        ValueError: data that the program does not take, a program without classes, or an unknown method.
+    """
+    checks.one_of("method", method, classes.METHODS)
+    takes_labels(program, "program")
+    if method == "importance":
+        found = class_log_prob(program, x, num_particles=num_particles)
+        return classes.posterior(found.value, found.stderr)
+    with torch.no_grad():
+        value = program.class_probs(tensor(program, program.check_data(x, missing=True))).cpu().numpy()
+    return classes.ClassProbabilities(value, np.zeros_like(value), "approximate")
+
+
+def _labels(program: Any, y: Any, rows: int) -> torch.Tensor | None:
+    return None if y is None else torch.tensor(takes_labels(program).check_labels(y, rows), device=program.fill.device)
