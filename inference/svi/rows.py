@@ -23,6 +23,10 @@ class Call(NamedTuple):
             {name: function(value) if is_array(value) else value for name, value in self.kwargs.items()},
         )
 
+    def with_data(self, function: Callable[[Any], Any]) -> "Call":
+        """The call with ``function`` applied to the data, its first argument."""
+        return Call((function(self.args[0]), *self.args[1:]), self.kwargs)
+
     def arrays(self) -> dict[str, Any]:
         """The arrays by name, or by position."""
         named = {**{str(i): value for i, value in enumerate(self.args)}, **self.kwargs}
@@ -81,13 +85,14 @@ def of_program(program: Any, data: Any, y: Any = None) -> Call:
     return Call((x, labelled.check_labels(y, len(x))), {})
 
 
-def held_out(program: Any, validation: Any, y: Any = None) -> Call:
+def held_out(program: Any, validation: Any, y: Any = None, show: Callable[[Any], Any] = lambda x: x) -> Call:
     """The arguments of a program's model for held-out data.
 
     Args:
         program: the program.
         validation: data, or a pair of data and labels.
         y: the labels of the training data, or None; with labels there, data alone stand for rows without one.
+        show: what is done to the data first.
 
     Returns:
         As `of_program`.
@@ -95,9 +100,49 @@ def held_out(program: Any, validation: Any, y: Any = None) -> Call:
     Raises:
         ValueError: as `of_program`.
     """
-    if isinstance(validation, tuple):
-        return of_program(program, *validation)
-    return of_program(program, validation, None if y is None else np.full(len(validation), -1))
+    data, *labels = validation if isinstance(validation, tuple) else (validation,)
+    if not labels and y is not None:
+        labels = [np.full(len(data), -1)]
+    return of_program(program, show(data), *labels)
+
+
+def check_augment(augment: Any, pair: bool) -> None:
+    """Refuse an augmentation that is no function, or of data that are not a program's.
+
+    Raises:
+        TypeError: not callable.
+        ValueError: for a pair (model, guide).
+    """
+    if not callable(augment):
+        raise TypeError(f"augment: got {type(augment).__name__}; expected a function of the rows. Pass one, or None.")
+    if pair:
+        raise checks.problem(
+            "augment",
+            got="a pair (model, guide)",
+            expected="a program, whose data are known to be its first argument",
+            fix="Change the data where they are passed, or make a program of the pair.",
+        )
+
+
+def augmented(data: Any, shown: Any) -> np.ndarray:
+    """What an augmentation made of the data, where it has kept the rows.
+
+    Args:
+        data: (n, ...).
+        shown: what came back.
+
+    Raises:
+        ValueError: another number of rows.
+    """
+    shown = np.asarray(shown)
+    if shown.shape[:1] != np.shape(data)[:1]:
+        raise checks.problem(
+            "augment",
+            got=f"an array of shape {shown.shape} from {np.shape(data)}",
+            expected="as many rows as went in",
+            fix="Change rows one by one: none may be added or left out.",
+        )
+    return shown
 
 
 def have_holes(*calls: Call | None) -> bool:

@@ -43,6 +43,7 @@ def fit(
     resume: bool = True,
     chunk: int = 100,
     progress: bool | None = None,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> Fit:
     r"""Fit a program, or any model and guide, by stochastic variational inference.
 
@@ -88,6 +89,9 @@ def fit(
         resume: take up the state in the checkpoint, if there is one; False starts afresh.
         chunk: steps in one compiled call.
         progress: whether to show a progress bar; None shows it on a terminal.
+        augment: a function ``(rng_key, x)`` of a minibatch that gives what the program is shown of it, anew at every
+            step: grey levels binarised at random, pixels with uniform noise, images shifted, entries hidden. ``data``
+            may then be of any kind that it takes. Held-out rows are augmented once. Only for a program.
 
     Returns:
         The trained program, the parameters and the losses. A user's first interrupt (Ctrl-C) ends the fit at the end of
@@ -122,21 +126,30 @@ def fit(
         objective = program.objective() if isinstance(program, Labelled) else ELBO()
     init_key, split_key, run_key = jax.random.split(rng_key, 3)
 
-    call = rows.as_call(data) if pair and y is None else rows.of_program(program, data, y)
+    def show(x: Any) -> Any:
+        return x if augment is None else rows.augmented(x, augment(jax.random.fold_in(split_key, 0), jnp.asarray(x)))
+
+    if augment is not None:
+        rows.check_augment(augment, pair)
+    call = rows.as_call(data) if pair and y is None else rows.of_program(program, show(data), y)
     held: Call | None = None
     if not isinstance(validation, int | float):
-        held = rows.as_call(validation) if pair else rows.held_out(program, validation, y)
+        held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)
     if not pair and rows.have_holes(call, held) and not isinstance(program, ModelsMissingness):
         model = ObservedModel(model)
+    if augment is not None:
+        call = call.with_data(lambda _: data)
     call, held = call.map(jnp.asarray), None if held is None else held.map(jnp.asarray)
     if held is None and validation > 0:
         call, held = rows.hold_out(call, validation, int(jax.random.bits(split_key, dtype=jnp.uint32)))
+        held = held if augment is None else held.with_data(show).map(jnp.asarray)
 
     size = (None if pair else BATCH_SIZE) if batch_size == "auto" else batch_size
     total = None if size is None else rows.count(call, "data")
     if size is not None and total is not None and total <= size:
         size = None
     first = call if size is None else call.map(lambda array: array[:size])
+    first = first if augment is None else first.with_data(show)
     # A user's functions may keep what they make on their first call (automatic guides do): never under a trace.
     params, transforms, mutable = (init if pair else eqx.filter_jit(init))(init_key, model, guide, first)
 
@@ -149,6 +162,7 @@ def fit(
         ema=ema,
         batch_size=size,
         per_row=not pair,
+        augment=augment,
     )
     state = State(
         step=jnp.zeros((), jnp.int32),
@@ -173,6 +187,7 @@ def fit(
                 "objective": files.describe(objective),
                 "optimizer": "adam" if optimizer is None else sorted(_named(state.optimizer)),
                 "learning_rate": files.describe(learning_rate),
+                "augment": files.describe(augment),
                 "clip_norm": clip_norm,
                 "ema": ema,
                 "patience": patience,
@@ -183,7 +198,7 @@ def fit(
         )
     trainer = Trainer(run_key, program, problem, state, call, held or Call((), {}), chunk=chunk, steps=steps)
     done = loop.run(trainer, settings, objective)
-    return done if pair else loop.tell(done, data)
+    return done if pair else loop.tell(done, show(data[:1000]))
 
 
 @lru_cache

@@ -30,6 +30,7 @@ class Problem(eqx.Module):
     ema: float | None
     batch_size: int | None
     per_row: bool
+    augment: Callable[..., Any] | None = None
 
 
 class State(NamedTuple):
@@ -105,6 +106,11 @@ def update(
         )
         index = lax.dynamic_slice(order, (position * problem.batch_size,), (problem.batch_size,))
         call = call.map(lambda array: array.at[index].get(mode="promise_in_bounds", unique_indices=True))
+
+    augment = problem.augment
+    if augment is not None:
+        augment_key = jax.random.fold_in(jax.random.fold_in(rng_key, 2), state.step)
+        call = call.with_data(lambda x: augment(augment_key, x))
 
     def loss_of(params: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
         loss, mutable = _loss(

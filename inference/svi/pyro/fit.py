@@ -39,6 +39,7 @@ def fit(
     resume: bool = True,
     chunk: int = 100,
     progress: bool | None = None,
+    augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Fit:
     r"""Fit a program, or any model and guide, by stochastic variational inference.
 
@@ -85,6 +86,9 @@ def fit(
         resume: take up the state in the checkpoint, if there is one; False starts afresh.
         chunk: steps from one look at the clock, the user's interrupt and the validation data to the next.
         progress: whether to show a progress bar; None shows it on a terminal.
+        augment: a function ``(x)`` of a minibatch that gives what the program is shown of it, anew at every step: grey
+            levels binarised at random, pixels with uniform noise, images shifted, entries hidden. ``data`` may then be
+            of any kind that it takes. Held-out rows are augmented once. Only for a program.
 
     Returns:
         The trained program, the parameters and the losses. A user's first interrupt (Ctrl-C) ends the fit at the end of
@@ -121,16 +125,29 @@ def fit(
     if where is not None and resume and where.file.is_file():
         seed = files.read(where.file)[1]["state"]["seed"]
 
-    call = rows.as_call(data) if pair and y is None else rows.of_program(program, data, y)
+    device = torch.device("cpu") if pair else next(program.parameters()).device
+
+    def show(x: Any) -> Any:
+        if augment is None:
+            return x
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return rows.augmented(x, augment(_tensor(x, device)).cpu())
+
+    if augment is not None:
+        rows.check_augment(augment, pair)
+    call = rows.as_call(data) if pair and y is None else rows.of_program(program, show(data), y)
     held: Call | None = None
     if not isinstance(validation, int | float):
-        held = rows.as_call(validation) if pair else rows.held_out(program, validation, y)
+        held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)
     holes = not pair and rows.have_holes(call, held) and not isinstance(program, ModelsMissingness)
-    device = torch.device("cpu") if pair else next(program.parameters()).device
+    if augment is not None:
+        call = call.with_data(lambda _: data)
     call = call.map(lambda array: _tensor(array, device))
     held = None if held is None else held.map(lambda array: _tensor(array, device))
     if held is None and validation > 0:
         call, held = rows.hold_out(call, validation, seed)
+        held = held if augment is None else held.with_data(show).map(lambda array: _tensor(array, device))
 
     size = (None if pair else BATCH_SIZE) if batch_size == "auto" else batch_size
     if size is not None and rows.count(call, "data") <= size:
@@ -150,6 +167,7 @@ def fit(
             seed=seed,
             steps=steps,
             holes=holes,
+            augment=augment,
         )
         if where is not None:
             settings = settings._replace(
@@ -165,6 +183,7 @@ def fit(
                     "objective": files.describe(objective),
                     "optimizer": files.describe(type(trainer.optimizer)),
                     "learning_rate": files.describe(learning_rate),
+                    "augment": files.describe(augment),
                     "clip_norm": clip_norm,
                     "ema": ema,
                     "patience": patience,
@@ -175,7 +194,7 @@ def fit(
             )
         with pyro.validation_enabled(False):
             done = loop.run(trainer, settings, objective)
-    return done if pair else loop.tell(done, data)
+    return done if pair else loop.tell(done, show(data[:1000]))
 
 
 def _tensor(array: Any, device: torch.device) -> torch.Tensor:

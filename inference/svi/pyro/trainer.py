@@ -36,6 +36,7 @@ class Trainer:
         seed: int,
         steps: int,
         holes: bool = False,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.program = program
         self.per_row = not isinstance(program, tuple)
@@ -45,9 +46,11 @@ class Trainer:
         self.objective, self.call, self.held = objective, call, held
         self.learning_rate, self.clip_norm, self.ema = learning_rate, clip_norm, ema
         self.batch_size, self.seed, self.steps, self.step = batch_size, seed, steps, 0
+        self.augment = augment
 
         # Parameters come to be where they are first declared; this pass also is the one that Pyro validates.
         first = call if batch_size is None else call.map(lambda array: array[:batch_size])
+        first = first if augment is None else first.with_data(augment)
         with torch.no_grad():
             loop.at(self.objective, 0).loss(self.model, self.guide, *first.args, **first.kwargs)
         self.store = pyro.get_param_store()
@@ -85,7 +88,7 @@ class Trainer:
         return np.array(losses), True
 
     def _step(self) -> tuple[float, bool]:
-        batch = self._batch()
+        batch = self._batch() if self.augment is None else self._batch().with_data(self.augment)
         params, scale = self._list, self._scale
         for param in params:
             param.grad = None
