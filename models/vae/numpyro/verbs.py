@@ -130,7 +130,7 @@ def _class_probs(program: Any, x: jax.Array) -> jax.Array:
 def _reconstruct(rng_key: jax.Array, program: Any, x: jax.Array, y: jax.Array | None) -> jax.Array:
     latents, _ = propose(rng_key, program.guide if y is None else program.given(y).guide, x)
     z = latents[program.sites[0]]
-    return program.decode(z, latents["y"]) if isinstance(program, Labelled) else program.decode(z)
+    return program.decode(z, *(latents[name] for name in ("y",) if name in latents))
 
 
 @eqx.filter_jit

@@ -33,7 +33,7 @@ def reconstruct(program: Any, x: Any, *, y: Any = None) -> torch.Tensor:
     with torch.no_grad(), isolated():
         latents, _ = propose(program.guide if labels is None else program.given(labels).guide, batch)
         z = latents[program.sites[0]]
-        return program.decode(z, latents["y"]) if isinstance(program, Labelled) else program.decode(z)
+        return program.decode(z, *(latents[name] for name in ("y",) if name in latents))
 
 
 def interpolate(
