@@ -88,7 +88,7 @@ def test_the_decoder_starts_at_the_data_s_marginals(engine: Any, kind: str) -> N
 CONSTRUCTOR: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("mlp", ((3,), 0), {}, r"latent_dim: got 0; expected"),
     ("mlp", ((3,), 2, "gausian"), {}, r"likelihood: got 'gausian'; expected one of \['bernoulli'"),
-    ("mlp", ((3,), 2, "bernoulli"), {"num_classes": 3}, "Only likelihood='categorical' takes it"),
+    ("mlp", ((3,), 2, "bernoulli"), {"num_classes": 3}, "'categorical' and 'discretized_logistic' take it"),
     ("mlp", ((3,), 2, "categorical"), {}, r"num_classes: got None; expected a number >= 2"),
     ("mlp", ((), 2), {}, r"event_shape: got \(\); expected a tuple of one or more positive integers"),
     ("mlp", ((3, 0), 2), {}, r"event_shape: got \(3, 0\)"),

@@ -353,8 +353,7 @@ class ClassVAE(eqx.Module):
         return self.observation.mean(parts.outputs(self.observation, self.decoder, code))
 
     def _features(self, x: Any) -> jax.Array:
-        features, _ = parts.features(self.observation, self.fill, x)
-        return features.reshape(len(features), -1)
+        return parts.features(self.observation, self.fill, x)[0].reshape(len(x), -1)
 
     def _posterior(self, encoder: Any, features: jax.Array, y: jax.Array) -> dist.Distribution:
         raw = encoder(classes.beside(features, classes.one_hot(y, self.num_classes, features)))
@@ -396,6 +395,5 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> ClassVAE:
     keys = jax.random.split(key, 3)
     classifier, encoder = nn.build(config["classifier"], key=keys[0]), nn.build(config["encoder"], key=keys[1])
     decoder = nn.build(config["decoder"], key=keys[2])
-    law, learned = likelihoods.build(config["observation"]), config["learn_classes"]
-    sizes = config["latent_dim"], config["num_classes"]
-    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=learned)
+    law, sizes = likelihoods.build(config["observation"]), (config["latent_dim"], config["num_classes"])
+    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=config["learn_classes"])

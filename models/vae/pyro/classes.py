@@ -347,8 +347,7 @@ class ClassVAE(torch.nn.Module):
         return self.observation.mean(parts.outputs(self.observation, self.decoder, code))
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
-        features, _ = parts.features(self.observation, self.fill, x)
-        return features.reshape(len(features), -1)
+        return parts.features(self.observation, self.fill, x)[0].reshape(len(x), -1)
 
     def _posterior(self, encoder: Any, features: torch.Tensor, y: torch.Tensor) -> Any:
         raw = encoder(classes.beside(features, classes.one_hot(y, self.num_classes, features)))
@@ -388,6 +387,5 @@ def build(config: Mapping[str, Any]) -> ClassVAE:
     """
     classifier, encoder = nn.build(config["classifier"]), nn.build(config["encoder"])
     decoder = nn.build(config["decoder"])
-    law, learned = likelihoods.build(config["observation"]), config["learn_classes"]
-    sizes = config["latent_dim"], config["num_classes"]
-    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=learned)
+    law, sizes = likelihoods.build(config["observation"]), (config["latent_dim"], config["num_classes"])
+    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=config["learn_classes"])
