@@ -7,12 +7,15 @@ from typing import Any
 import labelling as exact
 import numpy as np
 import numpyro
+import objectives
 import pyro
 import pytest
 from engines import ENGINES, NUMPYRO, PYRO
 from registry import randomised
 
-from deepgen.inference.svi import enumeration
+from deepgen.inference.svi import enumeration, kl
+from deepgen.inference.svi import numpyro as nsvi
+from deepgen.inference.svi import pyro as psvi
 from deepgen.models.vae import classes
 
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -58,10 +61,35 @@ def test_a_fault_of_the_bound_shows(fault: str, monkeypatch: pytest.MonkeyPatch)
     if fault == "labels ignored":
         monkeypatch.setattr(classes, "pinned", lambda logits, y: logits)
     else:
-        without = lambda p, q: ((a, None if a and a["name"] == "y" else b) for a, b in pairs(p, q))  # noqa: E731
+        without = lambda p, q: ((a, None if a and a["name"] == "y" else b, c) for a, b, c in pairs(p, q))  # noqa: E731
         monkeypatch.setattr(enumeration, "pairs", without)
     y = KNOWN["mixed"]
     assert value(PYRO, PYRO.face.EnumELBO(), y) != pytest.approx(exact.loss(X, y), rel=1e-3)
+
+
+@pytest.mark.parametrize("engine", [objectives.NUMPYRO, objectives.PYRO], ids=repr)
+@pytest.mark.parametrize("fault", [False, True])
+def test_latents_in_another_order_than_the_model_s(engine: Any, fault: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guide that is the model's own law from the other end leaves nothing; a KL of every site would not."""
+
+    def model(x: Any) -> None:
+        with engine.plate("data", 3):
+            engine.sample("y", engine.dist.Categorical(logits=engine.array([0.0, 0.0])))
+            a = engine.sample("a", engine.dist.Normal(engine.array(0.0), 1.0))
+            engine.sample("b", engine.dist.Normal(a, 1.0))
+
+    def guide(x: Any) -> None:
+        with engine.plate("data", 3):
+            logits = engine.array([0.0, 0.0])
+            engine.sample("y", engine.dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
+            b = engine.sample("b", engine.dist.Normal(engine.array(0.0), 2.0**0.5))
+            engine.sample("a", engine.dist.Normal(b / 2, 0.5**0.5))
+
+    if fault:
+        monkeypatch.setattr(kl, "closed_form_sites", lambda model_order, guide_order: set(model_order))
+    objective = nsvi.EnumELBO() if engine is objectives.NUMPYRO else psvi.EnumELBO()
+    losses = engine.losses(objective, model, guide, np.zeros(3, dtype=np.float32), count=300)
+    assert (abs(losses.mean()) > SIGMAS * losses.std() / len(losses) ** 0.5) == fault
 
 
 def test_pyro_s_own_enumeration_is_the_closed_form() -> None:

@@ -64,20 +64,18 @@ def check_others(p: Mapping[str, Any], q: Mapping[str, Any], name: str, alternat
                 raise kl.no_gradient(other, site["fn"], where, alternatives)
 
 
-def pairs(p: Mapping[str, Any], q: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+def pairs(p: Mapping[str, Any], q: Mapping[str, Any]) -> Iterator[tuple[Any, Any, bool]]:
     """What counts in log p - log q: a latent's two sites together, a site of one side alone with None.
 
-    A latent of the model alone is drawn from the model and cancels.
+    A latent of the model alone is drawn from the model and cancels. With each comes whether its KL may be taken in
+    closed form: the latent is not the summed one, and comes after the same latents in the guide as in the model.
     """
+    shared = [name for name, site in p.items() if name in q and not site["is_observed"]]
+    closed = kl.closed_form_sites(shared, [name for name in q if name in shared])
     for name, site in p.items():
         if name in q or site["is_observed"]:
-            yield site, q.get(name)
-    yield from ((None, site) for name, site in q.items() if name not in p)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two sites' scales are certainly the same."""
-    return a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
+            yield site, q.get(name), name in closed and not is_marked(q[name])
+    yield from ((None, site, False) for name, site in q.items() if name not in p)
 
 
 def check_shape(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:

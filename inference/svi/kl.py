@@ -36,6 +36,11 @@ def closed_form_sites(model_order: Sequence[str], guide_order: Sequence[str]) ->
     }
 
 
+def same_scale(a: Any, b: Any) -> bool:
+    """Whether two sites' scales are certainly the same."""
+    return a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
+
+
 def group_of(latents: Iterable[str], auxiliary: Iterable[str]) -> dict[str, str]:
     """The group that each site of the guide belongs to: free bits are granted to a group as a whole.
 

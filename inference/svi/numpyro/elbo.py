@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpyro.primitives
-from numpyro import distributions as dist
-from numpyro.distributions.kl import kl_divergence
 from numpyro.infer import elbo
 
 from deepgen.inference.svi import kl as terms
@@ -16,9 +14,11 @@ from deepgen.inference.svi.numpyro.traces import (
     STEP,
     check_differentiable,
     check_mutable,
+    divergence,
     draw_traces,
-    log_density,
     next_state,
+    scaled_log_density,
+    unmask,
 )
 from deepgen.inference.svi.schedules import Schedule
 
@@ -150,7 +150,7 @@ class ELBO(elbo.ELBO):
         q = {name: site for name, site in guide_trace.items() if site["type"] == "sample"}
         check_differentiable(p, q)
         zero = jnp.zeros(())
-        reconstruction = sum((-_log_prob(site).sum() for site in p.values() if site["is_observed"]), zero)
+        reconstruction = sum((-scaled_log_density(site).sum() for site in p.values() if site["is_observed"]), zero)
         shared = [name for name, site in p.items() if not site["is_observed"] and name in q]
         closed = terms.closed_form_sites(shared, [name for name in q if name in shared])
         group_of = terms.group_of(shared, [name for name in q if name not in shared])
@@ -159,11 +159,11 @@ class ELBO(elbo.ELBO):
         rows: dict[str, Any] = dict.fromkeys(kl, 0.0)
         for name, group in group_of.items():
             if name in p and not p[name]["is_observed"]:
-                kl[group] = kl[group] + _kl(p[name], q[name], closed=name in closed).sum()
+                kl[group] = kl[group] + divergence(p[name], q[name], closed=name in closed).sum()
                 if terms.free_bits_of(group, self.free_bits):
                     rows[group] = jnp.maximum(rows[group], _rows(p[name]))
             else:
-                kl[group] = kl[group] + _log_prob(q[name]).sum()
+                kl[group] = kl[group] + scaled_log_density(q[name]).sum()
         return Particle(reconstruction, kl, rows)
 
 
@@ -187,41 +187,8 @@ def count_steps(model: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
-def _log_prob(site: Mapping[str, Any]) -> jax.Array:
-    """log p of the site's value, scaled and masked, (batch shape)."""
-    log_prob = log_density(site)
-    return log_prob if site["scale"] is None else site["scale"] * log_prob
-
-
-def _kl(p: Mapping[str, Any], q: Mapping[str, Any], *, closed: bool) -> jax.Array:
-    """KL(q || p) of a site, scaled and masked: in closed form where it is valid and known, else log q - log p."""
-    if closed and _same(p["scale"], q["scale"]) and not (p.get("_control_flow_done") or q.get("_control_flow_done")):
-        (p_base, p_mask), (q_base, q_mask) = _unmask(p["fn"]), _unmask(q["fn"])
-        try:
-            value = kl_divergence(q_base, p_base)
-        except NotImplementedError:
-            value = None
-        if value is not None and value.shape == tuple(q_base.batch_shape) == tuple(p_base.batch_shape):
-            if p_mask is not q_mask:
-                # Where only one of them is masked, the bound has log q or log p alone.
-                log_q, log_p = q_base.log_prob(q["value"]), p_base.log_prob(p["value"])
-                value = jnp.where(q_mask, jnp.where(p_mask, value, log_q), jnp.where(p_mask, -log_p, 0.0))
-            elif q_mask is not True:
-                value = jnp.where(q_mask, value, 0.0)
-            return value if q["scale"] is None else q["scale"] * value
-    return _log_prob(q) - _log_prob(p)
-
-
-def _unmask(fn: Any) -> tuple[Any, Any]:
-    return (fn.base_dist, fn._mask) if isinstance(fn, dist.MaskedDistribution) else (fn, True)
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
-
-
 def _rows(site: Mapping[str, Any]) -> jax.Array:
     """How many rows a site has: the size of its batch shape, scaled and masked as its log density is."""
-    fn, mask = _unmask(site["fn"])
+    fn, mask = unmask(site["fn"])
     scale = 1.0 if site["scale"] is None else site["scale"]
     return jnp.sum(jnp.broadcast_to(jnp.where(mask, scale, 0.0), fn.batch_shape))

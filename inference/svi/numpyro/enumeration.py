@@ -6,12 +6,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from numpyro.distributions.kl import kl_divergence
 from numpyro.infer import elbo
 from numpyro.primitives import Messenger
 
 from deepgen.inference.svi import enumeration as terms
-from deepgen.inference.svi.numpyro.traces import check_mutable, draw_traces, log_density, next_state
+from deepgen.inference.svi.numpyro.traces import (
+    check_mutable,
+    divergence,
+    draw_traces,
+    log_density,
+    next_state,
+    scaled_log_density,
+)
 
 
 class EnumELBO(elbo.ELBO):
@@ -96,24 +102,15 @@ def _loss(model_trace: Any, guide_trace: Any) -> jax.Array:
     terms.check_others(p, q, name, "numpyro.infer.TraceGraph_ELBO")
     weights = jnp.exp(log_density(q[name]))
     gain = jnp.zeros(())
-    for site, other in terms.pairs(p, q):
-        value = _gain(site, other)
+    for site, other, closed in terms.pairs(p, q):
+        value = _gain(site, other, closed)
         terms.check_shape((site or other)["name"], value.shape, weights.shape)
         gain = gain + value
     return -jnp.sum(weights * gain)
 
 
-def _gain(p: Any, q: Any) -> Any:
+def _gain(p: Any, q: Any, closed: bool) -> Any:
     """What a site adds to log p - log q, (values, rows): minus its KL where that has a closed form."""
-    if p is not None and q is not None and q["fn"].has_rsample and terms.same(p["scale"], q["scale"]):
-        try:
-            value = kl_divergence(q["fn"], p["fn"])
-        except NotImplementedError:
-            value = None
-        if value is not None and value.shape == tuple(q["fn"].batch_shape) == tuple(p["fn"].batch_shape):
-            return _scaled(q, -value)
-    return (0.0 if p is None else _scaled(p, log_density(p))) - (0.0 if q is None else _scaled(q, log_density(q)))
-
-
-def _scaled(site: Any, values: jax.Array) -> jax.Array:
-    return values if site["scale"] is None else site["scale"] * values
+    if p is None:
+        return -scaled_log_density(q)
+    return scaled_log_density(p) if q is None else -divergence(p, q, closed=closed)

@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from numpyro import distributions as dist
 from numpyro import handlers
+from numpyro.distributions.kl import kl_divergence
 from numpyro.util import check_model_guide_match
 
 from deepgen.inference.svi import kl as terms
@@ -88,3 +91,37 @@ def log_density(site: Mapping[str, Any]) -> jax.Array:
     """log p of the site's value, masked and not scaled, (batch shape)."""
     value, intermediates = site["value"], site["intermediates"]
     return site["fn"].log_prob(value, intermediates) if intermediates else site["fn"].log_prob(value)
+
+
+def scaled_log_density(site: Mapping[str, Any]) -> jax.Array:
+    """log p of the site's value, scaled and masked, (batch shape)."""
+    log_prob = log_density(site)
+    return log_prob if site["scale"] is None else site["scale"] * log_prob
+
+
+def divergence(p: Mapping[str, Any], q: Mapping[str, Any], *, closed: bool) -> jax.Array:
+    """KL(q || p) of a site, scaled and masked: in closed form where it is valid and known, else log q - log p."""
+    if (
+        closed
+        and terms.same_scale(p["scale"], q["scale"])
+        and not (p.get("_control_flow_done") or q.get("_control_flow_done"))
+    ):
+        (p_base, p_mask), (q_base, q_mask) = unmask(p["fn"]), unmask(q["fn"])
+        try:
+            value = kl_divergence(q_base, p_base)
+        except NotImplementedError:
+            value = None
+        if value is not None and value.shape == tuple(q_base.batch_shape) == tuple(p_base.batch_shape):
+            if p_mask is not q_mask:
+                # Where only one of them is masked, the bound has log q or log p alone.
+                log_q, log_p = q_base.log_prob(q["value"]), p_base.log_prob(p["value"])
+                value = jnp.where(q_mask, jnp.where(p_mask, value, log_q), jnp.where(p_mask, -log_p, 0.0))
+            elif q_mask is not True:
+                value = jnp.where(q_mask, value, 0.0)
+            return value if q["scale"] is None else q["scale"] * value
+    return scaled_log_density(q) - scaled_log_density(p)
+
+
+def unmask(fn: Any) -> tuple[Any, Any]:
+    """A law without its mask, and the mask."""
+    return (fn.base_dist, fn._mask) if isinstance(fn, dist.MaskedDistribution) else (fn, True)

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from pyro import infer, poutine
 from pyro.distributions.util import scale_and_mask
-from torch.distributions import kl_divergence
 
 from deepgen.inference.svi import kl as terms
 from deepgen.inference.svi.checkpoint import describe
-from deepgen.inference.svi.pyro.traces import check_differentiable, checked, draw_traces
+from deepgen.inference.svi.pyro.traces import check_differentiable, checked, divergence, draw_traces, scaled_log_density
 from deepgen.inference.svi.schedules import Schedule
 
 
@@ -128,7 +127,7 @@ class ELBO(infer.ELBO):
         q: dict[str, Any] = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
         check_differentiable(p, q)
         zero = torch.zeros(())
-        reconstruction = sum((-_log_prob(site).sum() for site in p.values() if site["is_observed"]), zero)
+        reconstruction = sum((-scaled_log_density(site).sum() for site in p.values() if site["is_observed"]), zero)
         shared = [name for name, site in p.items() if not site["is_observed"] and name in q]
         closed = terms.closed_form_sites(shared, [name for name in q if name in shared])
         group_of = terms.group_of(shared, [name for name in q if name not in shared])
@@ -137,11 +136,11 @@ class ELBO(infer.ELBO):
         rows: dict[str, Any] = dict.fromkeys(kl, 0.0)
         for name, group in group_of.items():
             if name in p and not p[name]["is_observed"]:
-                kl[group] = kl[group] + _kl(p[name], q[name], closed=name in closed).sum()
+                kl[group] = kl[group] + divergence(p[name], q[name], closed=name in closed).sum()
                 if terms.free_bits_of(group, self.free_bits):
                     rows[group] = max(rows[group], _rows(p[name]))
             else:
-                kl[group] = kl[group] + _log_prob(q[name]).sum()
+                kl[group] = kl[group] + scaled_log_density(q[name]).sum()
         return Particle(reconstruction, kl, rows)
 
 
@@ -159,40 +158,6 @@ def count_steps(model: Callable[..., Any]) -> Callable[..., Any]:
 
 def _mean(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else sum(values[1:], values[0]) / len(values)
-
-
-def _log_prob(site: Mapping[str, Any]) -> torch.Tensor:
-    """log p of the site's value, scaled and masked, (batch shape)."""
-    if "log_prob" in site:
-        return site["log_prob"]
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    return scale_and_mask(log_prob, site["scale"], site["mask"])
-
-
-def _kl(p: Mapping[str, Any], q: Mapping[str, Any], *, closed: bool) -> torch.Tensor:
-    """KL(q || p) of a site, scaled and masked: in closed form where it is valid and known, else log q - log p."""
-    if closed and _same(p["scale"], q["scale"]):
-        try:
-            value = kl_divergence(q["fn"], p["fn"])
-        except NotImplementedError:
-            value = None
-        if value is not None and value.shape == q["fn"].batch_shape == p["fn"].batch_shape:
-            if p["mask"] is q["mask"]:
-                return scale_and_mask(value, q["scale"], q["mask"])
-            # Where only one of them is masked, the bound has log q or log p alone.
-            p_mask, q_mask = _mask(p, value), _mask(q, value)
-            log_q, log_p = q["fn"].log_prob(q["value"]), p["fn"].log_prob(p["value"])
-            unguided = torch.where(p_mask, -log_p, torch.zeros_like(value))
-            return torch.where(q_mask, torch.where(p_mask, value, log_q), unguided) * q["scale"]
-    return _log_prob(q) - _log_prob(p)
-
-
-def _mask(site: Mapping[str, Any], like: torch.Tensor) -> torch.Tensor:
-    return torch.as_tensor(True if site["mask"] is None else site["mask"], device=like.device)
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
 
 
 def _rows(site: Mapping[str, Any]) -> float:

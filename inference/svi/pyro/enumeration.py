@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from pyro import infer, poutine
 from pyro.poutine.messenger import Messenger
-from torch.distributions import kl_divergence
 
 from deepgen.inference.svi import enumeration as terms
-from deepgen.inference.svi.pyro.traces import checked, draw_traces, log_density
+from deepgen.inference.svi.pyro.traces import checked, divergence, draw_traces, log_density, scaled_log_density
 
 
 class EnumELBO(infer.ELBO):
@@ -102,21 +101,15 @@ def _loss(model_trace: poutine.Trace, guide_trace: poutine.Trace) -> torch.Tenso
     terms.check_others(p, q, name, "pyro.infer.TraceEnum_ELBO")
     weights = torch.exp(log_density(q[name]))
     gain = torch.zeros(())
-    for site, other in terms.pairs(p, q):
-        value = _gain(site, other)
+    for site, other, closed in terms.pairs(p, q):
+        value = _gain(site, other, closed)
         terms.check_shape((site or other)["name"], tuple(value.shape), tuple(weights.shape))
         gain = gain + value
     return -(weights * gain).sum()
 
 
-def _gain(p: Any, q: Any) -> Any:
+def _gain(p: Any, q: Any, closed: bool) -> Any:
     """What a site adds to log p - log q, (values, rows): minus its KL where that has a closed form."""
-    plain = p is not None and q is not None and p["mask"] is None and q["mask"] is None
-    if plain and q["fn"].has_rsample and terms.same(p["scale"], q["scale"]):
-        try:
-            value = kl_divergence(q["fn"], p["fn"])
-        except NotImplementedError:
-            value = None
-        if value is not None and value.shape == q["fn"].batch_shape == p["fn"].batch_shape:
-            return -value * q["scale"]
-    return (0.0 if p is None else p["scale"] * log_density(p)) - (0.0 if q is None else q["scale"] * log_density(q))
+    if p is None:
+        return -scaled_log_density(q)
+    return scaled_log_density(p) if q is None else -divergence(p, q, closed=closed)

@@ -10,6 +10,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, check_site_shape
+from torch.distributions import kl_divergence
 
 from deepgen.inference.svi import kl as terms
 
@@ -84,3 +85,33 @@ def log_density(site: Mapping[str, Any]) -> torch.Tensor:
     if log_prob is None:
         log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     return scale_and_mask(log_prob, mask=site["mask"])
+
+
+def scaled_log_density(site: Mapping[str, Any]) -> torch.Tensor:
+    """log p of the site's value, scaled and masked, (batch shape)."""
+    if "log_prob" in site:
+        return site["log_prob"]
+    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return scale_and_mask(log_prob, site["scale"], site["mask"])
+
+
+def divergence(p: Mapping[str, Any], q: Mapping[str, Any], *, closed: bool) -> torch.Tensor:
+    """KL(q || p) of a site, scaled and masked: in closed form where it is valid and known, else log q - log p."""
+    if closed and terms.same_scale(p["scale"], q["scale"]):
+        try:
+            value = kl_divergence(q["fn"], p["fn"])
+        except NotImplementedError:
+            value = None
+        if value is not None and value.shape == q["fn"].batch_shape == p["fn"].batch_shape:
+            if p["mask"] is q["mask"]:
+                return scale_and_mask(value, q["scale"], q["mask"])
+            # Where only one of them is masked, the bound has log q or log p alone.
+            p_mask, q_mask = _mask(p, value), _mask(q, value)
+            log_q, log_p = q["fn"].log_prob(q["value"]), p["fn"].log_prob(p["value"])
+            unguided = torch.where(p_mask, -log_p, torch.zeros_like(value))
+            return torch.where(q_mask, torch.where(p_mask, value, log_q), unguided) * q["scale"]
+    return scaled_log_density(q) - scaled_log_density(p)
+
+
+def _mask(site: Mapping[str, Any], like: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(True if site["mask"] is None else site["mask"], device=like.device)
