@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.speed.timing import Row, median, seconds
 
 ROWS, BATCH, LATENTS, HIDDEN, PIXELS = 12_800, 128, 20, 400, 784
-EPOCHS = 4
+EPOCHS = 8
 STEPS = EPOCHS * ROWS // BATCH
 START = ROWS // BATCH
 

@@ -15,7 +15,7 @@ from deepgen.inference.svi import loop, rows
 from deepgen.inference.svi.checkpoint import Checkpoint
 from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.numpyro.elbo import ELBO
-from deepgen.inference.svi.numpyro.observed import ObservedModel
+from deepgen.inference.svi.numpyro.observed import CompleteGuide, ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
 from deepgen.program import Labelled, ModelsMissingness
@@ -135,8 +135,11 @@ def fit(
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)
-    if not pair and rows.have_holes(call, held) and not isinstance(program, ModelsMissingness):
-        model = ObservedModel(model)
+    if not pair and not isinstance(program, ModelsMissingness):
+        if rows.have_holes(call, held):
+            model = ObservedModel(model)
+        elif augment is None:
+            guide = CompleteGuide(guide)
     if augment is not None:
         call = call.with_data(lambda _: data)
     call, held = call.map(jnp.asarray), None if held is None else held.map(jnp.asarray)

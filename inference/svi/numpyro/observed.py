@@ -1,4 +1,4 @@
-"""A program's model of data with holes in NumPyro."""
+"""A program's model of data with holes, and its guide of data without, in NumPyro."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,7 @@ from numpyro.primitives import Messenger
 
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent, interior
 from deepgen.inference.svi import rows
+from deepgen.program.completeness import complete_data
 
 
 class ObservedModel(eqx.Module):
@@ -36,6 +37,29 @@ class ObservedModel(eqx.Module):
         """
         observed = ~jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x >= 0
         return _Observing(self.model, observed)(jnp.where(observed, x, jnp.zeros((), x.dtype)), *args)
+
+
+class CompleteGuide(eqx.Module):
+    """A guide whose data are known to be complete.
+
+    Args:
+        guide: q(latents | x).
+    """
+
+    guide: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the guide.
+
+        Args:
+            args: of the guide.
+            kwargs: of the guide.
+
+        Returns:
+            What the guide returns.
+        """
+        with complete_data():
+            return self.guide(*args, **kwargs)
 
 
 class _Observing(Messenger):

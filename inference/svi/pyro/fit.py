@@ -140,7 +140,7 @@ def fit(
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)
-    holes = not pair and rows.have_holes(call, held) and not isinstance(program, ModelsMissingness)
+    holes = None if pair or isinstance(program, ModelsMissingness) else rows.have_holes(call, held)
     if augment is not None:
         call = call.with_data(lambda _: data)
     call = call.map(lambda array: _tensor(array, device))

@@ -1,4 +1,4 @@
-"""A program's model of data with holes in Pyro."""
+"""A program's model of data with holes, and its guide of data without, in Pyro."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ from pyro.poutine.messenger import Messenger
 
 from deepgen.handlers.sites.pyro import ObservedEntries, independent, interior
 from deepgen.inference.svi import rows
+from deepgen.program.completeness import complete_data
 
 
 class ObservedModel:
@@ -36,6 +37,30 @@ class ObservedModel:
         observed = ~torch.isnan(x) if x.is_floating_point() else x >= 0
         with _Observing(observed):
             return self.model(torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device)), *args)
+
+
+class CompleteGuide:
+    """A guide whose data are known to be complete.
+
+    Args:
+        guide: q(latents | x).
+    """
+
+    def __init__(self, guide: Callable[..., Any]) -> None:
+        self.guide = guide
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the guide.
+
+        Args:
+            args: of the guide.
+            kwargs: of the guide.
+
+        Returns:
+            What the guide returns.
+        """
+        with complete_data():
+            return self.guide(*args, **kwargs)
 
 
 class _Observing(Messenger):

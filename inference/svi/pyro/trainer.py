@@ -12,7 +12,7 @@ from torch.distributions import transform_to
 from deepgen.inference.svi import loop, rows
 from deepgen.inference.svi.pyro.elbo import ELBO
 from deepgen.inference.svi.pyro.importance import IWAE
-from deepgen.inference.svi.pyro.observed import ObservedModel
+from deepgen.inference.svi.pyro.observed import CompleteGuide, ObservedModel
 from deepgen.inference.svi.rows import Call
 
 Optimizer = Callable[[list[torch.Tensor]], Any]
@@ -35,7 +35,7 @@ class Trainer:
         batch_size: int | None,
         seed: int,
         steps: int,
-        holes: bool = False,
+        holes: bool | None = None,
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.program = program
@@ -43,6 +43,8 @@ class Trainer:
         self.model, self.guide = (program.model, program.guide) if self.per_row else program
         if holes:
             self.model = ObservedModel(self.model)
+        elif holes is False and augment is None:
+            self.guide = CompleteGuide(self.guide)
         self.objective, self.call, self.held = objective, call, held
         self.learning_rate, self.clip_norm, self.ema = learning_rate, clip_norm, ema
         self.batch_size, self.seed, self.steps, self.step = batch_size, seed, steps, 0
@@ -79,15 +81,26 @@ class Trainer:
 
     def advance(self, count: int) -> tuple[np.ndarray, bool]:
         """See `loop.Trainer`."""
+        arrays, meta = self.save()
+        start = {name: array.copy() for name, array in arrays.items()}
+        losses, finite = self._steps(count)
+        if finite and all(bool(torch.isfinite(param).all()) for param in self._list):
+            return losses, True
+        # Steps look at the loss alone. Where that, or a parameter at the end, is not finite, the chunk is
+        # repeated from its beginning with an eye on each gradient, to stop in the last good state.
+        self.load(start, meta)
+        return self._steps(count, careful=True)
+
+    def _steps(self, count: int, *, careful: bool = False) -> tuple[np.ndarray, bool]:
         losses: list[float] = []
         for _ in range(count):
-            loss, finite = self._step()
+            loss, finite = self._step(careful)
             if not finite:
                 return np.array(losses), False
             losses.append(loss)
         return np.array(losses), True
 
-    def _step(self) -> tuple[float, bool]:
+    def _step(self, careful: bool) -> tuple[float, bool]:
         batch = self._batch() if self.augment is None else self._batch().with_data(self.augment)
         params, scale = self._list, self._scale
         for param in params:
@@ -110,13 +123,10 @@ class Trainer:
                 f"param sites {sorted(set(self.store.keys()) - set(self.params))} appeared after the first step, and "
                 "the optimizer does not know them: declare every param site on every call of the model or the guide."
             )
-        if self.clip_norm is None:
-            # Cheaper than the norm: a sum is not finite either where an entry is not.
-            size = sum((param.grad.sum() for param in params if param.grad is not None), torch.zeros_like(loss))
-        else:
-            size = torch.nn.utils.clip_grad_norm_(params, self.clip_norm)
-        value, total = torch.stack([loss, size.to(loss)]).tolist()
-        if not (math.isfinite(value) and math.isfinite(total)):
+        value = loss.item()
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(params, self.clip_norm)
+        if not math.isfinite(value) or (careful and not self._finite_gradient()):
             return value, False
         if callable(self.learning_rate):
             for group in self.optimizer.param_groups:
@@ -130,6 +140,9 @@ class Trainer:
                 for average, param in zip(self.average.values(), params, strict=True):
                     average.lerp_(param, 1 - self.ema)
         return value, True
+
+    def _finite_gradient(self) -> bool:
+        return all(bool(torch.isfinite(param.grad).all()) for param in self._list if param.grad is not None)
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """The parameters, unconstrained and averaged where EMA is on, and the modules' buffers."""

@@ -10,6 +10,7 @@ from numpyro.contrib.module import eqx_module
 
 from deepgen.likelihoods import laws
 from deepgen.models.vae.hierarchy import Level
+from deepgen.program.completeness import is_complete
 
 
 def declare(name: str, module: Any) -> Any:
@@ -46,9 +47,12 @@ def features(observation: Any, fill: jax.Array, x: Any) -> tuple[jax.Array, jax.
         The features and whether each is observed, (n, *feature_shape).
     """
     x = jnp.asarray(x)
+    shown = observation.features(x).astype(fill.dtype)
+    if is_complete():
+        return shown, jnp.ones(shown.shape, bool)
     absent = jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x < 0
     absent = observation.feature_mask(absent)
-    return jnp.where(absent, fill, observation.features(x).astype(fill.dtype)), ~absent
+    return jnp.where(absent, fill, shown), ~absent
 
 
 def outputs(observation: Any, decoder: Any, z: jax.Array) -> jax.Array:

@@ -7,10 +7,11 @@ import torch
 
 from deepgen.likelihoods import laws
 from deepgen.models.vae.hierarchy import Level
+from deepgen.program.completeness import is_complete
 
 
 def declare(name: str, module: Any) -> Any:
-    """Declare a module's parameters.
+    """Declare a module's parameters, where it has any.
 
     Args:
         name: of the program's field.
@@ -19,7 +20,7 @@ def declare(name: str, module: Any) -> Any:
     Returns:
         The module with its declared parameters.
     """
-    return pyro.module(name, module)
+    return module if next(module.parameters(), None) is None else pyro.module(name, module)
 
 
 def features(observation: Any, fill: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +35,7 @@ def features(observation: Any, fill: torch.Tensor, x: torch.Tensor) -> tuple[tor
         The features and whether each is observed, (n, *feature_shape).
     """
     shown = observation.features(x).to(fill.dtype)
-    if _complete(x):
+    if is_complete() or _nothing_missing(x):
         return shown, torch.ones((), dtype=torch.bool, device=x.device).expand(shown.shape)
     absent = observation.feature_mask(torch.isnan(x) if x.is_floating_point() else x < 0)
     return torch.where(absent, fill, shown), ~absent
@@ -69,6 +70,6 @@ def levels_given(program: Any, x: torch.Tensor, y: torch.Tensor | None) -> tuple
     return program.levels(x) if y is None else program.levels(x, y)
 
 
-def _complete(x: torch.Tensor) -> bool:
+def _nothing_missing(x: torch.Tensor) -> bool:
     """Whether nothing is missing: a sum says so at a fraction of what the mask and the filling cost in every step."""
     return not bool(torch.isnan(x.sum()) if x.is_floating_point() else (x < 0).any())
