@@ -1,0 +1,108 @@
+"""How the entries of a datum enter an autoregressive network: numbers as they are, levels scaled, or classes one-hot."""
+
+from typing import Any
+
+import array_api_compat
+from jaxtyping import Float, Shaped
+
+from deepgen import checks
+from deepgen.nn import arguments
+
+
+def features(
+    x: Shaped[Any, "n *shape"], num_values: int | None, one_hot: bool, dtype: Any
+) -> Float[Any, "n features *shape"]:
+    """The features of each entry.
+
+    Args:
+        x: entries; integers 0 … num_values - 1, or any numbers where ``num_values`` is None.
+        num_values: V, or None.
+        one_hot: whether each of the values has a feature of its own; else 2 x / (V - 1) - 1 is the one feature.
+        dtype: of the features.
+
+    Returns:
+        V features of an entry where ``one_hot``, else one.
+
+    >>> import numpy as np
+    >>> features(np.array([[0, 2]]), 3, True, np.float32)[0].tolist()
+    [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    >>> features(np.array([[0, 2]]), 3, False, np.float32)[0].tolist()
+    [[-1.0, 1.0]]
+    """
+    xp = array_api_compat.array_namespace(x)
+    if num_values is None:
+        return xp.astype(x, dtype)[:, None]
+    if not one_hot:
+        return xp.astype(x, dtype)[:, None] * (2 / (num_values - 1)) - 1
+    values = xp.arange(num_values, device=array_api_compat.device(x))
+    return xp.astype(x[:, None] == xp.reshape(values, (num_values, *(1,) * (x.ndim - 1))), dtype)
+
+
+def num_features(num_values: int | None, one_hot: bool) -> int:
+    """How many features an entry has.
+
+    Args:
+        num_values: V, or None for numbers as they are.
+        one_hot: whether each of the values has its own.
+
+    Returns:
+        V or 1.
+
+    Raises:
+        ValueError: fewer than two values, or one-hot numbers that are not counted.
+    """
+    if num_values is None:
+        if one_hot:
+            raise checks.problem(
+                "one_hot", got="True without num_values", expected="a number of values", fix="Set num_values."
+            )
+        return 1
+    num_values = arguments.whole("num_values", num_values, least=2)
+    return num_values if one_hot else 1
+
+
+def check_batch(network: str, shape: tuple[int, ...], event_shape: tuple[int, ...]) -> None:
+    """Refuse data that are not (n, *event_shape).
+
+    Args:
+        network: its name, for the message.
+        shape: of the data.
+        event_shape: of one datum.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if tuple(shape[1:]) != event_shape or len(shape) != len(event_shape) + 1:
+        raise checks.problem(
+            f"input of {network}",
+            got=f"shape {tuple(shape)}",
+            expected=f"(n, {', '.join(map(str, event_shape))})",
+            fix="Reshape the data, or build the network for their event_shape.",
+        )
+
+
+def check_context(
+    network: str, shape: tuple[int, ...] | None, context_size: int, rows: int, places: tuple[int, ...]
+) -> None:
+    """Refuse a context that the network was not built for.
+
+    Args:
+        network: its name, for the message.
+        shape: of the context; None where there is none.
+        context_size: the length of a context vector, 0 for none.
+        rows: n.
+        places: the sizes of a context that differs from place to place, behind (n, context_size).
+
+    Raises:
+        ValueError: a context that is missing, not wanted, or of another shape.
+    """
+    allowed = [(rows, context_size), (rows, context_size, *places)] if context_size else [None]
+    if shape not in allowed:
+        raise checks.problem(
+            f"context of {network}",
+            got="none" if shape is None else f"shape {tuple(shape)}",
+            expected=" or ".join(map(str, allowed)) if context_size else "none",
+            fix="Pass one vector for each row, or one for each row and place."
+            if context_size
+            else "Build the network with the context_size of these vectors.",
+        )

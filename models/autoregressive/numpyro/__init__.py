@@ -1,0 +1,1 @@
+"""Autoregressive models in NumPyro."""
