@@ -106,3 +106,39 @@ def check_context(
             if context_size
             else "Build the network with the context_size of these vectors.",
         )
+
+
+def sequence_shape(event_shape: Any) -> tuple[int, ...]:
+    """The shape of a sequence: (length,), or (length, width) where each frame has several entries.
+
+    Args:
+        event_shape: what came.
+
+    Returns:
+        The shape, of plain integers.
+
+    Raises:
+        ValueError: neither of both.
+    """
+    shape = checks.event_shape(event_shape)
+    if len(shape) > 2:
+        raise checks.problem(
+            "event_shape",
+            got=shape,
+            expected="(length,), or (length, width) for frames of several entries",
+            fix="Flatten each frame, and put time first.",
+        )
+    return shape
+
+
+def frames(found: Float[Any, "n features *shape"]) -> Float[Any, "n length _"]:
+    """The features of whole frames, one behind the other, from those of entries.
+
+    Args:
+        found: (n, features, length) or (n, features, length, width).
+
+    Returns:
+        (n, length, features x width).
+    """
+    xp = array_api_compat.array_namespace(found)
+    return xp.reshape(xp.moveaxis(found, 1, 2), (found.shape[0], found.shape[2], -1))

@@ -57,3 +57,21 @@ def odd(first: int, others: int, number: int) -> list[int]:
         if arguments.whole(what, size, least=3) % 2 == 0:
             raise checks.problem(what, got=size, expected="an odd number", fix=f"Take {size + 1}.")
     return [first] + [others] * (number - 1)
+
+
+def dilations(values: Sequence[int]) -> tuple[int, ...]:
+    """The dilations of a WaveNet's layers.
+
+    Args:
+        values: of each layer.
+
+    Returns:
+        The same as a tuple.
+
+    Raises:
+        ValueError: no whole numbers >= 1, or none at all.
+    """
+    numbers = arguments.wholes("dilations", values)
+    if not numbers:
+        raise checks.problem("dilations", got="none", expected="at least one", fix="Pass (1, 2, 4, 8), say.")
+    return numbers
