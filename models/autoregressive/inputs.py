@@ -1,5 +1,7 @@
 """How the entries of a datum enter an autoregressive network: numbers as they are, levels scaled, or classes one-hot."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import array_api_compat
@@ -10,55 +12,81 @@ from deepgen.nn import arguments
 
 
 def features(
-    x: Shaped[Any, "n *shape"], num_values: int | None, one_hot: bool, dtype: Any
+    x: Shaped[Any, "n *shape"], num_categories: int | None, input_range: tuple[float, float] | None, dtype: Any
 ) -> Float[Any, "n features *shape"]:
     """The features of each entry.
 
     Args:
-        x: entries; integers 0 … num_values - 1, or any numbers where ``num_values`` is None.
-        num_values: V, or None.
-        one_hot: whether each of the values has a feature of its own; else 2 x / (V - 1) - 1 is the one feature.
+        x: entries; integers 0 … num_categories - 1, or any numbers where that is None.
+        num_categories: V, or None.
+        input_range: the (low, high) that become -1 and 1, or None.
         dtype: of the features.
 
     Returns:
-        V features of an entry where ``one_hot``, else one.
+        V features of an entry that is a category, else one.
 
     >>> import numpy as np
-    >>> features(np.array([[0, 2]]), 3, True, np.float32)[0].tolist()
+    >>> features(np.array([[0, 2]]), 3, None, np.float32)[0].tolist()
     [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
-    >>> features(np.array([[0, 2]]), 3, False, np.float32)[0].tolist()
+    >>> features(np.array([[0, 2]]), None, (0, 2), np.float32)[0].tolist()
     [[-1.0, 1.0]]
     """
     xp = array_api_compat.array_namespace(x)
-    if num_values is None:
-        return xp.astype(x, dtype)[:, None]
-    if not one_hot:
-        return xp.astype(x, dtype)[:, None] * (2 / (num_values - 1)) - 1
-    values = xp.arange(num_values, device=array_api_compat.device(x))
-    return xp.astype(x[:, None] == xp.reshape(values, (num_values, *(1,) * (x.ndim - 1))), dtype)
+    if num_categories is None:
+        values = xp.astype(x, dtype)[:, None]
+        if input_range is None:
+            return values
+        low, high = input_range
+        return (values - low) * (2.0 / (high - low)) - 1.0
+    codes = xp.arange(num_categories, device=array_api_compat.device(x))
+    return xp.astype(x[:, None] == xp.reshape(codes, (num_categories, *(1,) * (x.ndim - 1))), dtype)
 
 
-def num_features(num_values: int | None, one_hot: bool) -> int:
+def num_features(num_categories: int | None, input_range: tuple[float, float] | None) -> int:
     """How many features an entry has.
 
     Args:
-        num_values: V, or None for numbers as they are.
-        one_hot: whether each of the values has its own.
+        num_categories: V, or None for numbers.
+        input_range: of numbers.
 
     Returns:
         V or 1.
 
     Raises:
-        ValueError: fewer than two values, or one-hot numbers that are not counted.
+        ValueError: fewer than two categories, or categories with a range.
     """
-    if num_values is None:
-        if one_hot:
-            raise checks.problem(
-                "one_hot", got="True without num_values", expected="a number of values", fix="Set num_values."
-            )
+    if num_categories is None:
         return 1
-    num_values = arguments.whole("num_values", num_values, least=2)
-    return num_values if one_hot else 1
+    if input_range is not None:
+        raise checks.problem(
+            "input_range",
+            got=f"{input_range} beside num_categories={num_categories}",
+            expected="one of both",
+            fix="Leave input_range out: categories enter as one-hot codes.",
+        )
+    return arguments.whole("num_categories", num_categories, least=2)
+
+
+def bounds(input_range: Sequence[float] | None) -> tuple[float, float] | None:
+    """The range of the inputs.
+
+    Args:
+        input_range: (low, high), or None.
+
+    Returns:
+        The same as a tuple of plain numbers.
+
+    Raises:
+        ValueError: not two finite numbers, the first below the second.
+    """
+    if input_range is None:
+        return None
+    values = tuple(float(value) for value in input_range)
+    if len(values) != 2 or not -math.inf < values[0] < values[1] < math.inf:
+        raise checks.problem(
+            "input_range", got=values, expected="(low, high), low < high", fix="Pass (0, 255) for pixels, say."
+        )
+    return values[0], values[1]
 
 
 def check_batch(network: str, shape: tuple[int, ...], event_shape: tuple[int, ...]) -> None:

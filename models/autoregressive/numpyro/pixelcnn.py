@@ -160,9 +160,8 @@ class PixelCNN(eqx.Module):
         num_layers: gated layers, the first counted.
         kernel_size: of the layers after the first, odd.
         first_kernel_size: of the first, odd.
-        num_values: V, where entries are integers 0 … V - 1, which enter scaled to [-1, 1]; None for numbers as they
-            are.
-        one_hot: whether each value enters as a feature of its own.
+        num_categories: V, where entries are integers 0 … V - 1 and enter as one-hot codes; None for numbers.
+        input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         coupled: whether the channels of a pixel are decided together.
         context_size: the length of a context, 0 for none.
         activation: between the last linear maps.
@@ -177,8 +176,8 @@ class PixelCNN(eqx.Module):
     output: Linear
     event_shape: tuple[int, ...] = eqx.field(static=True)
     num_params: int = eqx.field(static=True)
-    num_values: int | None = eqx.field(static=True)
-    one_hot: bool = eqx.field(static=True)
+    num_categories: int | None = eqx.field(static=True)
+    input_range: tuple[float, float] | None = eqx.field(static=True)
     coupled: bool = eqx.field(static=True)
     context_size: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
@@ -192,8 +191,8 @@ class PixelCNN(eqx.Module):
         num_layers: int = 6,
         kernel_size: int = 3,
         first_kernel_size: int = 7,
-        num_values: int | None = None,
-        one_hot: bool = False,
+        num_categories: int | None = None,
+        input_range: Sequence[float] | None = None,
         coupled: bool = False,
         context_size: int = 0,
         activation: Activation = "relu",
@@ -201,7 +200,8 @@ class PixelCNN(eqx.Module):
     ) -> None:
         self.event_shape = arguments.image_shape("event_shape", event_shape)
         self.num_params = arguments.whole("num_params", num_params)
-        self.num_values, self.one_hot, self.coupled = num_values, bool(one_hot), bool(coupled)
+        self.num_categories, self.coupled = num_categories, bool(coupled)
+        self.input_range = inputs.bounds(input_range)
         self.context_size = arguments.whole("context_size", context_size, least=0)
         arguments.activation(activation)
         self.activation = activation
@@ -209,7 +209,7 @@ class PixelCNN(eqx.Module):
         kernels = receptive.odd(first_kernel_size, kernel_size, arguments.whole("num_layers", num_layers))
         colours = 1 if self.coupled else self.event_shape[0]
         colour.check_width(channels, colours)
-        entering = self.event_shape[0] * inputs.num_features(num_values, one_hot)
+        entering = self.event_shape[0] * inputs.num_features(num_categories, self.input_range)
         keys = jax.random.split(key, len(kernels) + 2)
         self.blocks = tuple(
             GatedBlock(
@@ -344,8 +344,8 @@ class PixelCNN(eqx.Module):
                 "num_layers": len(kernels),
                 "kernel_size": kernels[-1],
                 "first_kernel_size": kernels[0],
-                "num_values": self.num_values,
-                "one_hot": self.one_hot,
+                "num_categories": self.num_categories,
+                "input_range": self.input_range,
                 "coupled": self.coupled,
                 "context_size": self.context_size,
                 "activation": self.activation,
@@ -373,14 +373,14 @@ class PixelCNN(eqx.Module):
         channels, _, width = self.event_shape
         turns = 1 if self.coupled else channels
         place = (t - 1) // turns % width + self.blocks[0].vertical.padding[1][0]
-        new = inputs.features(previous, self.num_values, self.one_hot, row.dtype) * (t > 0)
+        new = inputs.features(previous, self.num_categories, self.input_range, row.dtype) * (t > 0)
         if turns > 1:
             old = lax.dynamic_index_in_dim(row, place, axis=1, keepdims=False).reshape(len(row), -1, channels)
             new = jnp.where(jnp.arange(channels) == (t - 1) % turns, new, old)
         return lax.dynamic_update_slice_in_dim(row, new.reshape(len(row), 1, -1), place, axis=1)
 
     def _features(self, x: jax.Array) -> jax.Array:
-        found = inputs.features(x, self.num_values, self.one_hot, self.output.weight.dtype)
+        found = inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
         return found.reshape(len(x), -1, *self.event_shape[1:])
 
     def _shown(self, n: int, context: jax.Array | None) -> jax.Array | None:

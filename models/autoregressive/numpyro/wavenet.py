@@ -46,9 +46,7 @@ class DilatedBlock(eqx.Module):
         key: jax.Array,
     ) -> None:
         keys = jax.random.split(key, 4)
-        self.convolution = Conv1d(
-            channels, 2 * channels, kernel_size, padding="causal", dilation=dilation, key=keys[0]
-        )
+        self.convolution = Conv1d(channels, 2 * channels, kernel_size, padding="causal", dilation=dilation, key=keys[0])
         self.residual = None if last else Linear(channels, channels, key=keys[1])
         self.skip = Linear(channels, skip_channels, key=keys[2])
         self.context = Linear(context_size, 2 * channels, bias=False, key=keys[3]) if context_size else None
@@ -112,9 +110,8 @@ class WaveNet(eqx.Module):
         skip_channels: of the sum that the outputs are computed from.
         dilations: of each layer.
         kernel_size: of all layers, at least 2.
-        num_values: V, where entries are integers 0 … V - 1 (such as those of `mu_law_encode`); None for numbers as they
-            are.
-        one_hot: whether each value enters as a feature of its own; else they enter scaled to [-1, 1].
+        num_categories: V, where entries are integers 0 … V - 1 and enter as one-hot codes; None for numbers.
+        input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         context_size: the length of a context, 0 for none.
         activation: between the last linear maps.
         key: for the initial parameters.
@@ -129,8 +126,8 @@ class WaveNet(eqx.Module):
     output: Linear
     event_shape: tuple[int, ...] = eqx.field(static=True)
     num_params: int = eqx.field(static=True)
-    num_values: int | None = eqx.field(static=True)
-    one_hot: bool = eqx.field(static=True)
+    num_categories: int | None = eqx.field(static=True)
+    input_range: tuple[float, float] | None = eqx.field(static=True)
     context_size: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
@@ -143,15 +140,15 @@ class WaveNet(eqx.Module):
         skip_channels: int = 64,
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
         kernel_size: int = 2,
-        num_values: int | None = None,
-        one_hot: bool = False,
+        num_categories: int | None = None,
+        input_range: Sequence[float] | None = None,
         context_size: int = 0,
         activation: Activation = "relu",
         key: jax.Array,
     ) -> None:
         self.event_shape = inputs.sequence_shape(tuple(event_shape))
         self.num_params = arguments.whole("num_params", num_params)
-        self.num_values, self.one_hot = num_values, bool(one_hot)
+        self.num_categories, self.input_range = num_categories, inputs.bounds(input_range)
         self.context_size = arguments.whole("context_size", context_size, least=0)
         arguments.activation(activation)
         self.activation = activation
@@ -159,7 +156,7 @@ class WaveNet(eqx.Module):
         kernel_size = arguments.whole("kernel_size", kernel_size, least=2)
         width = int(np.prod(self.event_shape[1:]))
         keys = jax.random.split(key, len(dilations) + 3)
-        self.embed = Linear(width * inputs.num_features(num_values, one_hot), channels, key=keys[0])
+        self.embed = Linear(width * inputs.num_features(num_categories, self.input_range), channels, key=keys[0])
         self.blocks = tuple(
             DilatedBlock(
                 channels,
@@ -279,15 +276,15 @@ class WaveNet(eqx.Module):
                 "skip_channels": self.hidden.weight.shape[0],
                 "dilations": tuple(layer.dilation[0] for layer in convolutions),
                 "kernel_size": convolutions[0].weight.shape[2],
-                "num_values": self.num_values,
-                "one_hot": self.one_hot,
+                "num_categories": self.num_categories,
+                "input_range": self.input_range,
                 "context_size": self.context_size,
                 "activation": self.activation,
             },
         )
 
     def _features(self, x: jax.Array) -> jax.Array:
-        return inputs.features(x, self.num_values, self.one_hot, self.output.weight.dtype)
+        return inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
 
     def _shown(self, n: int, context: jax.Array | None) -> jax.Array | None:
         """The context with its channels last, (n, length or 1, context_size)."""

@@ -140,9 +140,8 @@ class PixelCNN(torch.nn.Module):
         num_layers: gated layers, the first counted.
         kernel_size: of the layers after the first, odd.
         first_kernel_size: of the first, odd.
-        num_values: V, where entries are integers 0 … V - 1, which enter scaled to [-1, 1]; None for numbers as they
-            are.
-        one_hot: whether each value enters as a feature of its own.
+        num_categories: V, where entries are integers 0 … V - 1 and enter as one-hot codes; None for numbers.
+        input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         coupled: whether the channels of a pixel are decided together.
         context_size: the length of a context, 0 for none.
         activation: between the last linear maps.
@@ -160,8 +159,8 @@ class PixelCNN(torch.nn.Module):
         num_layers: int = 6,
         kernel_size: int = 3,
         first_kernel_size: int = 7,
-        num_values: int | None = None,
-        one_hot: bool = False,
+        num_categories: int | None = None,
+        input_range: Sequence[float] | None = None,
         coupled: bool = False,
         context_size: int = 0,
         activation: Activation = "relu",
@@ -169,7 +168,8 @@ class PixelCNN(torch.nn.Module):
         super().__init__()
         self.event_shape: tuple[int, ...] = arguments.image_shape("event_shape", event_shape)
         self.num_params = arguments.whole("num_params", num_params)
-        self.num_values, self.one_hot, self.coupled = num_values, bool(one_hot), bool(coupled)
+        self.num_categories, self.coupled = num_categories, bool(coupled)
+        self.input_range = inputs.bounds(input_range)
         self.context_size = arguments.whole("context_size", context_size, least=0)
         arguments.activation(activation)
         self.activation = activation
@@ -177,7 +177,7 @@ class PixelCNN(torch.nn.Module):
         self.kernels = receptive.odd(first_kernel_size, kernel_size, arguments.whole("num_layers", num_layers))
         colours = 1 if self.coupled else self.event_shape[0]
         colour.check_width(self.channels, colours)
-        entering = self.event_shape[0] * inputs.num_features(num_values, one_hot)
+        entering = self.event_shape[0] * inputs.num_features(num_categories, self.input_range)
         self.blocks = torch.nn.ModuleList(
             GatedBlock(
                 self.channels if i else entering,
@@ -227,7 +227,7 @@ class PixelCNN(torch.nn.Module):
         """
         inputs.check_batch("PixelCNN", tuple(x.shape), self.event_shape)
         shown = self._shown(len(x), context)
-        found = inputs.features(x, self.num_values, self.one_hot, self.output.weight.dtype)
+        found = inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
         v = h = found.reshape(len(x), -1, *self.event_shape[1:])
         for block in self.blocks:
             v, h = block(v, h, shown)
@@ -308,8 +308,8 @@ class PixelCNN(torch.nn.Module):
                 "num_layers": len(self.kernels),
                 "kernel_size": self.kernels[-1],
                 "first_kernel_size": self.kernels[0],
-                "num_values": self.num_values,
-                "one_hot": self.one_hot,
+                "num_categories": self.num_categories,
+                "input_range": self.input_range,
                 "coupled": self.coupled,
                 "context_size": self.context_size,
                 "activation": self.activation,
@@ -331,7 +331,7 @@ class PixelCNN(torch.nn.Module):
         """Write what step t decided into the row of the input."""
         channels, _, width = self.event_shape
         turns = 1 if self.coupled else channels
-        new = inputs.features(decided, self.num_values, self.one_hot, row.dtype)
+        new = inputs.features(decided, self.num_categories, self.input_range, row.dtype)
         pixel = row[:, :, t // turns % width + self.kernels[0] // 2].view(len(row), -1, channels)
         pixel[:, :, slice(None) if self.coupled else slice(t % turns, t % turns + 1)] = new
 

@@ -98,9 +98,8 @@ class WaveNet(torch.nn.Module):
         skip_channels: of the sum that the outputs are computed from.
         dilations: of each layer.
         kernel_size: of all layers, at least 2.
-        num_values: V, where entries are integers 0 … V - 1 (such as those of `mu_law_encode`); None for numbers as they
-            are.
-        one_hot: whether each value enters as a feature of its own; else they enter scaled to [-1, 1].
+        num_categories: V, where entries are integers 0 … V - 1 and enter as one-hot codes; None for numbers.
+        input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         context_size: the length of a context, 0 for none.
         activation: between the last linear maps.
 
@@ -117,22 +116,22 @@ class WaveNet(torch.nn.Module):
         skip_channels: int = 64,
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
         kernel_size: int = 2,
-        num_values: int | None = None,
-        one_hot: bool = False,
+        num_categories: int | None = None,
+        input_range: Sequence[float] | None = None,
         context_size: int = 0,
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.event_shape = inputs.sequence_shape(tuple(event_shape))
         self.num_params = arguments.whole("num_params", num_params)
-        self.num_values, self.one_hot = num_values, bool(one_hot)
+        self.num_categories, self.input_range = num_categories, inputs.bounds(input_range)
         self.context_size = arguments.whole("context_size", context_size, least=0)
         arguments.activation(activation)
         self.activation = activation
         self.dilations = receptive.dilations(dilations)
         self.kernel_size = arguments.whole("kernel_size", kernel_size, least=2)
         width = int(np.prod(self.event_shape[1:]))
-        self.embed = Linear(width * inputs.num_features(num_values, one_hot), channels)
+        self.embed = Linear(width * inputs.num_features(num_categories, self.input_range), channels)
         self.blocks = torch.nn.ModuleList(
             DilatedBlock(
                 channels,
@@ -247,15 +246,15 @@ class WaveNet(torch.nn.Module):
                 "skip_channels": self.hidden.out_features,
                 "dilations": self.dilations,
                 "kernel_size": self.kernel_size,
-                "num_values": self.num_values,
-                "one_hot": self.one_hot,
+                "num_categories": self.num_categories,
+                "input_range": self.input_range,
                 "context_size": self.context_size,
                 "activation": self.activation,
             },
         )
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
-        return inputs.features(x, self.num_values, self.one_hot, self.output.weight.dtype)
+        return inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
 
     def _shown(self, n: int, context: torch.Tensor | None) -> torch.Tensor | None:
         """The context as (n, context_size, length or 1)."""
