@@ -1,1 +1,1 @@
-"""Autoregressive models: the chain rule with a network for the conditionals (Germain et al. 2015; van den Oord 2016)."""
+"""Autoregressive models: the chain rule with a network for the conditionals (Germain et al. 2015)."""

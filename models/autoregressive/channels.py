@@ -1,4 +1,4 @@
-"""The channels of a masked convolution by the colour that they belong to (van den Oord, Kalchbrenner & Kavukcuoglu 2016)."""
+"""The channels of a masked convolution by the colour that they belong to (van den Oord et al. 2016)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How the entries of a datum enter an autoregressive network: numbers as they are, levels scaled, or classes one-hot."""
+"""How the entries of a datum enter a network: numbers as they are or scaled, or categories as one-hot codes."""
 
 import math
 from collections.abc import Sequence

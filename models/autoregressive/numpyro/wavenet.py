@@ -229,7 +229,7 @@ class WaveNet(eqx.Module):
         shown = self._shown(n, context)
         queues = []
         for block in self.blocks:
-            outer, inner, taps = block.convolution.weight.shape
+            _, inner, taps = block.convolution.weight.shape
             reach = (taps - 1) * block.convolution.dilation[0]
             queues.append(jnp.zeros((n, reach, inner), block.convolution.weight.dtype))
         return {"queues": queues} | ({} if shown is None else {"context": shown})
