@@ -23,6 +23,12 @@ from deepgen.inference.svi.numpyro import (
 )
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.likelihoods.logistic.numpyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.autoregressive.numpyro import (
+    Autoregressive,
+    AutoregressiveModel,
+    Ensemble,
+    RandomMember,
+)
 from deepgen.models.mnar.numpyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
@@ -46,6 +52,8 @@ __all__ = [
     "MNAR",
     "VAE",
     "ActiveUnits",
+    "Autoregressive",
+    "AutoregressiveModel",
     "Bracket",
     "Checkpoint",
     "ClassProbabilities",
@@ -54,6 +62,7 @@ __all__ = [
     "Cyclical",
     "DReG",
     "DiscretizedLogisticMixture",
+    "Ensemble",
     "EnumELBO",
     "Fit",
     "HierarchicalVAE",
@@ -64,6 +73,7 @@ __all__ = [
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "RandomMember",
     "SelfMasking",
     "Sigmoid",
     "active_units",

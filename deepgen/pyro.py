@@ -23,6 +23,12 @@ from deepgen.inference.svi.pyro import (
 )
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.autoregressive.pyro import (
+    Autoregressive,
+    AutoregressiveModel,
+    Ensemble,
+    RandomMember,
+)
 from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
@@ -46,6 +52,8 @@ __all__ = [
     "MNAR",
     "VAE",
     "ActiveUnits",
+    "Autoregressive",
+    "AutoregressiveModel",
     "Bracket",
     "Checkpoint",
     "ClassProbabilities",
@@ -54,6 +62,7 @@ __all__ = [
     "Cyclical",
     "DReG",
     "DiscretizedLogisticMixture",
+    "Ensemble",
     "EnumELBO",
     "Fit",
     "HierarchicalVAE",
@@ -64,6 +73,7 @@ __all__ = [
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "RandomMember",
     "SelfMasking",
     "Sigmoid",
     "active_units",

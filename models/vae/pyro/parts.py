@@ -2,25 +2,11 @@
 
 from typing import Any
 
-import pyro
 import torch
 
 from deepgen.likelihoods import laws
 from deepgen.models.vae.hierarchy import Level
 from deepgen.program.completeness import is_complete
-
-
-def declare(name: str, module: Any) -> Any:
-    """Declare a module's parameters, where it has any.
-
-    Args:
-        name: of the program's field.
-        module: a module, or a ``ModuleList``.
-
-    Returns:
-        The module with its declared parameters.
-    """
-    return module if next(module.parameters(), None) is None else pyro.module(name, module)
 
 
 def features(observation: Any, fill: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,402 @@
+"""The gated PixelCNN in NumPyro: all conditionals in one pass, or pixel by pixel with cached rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from deepgen.models.autoregressive import channels as colour
+from deepgen.models.autoregressive import inputs, orders, receptive
+from deepgen.models.autoregressive.gates import gated
+from deepgen.nn import arguments
+from deepgen.nn import geometry as sizes
+from deepgen.nn.equinox_convolution import Conv, Conv2d, convolution
+from deepgen.nn.equinox_layers import Activation, Linear, activation_function
+
+
+class GatedBlock(eqx.Module):
+    """One layer of both stacks.
+
+    The vertical stack sees whole rows above the pixel, the horizontal one its own row to the left and, through
+    ``link``, the vertical one: between them there is no blind spot.
+
+    Args:
+        in_channels: of each stack's input.
+        channels: of each stack's output.
+        kernel_size: odd.
+        num_colours: the channels of a pixel that are decided one after the other.
+        first: whether this is the first layer: the vertical stack then leaves out the pixel's own row, the horizontal
+            one what the pixel's later channels and its own are, and nothing is added to the output.
+        context_size: the length of the context, 0 for none.
+        key: for the initial parameters.
+    """
+
+    vertical: Conv
+    horizontal: Conv
+    link: Linear
+    mix: Linear
+    context: Linear | None
+    num_colours: int = eqx.field(static=True)
+    first: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel_size: int,
+        *,
+        num_colours: int,
+        first: bool,
+        context_size: int,
+        key: jax.Array,
+    ) -> None:
+        keys = jax.random.split(key, 5)
+        half = kernel_size // 2
+        rows = half if first else half + 1
+        self.vertical = Conv2d(
+            in_channels,
+            2 * channels,
+            (rows, kernel_size),
+            padding=((half, 0), (half, half)),
+            key=keys[0],
+        )
+        self.horizontal = Conv2d(in_channels, 2 * channels, (1, half + 1), padding=((0, 0), (half, 0)), key=keys[1])
+        self.link = Linear(2 * channels, 2 * channels, bias=False, key=keys[2])
+        self.mix = Linear(channels, channels, key=keys[3])
+        self.context = Linear(context_size, 4 * channels, bias=False, key=keys[4]) if context_size else None
+        self.num_colours, self.first = num_colours, first
+
+    def __call__(self, v: jax.Array, h: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Both stacks' outputs, of whole images, channels last.
+
+        Args:
+            v: (n, height, width, in_channels), the vertical stack's input.
+            h: the horizontal stack's, of the same shape.
+            context: (n, height or 1, width or 1, context_size), or None.
+
+        Returns:
+            Two arrays (n, height, width, channels).
+        """
+        # a first kernel, which has no row for the pixel's own, ends one row below the image
+        a = self.vertical.channels_last(v)[:, : v.shape[1]]
+        horizontal = eqx.tree_at(lambda layer: layer.weight, self.horizontal, self._taps())
+        return self._combine(a, horizontal.channels_last(h), h, context)
+
+    def row(self, rows: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """The vertical stack of one row of pixels.
+
+        Args:
+            rows: (n, rows of the kernel, width, in_channels), its input.
+            context: (n, width, context_size), or None.
+
+        Returns:
+            The vertical stack's output (n, width, channels), and what it and the context add to the horizontal stack
+            (n, width, 2 channels).
+        """
+        half = self.vertical.padding[1][0]
+        kernel = jnp.moveaxis(self.vertical.weight, (1, 0), (-2, -1))
+        geometry = sizes.of_input(rows.shape[1:3], kernel.shape[:2], (1, 1), ((0, 0), (half, half)), (1, 1))
+        a = (convolution(rows, kernel, geometry) + self.vertical.bias)[:, 0]
+        link = self.link(a) + self.horizontal.bias
+        if self.context is not None:
+            own, across = jnp.split(self.context(context), 2, axis=-1)
+            a, link = a + own, link + across
+        return gated(a, -1), link
+
+    def pixel(self, window: jax.Array, link: jax.Array) -> jax.Array:
+        """The horizontal stack of one pixel.
+
+        Args:
+            window: (n, taps, in_channels), its input to the left and of the pixel.
+            link: (n, 2 channels), the pixel's of `row`.
+
+        Returns:
+            (n, channels).
+        """
+        taps = jnp.moveaxis(self._taps()[:, :, 0], 0, -1).swapaxes(0, 1)
+        flat = window.reshape(len(window), -1)
+        return self._mixed(gated(flat @ taps.reshape(flat.shape[1], -1) + link, -1), window[:, -1])
+
+    def _combine(
+        self, a: jax.Array, b: jax.Array, h: jax.Array, context: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        b = b + self.link(a)
+        if self.context is not None:
+            own, across = jnp.split(self.context(context), 2, axis=-1)
+            a, b = a + own, b + across
+        return gated(a, -1), self._mixed(gated(b, -1), h)
+
+    def _mixed(self, b: jax.Array, h: jax.Array) -> jax.Array:
+        groups = colour.colours(b.shape[-1], self.num_colours)
+        seen = colour.mask(groups, groups, strict=False)
+        mixed = b @ jnp.where(seen, self.mix.weight, 0.0).T + self.mix.bias
+        return mixed if self.first else h + mixed
+
+    def _taps(self) -> jax.Array:
+        outer, inner, _, width = self.horizontal.weight.shape
+        groups = colour.colours(outer, self.num_colours, 2), colour.colours(inner, self.num_colours)
+        return jnp.where(colour.taps_mask(*groups, width, strict=self.first), self.horizontal.weight, 0.0)
+
+
+class PixelCNN(eqx.Module):
+    r"""A gated PixelCNN: the outputs of a pixel depend on the pixels above and to the left.
+
+    Two stacks of gated convolutions, one over the rows above and one along the row, so that within its receptive field
+    (`receptive_field`) no earlier pixel goes unseen. The channels of a pixel are decided one after the other: features
+    are shared out among them, and masks let each see only the earlier ones (mask A in the first layer, mask B behind),
+    or together, where the law couples them itself.
+
+    van den Oord, Kalchbrenner & Kavukcuoglu 2016, Pixel Recurrent Neural Networks; van den Oord et al. 2016,
+    Conditional Image Generation with PixelCNN Decoders.
+
+    Args:
+        event_shape: (channels, height, width).
+        num_params: how many numbers the law takes for each entry, or for each pixel where ``coupled``.
+        channels: of each stack.
+        num_layers: gated layers, the first counted.
+        kernel_size: of the layers after the first, odd.
+        first_kernel_size: of the first, odd.
+        num_categories: V, where entries are integers 0 … V - 1 and enter as one-hot codes; None for numbers.
+        input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
+        coupled: whether the channels of a pixel are decided together.
+        context_size: the length of a context, 0 for none.
+        activation: between the last linear maps.
+        key: for the initial parameters.
+
+    Raises:
+        ValueError: an event that is no image, or sizes out of their range.
+    """
+
+    blocks: tuple[GatedBlock, ...]
+    hidden: Linear
+    output: Linear
+    event_shape: tuple[int, ...] = eqx.field(static=True)
+    num_params: int = eqx.field(static=True)
+    num_categories: int | None = eqx.field(static=True)
+    input_range: tuple[float, float] | None = eqx.field(static=True)
+    coupled: bool = eqx.field(static=True)
+    context_size: int = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        num_params: int = 1,
+        *,
+        channels: int = 32,
+        num_layers: int = 6,
+        kernel_size: int = 3,
+        first_kernel_size: int = 7,
+        num_categories: int | None = None,
+        input_range: Sequence[float] | None = None,
+        coupled: bool = False,
+        context_size: int = 0,
+        activation: Activation = "relu",
+        key: jax.Array,
+    ) -> None:
+        self.event_shape = arguments.image_shape("event_shape", event_shape)
+        self.num_params = arguments.whole("num_params", num_params)
+        self.num_categories, self.coupled = num_categories, bool(coupled)
+        self.input_range = inputs.bounds(input_range)
+        self.context_size = arguments.whole("context_size", context_size, least=0)
+        arguments.activation(activation)
+        self.activation = activation
+        channels = arguments.whole("channels", channels)
+        kernels = receptive.odd(first_kernel_size, kernel_size, arguments.whole("num_layers", num_layers))
+        colours = 1 if self.coupled else self.event_shape[0]
+        colour.check_width(channels, colours)
+        entering = self.event_shape[0] * inputs.num_features(num_categories, self.input_range)
+        keys = jax.random.split(key, len(kernels) + 2)
+        self.blocks = tuple(
+            GatedBlock(
+                channels if i else entering,
+                channels,
+                size,
+                num_colours=colours,
+                first=i == 0,
+                context_size=self.context_size,
+                key=keys[i],
+            )
+            for i, size in enumerate(kernels)
+        )
+        self.hidden = Linear(channels, channels, key=keys[-2])
+        self.output = Linear(channels, self.num_params * colours, key=keys[-1])
+
+    @property
+    def element_shape(self) -> tuple[int, ...]:
+        """``()`` for one channel of a pixel, (channels,) for a pixel whose channels are coupled."""
+        return self.event_shape[:1] if self.coupled else ()
+
+    @property
+    def order(self) -> np.ndarray:
+        """(steps, entries of a step): the flat indices of the entries that each step decides, row by row."""
+        return orders.raster(self.event_shape, self.coupled)
+
+    @property
+    def receptive_field(self) -> int:
+        """How many rows up and columns to either side a pixel sees."""
+        return receptive.of_kernels([block.vertical.weight.shape[-1] for block in self.blocks])
+
+    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """The outputs of all entries, in one pass.
+
+        Args:
+            x: (n, channels, height, width).
+            context: (n, context_size), or (n, context_size, height, width) where it differs from pixel to pixel.
+
+        Returns:
+            (n, num_params, channels, height, width), or (n, num_params, height, width) where channels are coupled.
+
+        Raises:
+            ValueError: data or a context of another shape.
+        """
+        inputs.check_batch("PixelCNN", x.shape, self.event_shape)
+        shown = self._shown(len(x), context)
+        v = h = jnp.moveaxis(self._features(x), 1, -1)
+        for block in self.blocks:
+            v, h = block(v, h, shown)
+        outputs = jnp.moveaxis(self._head(h), -1, 1)
+        shape = self.event_shape[1:] if self.coupled else self.event_shape
+        return outputs.reshape(len(x), self.num_params, *shape)
+
+    def start(self, n: int, context: jax.Array | None = None) -> Any:
+        """The cache before the first step.
+
+        Args:
+            n: how many rows are drawn.
+            context: as in a call.
+
+        Returns:
+            Arrays whose first axis is the row's: the last rows of every layer's input, and the present one.
+
+        Raises:
+            ValueError: a context of another shape.
+        """
+        shown = self._shown(n, context)
+        _, _, width = self.event_shape
+        dtype = self.output.weight.dtype
+        entering = self.blocks[0].horizontal.weight.shape[1]
+
+        def zeros(*shape: int) -> jax.Array:
+            return jnp.zeros((n, *shape), dtype)
+
+        cache: dict[str, Any] = {"above": [], "row": [], "link": []}
+        for block in self.blocks:
+            half, size = block.vertical.padding[1][0], entering if block.first else block.mix.weight.shape[0]
+            cache["above"].append(zeros(half, width, size))
+            cache["row"].append(zeros(half + width, size))
+            cache["link"].append(zeros(width, block.link.weight.shape[0]))
+        if shown is not None:
+            cache["context"] = jnp.broadcast_to(shown, (n, *self.event_shape[1:], self.context_size))
+        return cache
+
+    def step(self, cache: Any, t: Any, previous: jax.Array) -> tuple[jax.Array, Any]:
+        """The outputs of what step t decides; at the first pixel of a row the vertical stack computes that row.
+
+        Args:
+            cache: of `start` or of the step before.
+            t: the step.
+            previous: (n, entries of a step), what the step before decided; at t = 0 it is ignored.
+
+        Returns:
+            (n, num_params, entries of a step), where coupled (n, num_params, 1), and the cache of the next step.
+        """
+        channels, _, width = self.event_shape
+        turns = 1 if self.coupled else channels
+        t = jnp.asarray(t)
+        pixel, turn = t // turns, t % turns
+        cache = {**cache, "row": [self._written(cache["row"][0], t, previous), *cache["row"][1:]]}
+        at_start = ((pixel % width == 0) & (turn == 0)).astype(jnp.int32)
+        moved = {"above": cache["above"], "link": cache["link"]}
+        # a loop of one turn or none: unlike a conditional it leaves the arrays where they are
+        moved = lax.fori_loop(0, at_start, lambda _, old: self._row(cache, old, pixel // width), moved)
+        rows = list(cache["row"])
+        h: jax.Array = rows[0]
+        for i, block in enumerate(self.blocks):
+            taps = block.horizontal.weight.shape[-1]
+            if i:
+                rows[i] = lax.dynamic_update_slice_in_dim(rows[i], h[:, None], pixel % width + taps - 1, axis=1)
+            window = lax.dynamic_slice_in_dim(rows[i], pixel % width, taps, axis=1)
+            link = lax.dynamic_index_in_dim(moved["link"][i], pixel % width, axis=1, keepdims=False)
+            h = block.pixel(window, link)
+        outputs = self._head(h).reshape(len(h), self.num_params, turns)
+        if turns > 1:
+            outputs = lax.dynamic_slice_in_dim(outputs, turn, 1, axis=2)
+        return outputs, {**cache, **moved, "row": rows}
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
+
+        Raises:
+            ValueError: where the activation is a function.
+        """
+        kernels = [block.vertical.weight.shape[-1] for block in self.blocks]
+        return arguments.spec(
+            "PixelCNN",
+            {
+                "event_shape": self.event_shape,
+                "num_params": self.num_params,
+                "channels": self.hidden.weight.shape[0],
+                "num_layers": len(kernels),
+                "kernel_size": kernels[-1],
+                "first_kernel_size": kernels[0],
+                "num_categories": self.num_categories,
+                "input_range": self.input_range,
+                "coupled": self.coupled,
+                "context_size": self.context_size,
+                "activation": self.activation,
+            },
+        )
+
+    def _row(self, cache: Any, moved: Any, row: jax.Array) -> Any:
+        """The vertical stack's caches moved on to a new row."""
+        shown = None
+        if "context" in cache:
+            shown = lax.dynamic_index_in_dim(cache["context"], row, axis=1, keepdims=False)
+        half = self.blocks[0].vertical.padding[1][0]
+        above, links = [], []
+        v = cache["row"][0][:, half:]
+        for block, old in zip(self.blocks, moved["above"], strict=True):
+            rows = jnp.concatenate([old, v[:, None]], axis=1)
+            # of the input itself the present row is not yet known, so what is in the cache is the row above
+            v, link = block.row(rows[:, 1:] if block.first else rows, shown)
+            above.append(rows[:, 1:])
+            links.append(link)
+        return {"above": above, "link": links}
+
+    def _written(self, row: jax.Array, t: jax.Array, previous: jax.Array) -> jax.Array:
+        """The row of the input with what the step before decided."""
+        channels, _, width = self.event_shape
+        turns = 1 if self.coupled else channels
+        place = (t - 1) // turns % width + self.blocks[0].vertical.padding[1][0]
+        new = inputs.features(previous, self.num_categories, self.input_range, row.dtype) * (t > 0)
+        if turns > 1:
+            old = lax.dynamic_index_in_dim(row, place, axis=1, keepdims=False).reshape(len(row), -1, channels)
+            new = jnp.where(jnp.arange(channels) == (t - 1) % turns, new, old)
+        return lax.dynamic_update_slice_in_dim(row, new.reshape(len(row), 1, -1), place, axis=1)
+
+    def _features(self, x: jax.Array) -> jax.Array:
+        found = inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
+        return found.reshape(len(x), -1, *self.event_shape[1:])
+
+    def _shown(self, n: int, context: jax.Array | None) -> jax.Array | None:
+        """The context with its channels last, (n, height or 1, width or 1, context_size)."""
+        shape = None if context is None else jnp.shape(context)
+        inputs.check_context("PixelCNN", shape, self.context_size, n, self.event_shape[1:])
+        if context is None:
+            return None
+        context = jnp.asarray(context, self.output.weight.dtype)
+        return context[:, None, None] if context.ndim == 2 else jnp.moveaxis(context, 1, -1)
+
+    def _head(self, h: jax.Array) -> jax.Array:
+        act = activation_function(self.activation)
+        groups = colour.colours(h.shape[-1], self.blocks[0].num_colours)
+        ends = colour.colours(len(self.output.weight), self.blocks[0].num_colours)
+        for layer, outer in ((self.hidden, groups), (self.output, ends)):
+            seen = colour.mask(outer, groups, strict=False)
+            h = act(h) @ jnp.where(seen, layer.weight, 0.0).T + layer.bias
+        return h
