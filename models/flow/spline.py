@@ -64,6 +64,16 @@ def num_params(num_bins: int) -> int:
     return 3 * num_bins - 1
 
 
+def check(num_bins: int, bound: float) -> None:
+    """Refuse a number of bins or a bound that no spline has.
+
+    Raises:
+        ValueError: naming it.
+    """
+    num_params(num_bins)
+    checks.positive("bound", bound)
+
+
 def spline(
     x: Float[Any, "*shape"], parameters: Float[Any, "p *shape"], bound: float, *, inverse: bool = False
 ) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
