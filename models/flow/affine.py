@@ -87,9 +87,7 @@ def kept(log_scale: Float[Any, "*shape"]) -> Float[Any, "*shape"]:
     return bounded(log_scale, -LOG_SCALE, LOG_SCALE)
 
 
-def triangles(
-    weight: Float[Any, "d d"], log_diagonal: Float[Any, " d"]
-) -> tuple[Float[Any, "d d"], Float[Any, "d d"]]:
+def triangles(weight: Float[Any, "d d"], log_diagonal: Float[Any, " d"]) -> tuple[Float[Any, "d d"], Float[Any, "d d"]]:
     """A unit lower triangle L and an upper triangle U, of one matrix whose diagonal does not count.
 
     Args:

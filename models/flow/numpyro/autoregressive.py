@@ -178,9 +178,7 @@ class SplineAutoregressive(FlowTransform):
 
     def _apply(self, x: jax.Array, context: jax.Array | None, direction: str) -> tuple[jax.Array, jax.Array]:
         solved = direction != self.parallel
-        return _move(
-            self, x, context, direction, lambda v, p: elements.rational_quadratic(v, p, self.bound, solved)
-        )
+        return _move(self, x, context, direction, lambda v, p: elements.rational_quadratic(v, p, self.bound, solved))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

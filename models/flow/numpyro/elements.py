@@ -9,9 +9,7 @@ from deepgen.models.flow import affine, spline, spline_gradient
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def rational_quadratic(
-    x: jax.Array, parameters: jax.Array, bound: float, inverse: bool
-) -> tuple[jax.Array, jax.Array]:
+def rational_quadratic(x: jax.Array, parameters: jax.Array, bound: float, inverse: bool) -> tuple[jax.Array, jax.Array]:
     """`deepgen.models.flow.spline.spline` with its derivatives in closed form.
 
     Args:
