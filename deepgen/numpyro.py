@@ -23,6 +23,21 @@ from deepgen.inference.svi.numpyro import (
 )
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.likelihoods.logistic.numpyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.flow.numpyro import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineAutoregressive,
+    AffineCoupling,
+    Flow,
+    FlowDistribution,
+    Logit,
+    LULinear,
+    Permute,
+    SplineAutoregressive,
+    SplineCoupling,
+    Unflatten,
+)
+from deepgen.models.flow.recipe import InversionWarning
 from deepgen.models.mnar.numpyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
@@ -45,7 +60,11 @@ __all__ = [
     "IWAE",
     "MNAR",
     "VAE",
+    "ActNorm",
     "ActiveUnits",
+    "AdditiveCoupling",
+    "AffineAutoregressive",
+    "AffineCoupling",
     "Bracket",
     "Checkpoint",
     "ClassProbabilities",
@@ -56,16 +75,25 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "EnumELBO",
     "Fit",
+    "Flow",
+    "FlowDistribution",
     "HierarchicalVAE",
+    "InversionWarning",
+    "LULinear",
     "Linear",
     "LinearMasking",
     "LogProb",
+    "Logit",
     "NonFiniteLoss",
+    "Permute",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
     "SelfMasking",
     "Sigmoid",
+    "SplineAutoregressive",
+    "SplineCoupling",
+    "Unflatten",
     "active_units",
     "ais",
     "bayesian",

@@ -146,3 +146,13 @@ def check_network(wanted: int, shape: tuple[int, ...], rows: int) -> None:
             expected=f"{wanted} numbers a row",
             fix="Give the network's last layer that many outputs.",
         )
+
+
+def check_base(size: Any, base: str, laws: Any) -> int:
+    """The size of a base's draw, checked with its law.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    checks.one_of("base", base, laws)
+    return arguments.whole("size", size)

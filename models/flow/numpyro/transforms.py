@@ -68,6 +68,7 @@ class FlowTransform(eqx.Module, _Unregistered):
         return self if context is None else Conditioned(self, jnp.asarray(context))
 
     def __call__(self, x: Any) -> jax.Array:
+        """The image of x."""
         return self.forward_and_log_det(x)[0]
 
     def _inverse(self, y: Any) -> jax.Array:
