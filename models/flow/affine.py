@@ -14,17 +14,17 @@ LOG_SCALE = 5.0
 
 
 def shift(
-    x: Float[Any, "*shape"], parameters: Float[Any, "1 *shape"], *, inverse: bool = False
-) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
+    x: Float[Any, "..."], parameters: Float[Any, "1 ..."], *, inverse: bool = False
+) -> tuple[Float[Any, "..."], Float[Any, "..."]]:
     """x + t, or x - t where inverted, and the log of the slope, zero.
 
     Args:
         x: values.
-        parameters: t, with an axis in front.
+        parameters: t, with an axis in front; they broadcast with the values.
         inverse: whether it is inverted.
 
     Returns:
-        Values and log-slopes of the same shape.
+        Values and log-slopes.
     """
     xp = array_api_compat.array_namespace(x)
     moved = x - parameters[0, ...] if inverse else x + parameters[0, ...]
@@ -32,17 +32,17 @@ def shift(
 
 
 def affine(
-    x: Float[Any, "*shape"], parameters: Float[Any, "2 *shape"], *, inverse: bool = False
-) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
+    x: Float[Any, "..."], parameters: Float[Any, "2 ..."], *, inverse: bool = False
+) -> tuple[Float[Any, "..."], Float[Any, "..."]]:
     r""":math:`x e^s + t`, or :math:`(x - t) e^{-s}` where inverted, with s bounded to (-5, 5), and the log-slope.
 
     Args:
         x: values.
-        parameters: t and the unbounded s.
+        parameters: t and the unbounded s, which broadcast with the values.
         inverse: whether it is inverted.
 
     Returns:
-        Values and log-slopes of the same shape.
+        Values and log-slopes.
     """
     xp = array_api_compat.array_namespace(x)
     log_scale = kept(parameters[1, ...])

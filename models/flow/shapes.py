@@ -33,7 +33,7 @@ class Split(NamedTuple):
 def half(size: int, flip: bool = False) -> tuple[bool, ...]:
     """The mask that moves the second half of a vector, or the first where ``flip``."""
     arguments.whole("size", size, least=2)
-    return tuple((i < (size + 1) // 2) if flip else (i >= size // 2) for i in range(size))
+    return tuple((i < size // 2) == flip for i in range(size))
 
 
 def check_mask(mask: Sequence[Any]) -> tuple[bool, ...]:
@@ -60,7 +60,8 @@ def split(mask: tuple[bool, ...]) -> Split:
     kept_first = bool((np.diff(np.asarray(mask, int)) >= 0).all())
     moved_first = bool((np.diff(np.asarray(mask, int)) <= 0).all())
     first = len(kept) if kept_first else len(moved) if moved_first else 0
-    return Split(*(tuple(int(i) for i in part) for part in (kept, moved, back)), first, kept_first)
+    indices = [tuple(int(i) for i in part) for part in (kept, moved, back)]
+    return Split(indices[0], indices[1], indices[2], first, kept_first)
 
 
 def check_permutation(permutation: Sequence[Any]) -> tuple[int, ...]:

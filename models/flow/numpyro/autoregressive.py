@@ -166,17 +166,17 @@ class SplineAutoregressive(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(x, context, "forward")
+        return self._carry(x, context, "forward")
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(y, context, "inverse")
+        return self._carry(y, context, "inverse")
 
     def log_abs_det_jacobian(self, x: Any, y: Any, intermediates: Any = None) -> jax.Array:
         """log |det dy/dx|, in one pass."""
         return _log_det(self, x, y) if intermediates is None else intermediates
 
-    def _apply(self, x: jax.Array, context: jax.Array | None, direction: str) -> tuple[jax.Array, jax.Array]:
+    def _carry(self, x: jax.Array, context: jax.Array | None, direction: str) -> tuple[jax.Array, jax.Array]:
         solved = direction != self.parallel
         return _move(self, x, context, direction, lambda v, p: elements.rational_quadratic(v, p, self.bound, solved))
 

@@ -192,13 +192,13 @@ class SplineCoupling(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(x, context, True)
+        return self._carry(x, context, True)
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(y, context, False)
+        return self._carry(y, context, False)
 
-    def _apply(self, x: jax.Array, context: jax.Array | None, solved: bool) -> tuple[jax.Array, jax.Array]:
+    def _carry(self, x: jax.Array, context: jax.Array | None, solved: bool) -> tuple[jax.Array, jax.Array]:
         law = lambda v, p: elements.rational_quadratic(v, p, self.bound, solved)  # noqa: E731
         return _couple(self, x, context, spline.num_params(self.num_bins), law)
 

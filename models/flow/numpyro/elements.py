@@ -26,7 +26,8 @@ def rational_quadratic(x: jax.Array, parameters: jax.Array, bound: float, invers
 
 @rational_quadratic.defjvp
 def _rational_quadratic_jvp(bound: float, inverse: bool, primals: Any, tangents: Any) -> Any:
-    return spline_gradient.tangent(*primals, *tangents, bound, inverse=inverse)
+    (x, parameters), (dx, dparameters) = primals, tangents
+    return spline_gradient.tangent(x, parameters, dx, dparameters, bound, inverse=inverse)
 
 
 def additive(x: jax.Array, parameters: jax.Array, inverse: bool) -> tuple[jax.Array, jax.Array]:

@@ -65,13 +65,13 @@ class ActNorm(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(x, context, False)
+        return self._carry(x, context, False)
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(y, context, True)
+        return self._carry(y, context, True)
 
-    def _apply(self, x: jax.Array, context: jax.Array | None, inverse: bool) -> tuple[jax.Array, jax.Array]:
+    def _carry(self, x: jax.Array, context: jax.Array | None, inverse: bool) -> tuple[jax.Array, jax.Array]:
         shapes.check_context(self.context_dim, None if context is None else jnp.shape(context))
         parameters = jnp.concatenate([self.shift, self.raw_log_scale])
         if self.context is not None:
@@ -156,13 +156,13 @@ class Permute(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(x, context, np.asarray(self.permutation))
+        return self._carry(x, context, np.asarray(self.permutation))
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(y, context, np.argsort(self.permutation))
+        return self._carry(y, context, np.argsort(self.permutation))
 
-    def _apply(self, x: jax.Array, context: jax.Array | None, order: Any) -> tuple[jax.Array, jax.Array]:
+    def _carry(self, x: jax.Array, context: jax.Array | None, order: Any) -> tuple[jax.Array, jax.Array]:
         shapes.check_context(0, None if context is None else jnp.shape(context))
         x = jnp.asarray(x)
         return x[..., order], jnp.zeros(x.shape[:-1], x.dtype)
@@ -195,13 +195,13 @@ class Logit(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(x, context, True)
+        return self._carry(x, context, True)
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(y, context, False)
+        return self._carry(y, context, False)
 
-    def _apply(self, x: jax.Array, context: jax.Array | None, inverse: bool) -> tuple[jax.Array, jax.Array]:
+    def _carry(self, x: jax.Array, context: jax.Array | None, inverse: bool) -> tuple[jax.Array, jax.Array]:
         shapes.check_context(0, None if context is None else jnp.shape(context))
         value, log_slopes = affine.logit(jnp.asarray(x), self.alpha, inverse=inverse)
         return value, log_slopes.sum(-1)
@@ -242,13 +242,13 @@ class Unflatten(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(x, context, self.forward_shape)
+        return self._carry(x, context, self.forward_shape)
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return self._apply(y, context, self.inverse_shape)
+        return self._carry(y, context, self.inverse_shape)
 
-    def _apply(self, x: jax.Array, context: jax.Array | None, shape_of: Any) -> tuple[jax.Array, jax.Array]:
+    def _carry(self, x: jax.Array, context: jax.Array | None, shape_of: Any) -> tuple[jax.Array, jax.Array]:
         shapes.check_context(0, None if context is None else jnp.shape(context))
         x = jnp.asarray(x)
         flat = x.reshape(shape_of(x.shape))

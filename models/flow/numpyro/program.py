@@ -1,6 +1,6 @@
 """Normalizing flows as programs in NumPyro."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from deepgen.models.flow.numpyro.transforms import FlowDistribution
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
 
-TRANSFORMS: dict[str, Callable[..., Any]] = {
+TRANSFORMS: dict[str, Any] = {
     "AdditiveCoupling": couplings.AdditiveCoupling,
     "AffineCoupling": couplings.AffineCoupling,
     "SplineCoupling": couplings.SplineCoupling,

@@ -151,17 +151,17 @@ class SplineAutoregressive(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(x, context, "forward")
+        return self._carry(x, context, "forward")
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(y, context, "inverse")
+        return self._carry(y, context, "inverse")
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> torch.Tensor:
         """log |det dy/dx|, in one pass."""
         return _log_det(self, x, y)
 
-    def _apply(
+    def _carry(
         self, x: torch.Tensor, context: torch.Tensor | None, direction: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         solved = direction != self.parallel

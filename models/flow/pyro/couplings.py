@@ -173,13 +173,13 @@ class SplineCoupling(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(x, context, True)
+        return self._carry(x, context, True)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(y, context, False)
+        return self._carry(y, context, False)
 
-    def _apply(self, x: torch.Tensor, context: torch.Tensor | None, solved: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _carry(self, x: torch.Tensor, context: torch.Tensor | None, solved: bool) -> tuple[torch.Tensor, torch.Tensor]:
         law = lambda v, p: elements.rational_quadratic(v, p, self.bound, solved)  # noqa: E731
         return _couple(self, x, context, spline.num_params(self.num_bins), law)
 

@@ -17,7 +17,8 @@ class _RationalQuadratic(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         bound, inverse = ctx.settings
-        found = spline_gradient.cotangent(*ctx.saved_tensors, *gradients, bound, inverse=inverse)
+        (x, parameters), (value, log_slope) = ctx.saved_tensors, gradients
+        found = spline_gradient.cotangent(x, parameters, value, log_slope, bound, inverse=inverse)
         return (*found, None, None)
 
 

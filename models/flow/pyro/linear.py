@@ -60,13 +60,13 @@ class ActNorm(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(x, context, False)
+        return self._carry(x, context, False)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(y, context, True)
+        return self._carry(y, context, True)
 
-    def _apply(self, x: torch.Tensor, context: torch.Tensor | None, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _carry(self, x: torch.Tensor, context: torch.Tensor | None, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
         shapes.check_context(self.context_dim, None if context is None else tuple(context.shape))
         parameters = torch.cat([self.shift, self.raw_log_scale])
         if self.context is not None:
@@ -146,13 +146,13 @@ class Permute(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(x, context, list(self.permutation))
+        return self._carry(x, context, list(self.permutation))
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(y, context, np.argsort(self.permutation))
+        return self._carry(y, context, np.argsort(self.permutation))
 
-    def _apply(self, x: torch.Tensor, context: torch.Tensor | None, order: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def _carry(self, x: torch.Tensor, context: torch.Tensor | None, order: Any) -> tuple[torch.Tensor, torch.Tensor]:
         shapes.check_context(0, None if context is None else tuple(context.shape))
         index = torch.as_tensor(order, device=x.device)
         return x.index_select(-1, index), x.new_zeros(x.shape[:-1])
@@ -183,13 +183,13 @@ class Logit(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(x, context, True)
+        return self._carry(x, context, True)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(y, context, False)
+        return self._carry(y, context, False)
 
-    def _apply(self, x: torch.Tensor, context: torch.Tensor | None, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _carry(self, x: torch.Tensor, context: torch.Tensor | None, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
         shapes.check_context(0, None if context is None else tuple(context.shape))
         value, log_slopes = affine.logit(x, self.alpha, inverse=inverse)
         return value, log_slopes.sum(-1)
@@ -228,13 +228,13 @@ class Unflatten(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(x, context, self.forward_shape)
+        return self._carry(x, context, self.forward_shape)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._apply(y, context, self.inverse_shape)
+        return self._carry(y, context, self.inverse_shape)
 
-    def _apply(self, x: torch.Tensor, context: torch.Tensor | None, shape_of: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def _carry(self, x: torch.Tensor, context: torch.Tensor | None, shape_of: Any) -> tuple[torch.Tensor, torch.Tensor]:
         shapes.check_context(0, None if context is None else tuple(context.shape))
         flat = x.reshape(shape_of(x.shape))
         batch = x.shape[:-1] if shape_of == self.forward_shape else flat.shape[:-1]

@@ -1,6 +1,6 @@
 """Normalizing flows as programs in Pyro."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
 from deepgen.program.pyro import tensor
 
-TRANSFORMS: dict[str, Callable[..., Any]] = {
+TRANSFORMS: dict[str, Any] = {
     "AdditiveCoupling": couplings.AdditiveCoupling,
     "AffineCoupling": couplings.AffineCoupling,
     "SplineCoupling": couplings.SplineCoupling,
@@ -51,6 +51,8 @@ class Flow(torch.nn.Module):
     family: ClassVar[str] = "flow"
     likelihood: ClassVar[LikelihoodKind] = "exact"
     imputers: ClassVar[tuple[str, ...]] = ()
+
+    like: torch.Tensor
 
     def __init__(self, size: int, transforms: Sequence[Any], *, base: str = "normal"):
         super().__init__()
