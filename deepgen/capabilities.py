@@ -34,12 +34,13 @@ _VAE = dict.fromkeys(VERBS, _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("bound",)),
     "impute": Capability(supported=True, detail=("asymptotically exact", "approximate")),
 }
-_AUTOREGRESSIVE = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
+_EXACT = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("exact",)),
 }
 _TABLE: dict[str, dict[str, dict[str, Capability]]] = {
-    "autoregressive": {"numpyro": _AUTOREGRESSIVE, "pyro": _AUTOREGRESSIVE},
+    "autoregressive": {"numpyro": _EXACT, "pyro": _EXACT},
     "vae": {"numpyro": _VAE, "pyro": _VAE},
+    "flow": {"numpyro": _EXACT, "pyro": _EXACT},
 }
 
 

@@ -23,12 +23,22 @@ from deepgen.inference.svi.pyro import (
 )
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
-from deepgen.models.autoregressive.pyro import (
-    Autoregressive,
-    AutoregressiveModel,
-    Ensemble,
-    RandomMember,
+from deepgen.models.autoregressive.pyro import Autoregressive, AutoregressiveModel, Ensemble, RandomMember
+from deepgen.models.flow.pyro import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineAutoregressive,
+    AffineCoupling,
+    Flow,
+    FlowDistribution,
+    Logit,
+    LULinear,
+    Permute,
+    SplineAutoregressive,
+    SplineCoupling,
+    Unflatten,
 )
+from deepgen.models.flow.recipe import InversionWarning
 from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
@@ -51,7 +61,11 @@ __all__ = [
     "IWAE",
     "MNAR",
     "VAE",
+    "ActNorm",
     "ActiveUnits",
+    "AdditiveCoupling",
+    "AffineAutoregressive",
+    "AffineCoupling",
     "Autoregressive",
     "AutoregressiveModel",
     "Bracket",
@@ -65,17 +79,26 @@ __all__ = [
     "Ensemble",
     "EnumELBO",
     "Fit",
+    "Flow",
+    "FlowDistribution",
     "HierarchicalVAE",
+    "InversionWarning",
+    "LULinear",
     "Linear",
     "LinearMasking",
     "LogProb",
+    "Logit",
     "NonFiniteLoss",
+    "Permute",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
     "RandomMember",
     "SelfMasking",
     "Sigmoid",
+    "SplineAutoregressive",
+    "SplineCoupling",
+    "Unflatten",
     "active_units",
     "ais",
     "bayesian",

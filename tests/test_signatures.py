@@ -13,6 +13,8 @@ from deepgen.inference.imputation.methods import METHODS
 
 KEYS = ("rng_key", "key")
 OBJECTIVES = {"differentiable_loss", "loss", "loss_and_grads", "loss_with_mutable_state"}
+TRANSFORM = {"__call__", "call_with_intermediates", "eq", "log_abs_det_jacobian", "with_cache"}
+TRANSFORMS = ("ActNorm", "AdditiveCoupling", "AffineAutoregressive", "AffineCoupling", "LULinear", "Logit", "Permute")
 ENGINES_OWN = {
     # what the engine's base classes bring, which its users know
     "ELBO": OBJECTIVES,
@@ -20,6 +22,8 @@ ENGINES_OWN = {
     "DReG": OBJECTIVES,
     "EnumELBO": OBJECTIVES,
     "RandomMember": OBJECTIVES,
+    **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
+    "FlowDistribution": {"log_prob"},
 }
 
 

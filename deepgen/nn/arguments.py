@@ -212,3 +212,17 @@ def output_bias(given: tuple[int, ...], size: int) -> None:
             expected=f"({size},), the flattened output, or a single number",
             fix="Flatten it: value.reshape(-1).",
         )
+
+
+def perceptron(network: Any, kinds: tuple[type, ...]) -> None:
+    """Refuse a network whose last layer is not known.
+
+    Raises:
+        TypeError: naming what came and what is known.
+    """
+    if not isinstance(network, kinds):
+        names = [kind.__name__ for kind in kinds]
+        raise TypeError(
+            f"network: got a {type(network).__name__}; expected one of {names}. "
+            "Set the last layer of a network of your own to zero where you make it."
+        )

@@ -29,6 +29,7 @@ __all__ = [
     "build",
     "load_state_dict",
     "output_bias",
+    "silent",
     "state_dict",
 ]
 
@@ -91,6 +92,27 @@ def _output_bias_of(network: Any) -> Any:
         f"network: got a {type(network).__name__}; expected one of {sorted(NETWORKS)}. "
         "Set the bias of a network of your own with equinox.tree_at."
     )
+
+
+def silent(network: Any) -> Any:
+    """The network with an output of zero, whatever comes in: its last layer and what runs beside the others are zero.
+
+    Args:
+        network: an `MLP` or a `MaskedMLP`.
+
+    Returns:
+        The network with these parameters.
+
+    Raises:
+        TypeError: another network.
+    """
+    arguments.perceptron(network, (MLP, MaskedMLP))
+
+    def last(network: Any) -> list[Any]:
+        layer, beside = network.layers[-1], network.skip if isinstance(network, MLP) else network.direct
+        return [layer.weight, layer.bias, *([] if beside is None else [beside.weight])]
+
+    return eqx.tree_at(last, network, [jnp.zeros_like(leaf) for leaf in last(network)])
 
 
 def state_dict(network: Any) -> dict[str, Array]:

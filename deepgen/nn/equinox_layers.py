@@ -160,16 +160,30 @@ class MLP(eqx.Module):
             ValueError: unless the last axis has ``in_size`` entries.
         """
         arguments.last_axis("MLP", x.shape, self.in_size)
-        act = activation_function(self.activation)
         direct = None if self.skip is None else self.skip(x)
+        y = self.layers[-1](self._hidden(x))
+        return y if direct is None else y + direct
+
+    def leading(self, x: Float[Any, "n in_size"]) -> Float[Array, "out_size n"]:
+        """The output with its axis in front, as the last matrix product can give it at no cost.
+
+        Raises:
+            ValueError: unless the last axis has ``in_size`` entries.
+        """
+        arguments.last_axis("MLP", x.shape, self.in_size)
+        last: Any = self.layers[-1]
+        y = last.weight @ self._hidden(x).T + last.bias[:, None]
+        return y if self.skip is None else y + self.skip.weight @ x.T
+
+    def _hidden(self, x: Array) -> Array:
+        act = activation_function(self.activation)
         for i, layer in enumerate(self.layers[:-1]):
             h = layer(x)
             if self.layer_norm:
                 h = self.norms[i](h)
             h = act(h)
             x = x + h if self.residual and h.shape == x.shape else h
-        y = self.layers[-1](x)
-        return y if direct is None else y + direct
+        return x
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them; ``build`` makes the network again.

@@ -27,6 +27,7 @@ __all__ = [
     "build",
     "load_state_dict",
     "output_bias",
+    "silent",
     "state_dict",
 ]
 
@@ -90,6 +91,26 @@ def _output_bias_of(network: Any) -> Any:
         f"network: got a {type(network).__name__}; expected one of {sorted(NETWORKS)}. "
         "Set the bias of a network of your own in place."
     )
+
+
+def silent(network: Any) -> Any:
+    """The network with an output of zero, in place: its last layer and what runs beside the others are set to zero.
+
+    Args:
+        network: an `MLP` or a `MaskedMLP`.
+
+    Returns:
+        The same network.
+
+    Raises:
+        TypeError: another network.
+    """
+    arguments.perceptron(network, (MLP, MaskedMLP))
+    layer, beside = network.layers[-1], network.skip if isinstance(network, MLP) else network.direct
+    with torch.no_grad():
+        for leaf in (layer.weight, layer.bias, *(() if beside is None else (beside.weight,))):
+            leaf.zero_()
+    return network
 
 
 def state_dict(network: torch.nn.Module) -> dict[str, Tensor]:

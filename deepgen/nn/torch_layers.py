@@ -84,19 +84,33 @@ class MLP(torch.nn.Module):
             ValueError: unless the last axis has ``in_size`` entries.
         """
         arguments.last_axis("MLP", x.shape, self.in_size)
-        act = activation_function(self.activation)
         direct = None if self.skip is None else self.skip(x)
+        last: Any = self.layers[-1]
+        y = F.linear(self._hidden(x), last.weight, last.bias)
+        return y if direct is None else y + direct
+
+    def leading(self, x: Float[Tensor, "n in_size"]) -> Float[Tensor, "out_size n"]:
+        """The output with its axis in front, as the last matrix product can give it at no cost.
+
+        Raises:
+            ValueError: unless the last axis has ``in_size`` entries.
+        """
+        arguments.last_axis("MLP", x.shape, self.in_size)
+        last: Any = self.layers[-1]
+        y = torch.addmm(last.bias[:, None], last.weight, self._hidden(x).mT)
+        return y if self.skip is None else torch.addmm(y, self.skip.weight, x.mT)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        act = activation_function(self.activation)
         layers: list[Any] = list(self.layers)
         norms: list[Any] = list(self.norms)
-        *hidden, last = layers
-        for i, layer in enumerate(hidden):
+        for i, layer in enumerate(layers[:-1]):
             h = F.linear(x, layer.weight, layer.bias)
             if self.layer_norm:
                 h = norms[i](h)
             h = act(h)
             x = x + h if self.residual and h.shape == x.shape else h
-        y = F.linear(x, last.weight, last.bias)
-        return y if direct is None else y + direct
+        return x
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them; ``build`` makes the network again.

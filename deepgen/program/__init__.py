@@ -85,6 +85,22 @@ class Labelled(Protocol):
         """What `fit` minimises by default."""
 
 
+@runtime_checkable
+class Conditional(Protocol):
+    """What a program of a density given a context promises besides, such as a conditional flow.
+
+    Its ``model`` and ``guide`` take the context after the data, (n, context_dim). The verbs take it as ``y``.
+    """
+
+    context_dim: int
+
+    def check_context(self, context: Any, rows: int) -> np.ndarray:
+        """A context (rows, context_dim) as this program takes it, or a ``ValueError`` that says what is wrong."""
+
+    def given(self, context: Any) -> Any:
+        """The program's ``model`` and ``guide`` as functions of x alone, given the context of the rows."""
+
+
 def takes_labels(program: Any, what: str = "y") -> Labelled:
     """The program, where it takes labels.
 
@@ -105,24 +121,43 @@ def takes_labels(program: Any, what: str = "y") -> Labelled:
     return program
 
 
-def given(program: Any, y: Any, rows: int) -> Any:
-    """The program given its rows' labels, or as it is where ``y`` is None.
+def check_given(program: Any, y: Any, rows: int) -> np.ndarray:
+    """What a program is told beside the data: the labels or the context of its rows, checked.
 
     Args:
         program: any program.
-        y: (rows,) labels, -1 where unknown, one for all rows, or None.
+        y: labels (rows,) or a context (rows, context_dim), or one for all rows.
+        rows: how many rows there are.
+
+    Returns:
+        One of the two for each row.
+
+    Raises:
+        ValueError: what the program does not take.
+    """
+    if isinstance(program, Conditional):
+        return program.check_context(y, rows)
+    return takes_labels(program).check_labels(y, rows)
+
+
+def given(program: Any, y: Any, rows: int) -> Any:
+    """The program given its rows' labels or context, or as it is where ``y`` is None.
+
+    Args:
+        program: any program.
+        y: (rows,) labels, -1 where unknown, or (rows, context_dim) a context, one for all rows, or None.
         rows: how many rows there are.
 
     Returns:
         What has ``model`` and ``guide``.
 
     Raises:
-        ValueError: labels that the program does not take.
+        ValueError: labels or a context that the program does not take.
     """
     if y is None:
         return program
-    labelled = takes_labels(program)
-    return labelled.given(labelled.check_labels(y, rows))
+    told = check_given(program, y, rows)
+    return program.given(told)
 
 
 def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:

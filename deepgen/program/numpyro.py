@@ -116,7 +116,8 @@ def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = N
         rng_key: the key.
         program: the program.
         num_samples: how many.
-        y: (num_samples,) the classes to draw from, or one for all, of a program with classes; None draws them too.
+        y: (num_samples,) the classes to draw from, or one for all, of a program with classes, None draws them too; or
+            (num_samples, context_dim) the context of a conditional program, or one for all.
         given: (num_samples, *event_shape) or one datum, NaN (negative integers) where missing: known entries, which
             are clamped. It is the law given them only where the missing ones come last in the program's order.
 

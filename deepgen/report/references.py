@@ -6,7 +6,12 @@ _FAMILIES = {
         "Rezende, Mohamed and Wierstra (2014). Stochastic backpropagation and approximate inference in deep generative "
         "models. ICML.",
         "Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders. ICLR (the bound; active units).",
-    ]
+    ],
+    "flow": [
+        "Rezende and Mohamed (2015). Variational inference with normalizing flows. ICML.",
+        "Papamakarios, Nalisnick, Rezende, Mohamed and Lakshminarayanan (2021). Normalizing flows for probabilistic "
+        "modeling and inference. JMLR 22.",
+    ],
 }
 _PSIS = "Vehtari, Simpson, Gelman, Yao and Gabry (2024). Pareto smoothed importance sampling. JMLR 25."
 _SIMKUS = (

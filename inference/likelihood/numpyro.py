@@ -12,7 +12,7 @@ from numpyro import handlers
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, takes_labels
+from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
 from deepgen.program.numpyro import log_joint, propose
 
 
@@ -84,7 +84,8 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
         rng_key: the key.
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
-        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown.
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
+            (n, context_dim) the context of a conditional program.
         num_particles: K; a program without latents needs none.
 
     Returns:
@@ -122,7 +123,7 @@ def _values(
 ) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
     array = program.check_data(x, missing=True)
-    labels = None if y is None else takes_labels(program).check_labels(y, len(array))
+    labels = None if y is None else check_given(program, y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)
     classes = program.num_classes if isinstance(program, Labelled) else 1
@@ -136,7 +137,7 @@ def _values(
         program,
         jnp.asarray(batches),
         None if observed is None else jnp.asarray(observed),
-        None if labels is None else jnp.asarray(labels[index].reshape(-1, rows)),
+        None if labels is None else jnp.asarray(labels[index].reshape(-1, rows, *labels.shape[1:])),
         particles,
         chunk,
         by_class,

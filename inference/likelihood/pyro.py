@@ -10,7 +10,7 @@ from pyro import poutine
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, takes_labels
+from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
 
 
@@ -72,7 +72,8 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     Args:
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
-        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown.
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
+            (n, context_dim) the context of a conditional program.
         num_particles: K; a program without latents needs none.
 
     Returns:
@@ -107,7 +108,7 @@ def class_log_prob(program: Any, x: Any, *, num_particles: int = 1000) -> LogPro
 def _values(program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
     array = program.check_data(x, missing=True)
-    labels = None if y is None else takes_labels(program).check_labels(y, len(array))
+    labels = None if y is None else check_given(program, y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)
     classes = program.num_classes if isinstance(program, Labelled) else 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from deepgen import checks
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import takes_labels
+from deepgen.program import Conditional, check_given, takes_labels
 
 
 class Call(NamedTuple):
@@ -70,19 +70,20 @@ def of_program(program: Any, data: Any, y: Any = None) -> Call:
     Args:
         program: the program.
         data: (n, *event_shape), missing entries allowed.
-        y: (n,) labels, or None.
+        y: (n,) labels or (n, context_dim) a context, or None.
 
     Returns:
-        The data, and the labels where there are some.
+        The data, and the labels or the context where there are some.
 
     Raises:
         ValueError: data or labels that the program does not take, or labels for what takes none.
     """
     if y is None:
         return Call((program.check_data(data, missing=True),), {})
-    labelled = takes_labels(program)
+    if not isinstance(program, Conditional):
+        takes_labels(program)
     x = program.check_data(data, missing=True)
-    return Call((x, labelled.check_labels(y, len(x))), {})
+    return Call((x, check_given(program, y, len(x))), {})
 
 
 def held_out(program: Any, validation: Any, y: Any = None, show: Callable[[Any], Any] = lambda x: x) -> Call:
@@ -90,7 +91,7 @@ def held_out(program: Any, validation: Any, y: Any = None, show: Callable[[Any],
 
     Args:
         program: the program.
-        validation: data, or a pair of data and labels.
+        validation: data, or a pair of data and labels (or their context).
         y: the labels of the training data, or None; with labels there, data alone stand for rows without one.
         show: what is done to the data first.
 
@@ -101,7 +102,7 @@ def held_out(program: Any, validation: Any, y: Any = None, show: Callable[[Any],
         ValueError: as `of_program`.
     """
     data, *labels = validation if isinstance(validation, tuple) else (validation,)
-    if not labels and y is not None:
+    if not labels and y is not None and not isinstance(program, Conditional):
         labels = [np.full(len(data), -1)]
     return of_program(program, show(data), *labels)
 

@@ -66,7 +66,8 @@ def fit(
         data: for a program (n, *event_shape), NaN (negative integers) where missing. For a pair an array is passed as
             ``model(x)``, a tuple as ``model(*data)`` and a dictionary as ``model(**data)``.
         y: (n,) labels of the rows, integers, -1 where unknown, for a program that takes them; None for no label at all.
-            Of the rows of one minibatch some may have labels and some not.
+            Of the rows of one minibatch some may have labels and some not. Of a conditional program (n, context_dim)
+            its context.
         steps: how many steps in all, those of a resumed fit included.
         batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
             for a pair, whose model has to scale by its plates if it is given minibatches.

@@ -1,0 +1,1 @@
+"""Normalizing flows: densities by change of variables (Rezende & Mohamed 2015; Papamakarios et al. 2021)."""

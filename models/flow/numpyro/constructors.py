@@ -1,0 +1,319 @@
+"""How flows are made in NumPyro: NICE, RealNVP, masked and inverse autoregressive flows, neural spline flows."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from deepgen.models.flow import recipe, shapes
+from deepgen.models.flow.numpyro import linear
+from deepgen.models.flow.numpyro.autoregressive import AffineAutoregressive, SplineAutoregressive
+from deepgen.models.flow.numpyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
+
+
+def nice(
+    cls: Any,
+    event_shape: Sequence[int],
+    *,
+    num_transforms: int = 4,
+    hidden: Sequence[int] = (128, 128),
+    activation: str = "gelu",
+    base: str = "logistic",
+    mixing: str = "permutation",
+    context_dim: int = 0,
+    logit: float | None = None,
+    data: Any | None = None,
+    key: jax.Array,
+) -> Any:
+    """A flow of additive couplings, then one scale for each entry.
+
+    Dinh, Krueger & Bengio 2015, NICE: non-linear independent components estimation.
+
+    Args:
+        cls: the class.
+        event_shape: the shape of one datum.
+        num_transforms: how many couplings, whose moved halves take turns.
+        hidden: the widths of each network's hidden layers.
+        activation: of the networks.
+        base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
+        mixing: what stands between pairs of couplings: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
+            map, or ``"none"``.
+        context_dim: of a context that the density is conditional on; 0 for none.
+        logit: for data in [0, 1], the alpha of a logit of them; None for data of any real numbers.
+        data: (n, *event_shape), NaN allowed, a large first batch; the flow then starts with its means and variances.
+        key: for the initial weights.
+
+    Returns:
+        The program, untrained: the base moved and scaled to the data.
+
+    Raises:
+        ValueError: an argument that no flow has, or data that do not fit.
+    """
+
+    def make(size: int, number: int, key: jax.Array) -> Any:
+        return AdditiveCoupling.mlp(
+            recipe.mask(size, number), hidden=hidden, activation=activation, context_dim=context_dim, key=key
+        )
+
+    return _flow(
+        cls,
+        event_shape,
+        make,
+        num_transforms,
+        2,
+        base=base,
+        mixing=mixing,
+        logit=logit,
+        data=data,
+        scaled=True,
+        key=key,
+    )
+
+
+def realnvp(
+    cls: Any,
+    event_shape: Sequence[int],
+    *,
+    num_transforms: int = 6,
+    hidden: Sequence[int] = (128, 128),
+    activation: str = "gelu",
+    base: str = "normal",
+    mixing: str = "permutation",
+    context_dim: int = 0,
+    logit: float | None = None,
+    data: Any | None = None,
+    key: jax.Array,
+) -> Any:
+    """A flow of affine couplings.
+
+    Dinh, Sohl-Dickstein & Bengio 2017, Density estimation using Real NVP.
+
+    Args:
+        cls: the class.
+        event_shape: the shape of one datum.
+        num_transforms: how many couplings, whose moved halves take turns.
+        hidden: the widths of each network's hidden layers.
+        activation: of the networks.
+        base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
+        mixing: what stands between pairs of couplings: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
+            map, or ``"none"``.
+        context_dim: of a context that the density is conditional on; 0 for none.
+        logit: for data in [0, 1], the alpha of a logit of them; None for data of any real numbers.
+        data: (n, *event_shape), NaN allowed, a large first batch; the flow then starts with its means and variances.
+        key: for the initial weights.
+
+    Returns:
+        The program, untrained: the base moved and scaled to the data.
+
+    Raises:
+        ValueError: an argument that no flow has, or data that do not fit.
+    """
+
+    def make(size: int, number: int, key: jax.Array) -> Any:
+        return AffineCoupling.mlp(
+            recipe.mask(size, number), hidden=hidden, activation=activation, context_dim=context_dim, key=key
+        )
+
+    return _flow(cls, event_shape, make, num_transforms, 2, base=base, mixing=mixing, logit=logit, data=data, key=key)
+
+
+def maf(
+    cls: Any,
+    event_shape: Sequence[int],
+    *,
+    num_transforms: int = 5,
+    hidden: Sequence[int] = (128, 128),
+    activation: str = "gelu",
+    base: str = "normal",
+    mixing: str = "none",
+    context_dim: int = 0,
+    logit: float | None = None,
+    data: Any | None = None,
+    key: jax.Array,
+) -> Any:
+    """A masked autoregressive flow: densities in one pass, draws entry by entry.
+
+    Papamakarios, Pavlakou & Murray 2017, Masked autoregressive flow for density estimation.
+
+    Args:
+        cls: the class.
+        event_shape: the shape of one datum.
+        num_transforms: how many transforms, whose orders take turns.
+        hidden: the widths of each network's hidden layers.
+        activation: of the networks.
+        base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
+        mixing: what stands between the transforms: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
+            map, or ``"none"``.
+        context_dim: of a context that the density is conditional on; 0 for none.
+        logit: for data in [0, 1], the alpha of a logit of them; None for data of any real numbers.
+        data: (n, *event_shape), NaN allowed, a large first batch; the flow then starts with its means and variances.
+        key: for the initial weights.
+
+    Returns:
+        The program, untrained: the base moved and scaled to the data.
+
+    Raises:
+        ValueError: an argument that no flow has, or data that do not fit.
+    """
+
+    def make(size: int, number: int, key: jax.Array) -> Any:
+        return AffineAutoregressive.mlp(
+            size,
+            parallel="inverse",
+            order=recipe.reversed_order(size, number),
+            hidden=hidden,
+            activation=activation,
+            context_dim=context_dim,
+            key=key,
+        )
+
+    return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data, key=key)
+
+
+def iaf(
+    cls: Any,
+    event_shape: Sequence[int],
+    *,
+    num_transforms: int = 5,
+    hidden: Sequence[int] = (128, 128),
+    activation: str = "gelu",
+    base: str = "normal",
+    mixing: str = "none",
+    context_dim: int = 0,
+    logit: float | None = None,
+    data: Any | None = None,
+    key: jax.Array,
+) -> Any:
+    """An inverse autoregressive flow: draws in one pass, densities of given values entry by entry.
+
+    Kingma et al. 2016, Improving variational inference with inverse autoregressive flow.
+
+    Args:
+        cls: the class.
+        event_shape: the shape of one datum.
+        num_transforms: how many transforms, whose orders take turns.
+        hidden: the widths of each network's hidden layers.
+        activation: of the networks.
+        base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
+        mixing: what stands between the transforms: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
+            map, or ``"none"``.
+        context_dim: of a context that the density is conditional on; 0 for none.
+        logit: for data in [0, 1], the alpha of a logit of them; None for data of any real numbers.
+        data: (n, *event_shape), NaN allowed, a large first batch; the flow then starts with its means and variances.
+        key: for the initial weights.
+
+    Returns:
+        The program, untrained: the base moved and scaled to the data.
+
+    Raises:
+        ValueError: an argument that no flow has, or data that do not fit.
+    """
+
+    def make(size: int, number: int, key: jax.Array) -> Any:
+        return AffineAutoregressive.mlp(
+            size,
+            parallel="forward",
+            order=recipe.reversed_order(size, number),
+            hidden=hidden,
+            activation=activation,
+            context_dim=context_dim,
+            key=key,
+        )
+
+    return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data, key=key)
+
+
+def nsf(
+    cls: Any,
+    event_shape: Sequence[int],
+    *,
+    num_transforms: int = 5,
+    hidden: Sequence[int] = (128, 128),
+    activation: str = "gelu",
+    autoregressive: bool = False,
+    num_bins: int = 8,
+    bound: float = 5.0,
+    base: str = "normal",
+    mixing: str = "permutation",
+    context_dim: int = 0,
+    logit: float | None = None,
+    data: Any | None = None,
+    key: jax.Array,
+) -> Any:
+    """A neural spline flow, of couplings or autoregressive.
+
+    Durkan, Bekasov, Murray & Papamakarios 2019, Neural spline flows.
+
+    Args:
+        cls: the class.
+        event_shape: the shape of one datum.
+        num_transforms: how many couplings, whose moved halves take turns.
+        hidden: the widths of each network's hidden layers.
+        activation: of the networks.
+        autoregressive: whether every entry is moved given those before it, rather than a half given the other half.
+        num_bins: of each spline.
+        bound: beyond (-bound, bound), of data with unit variance, the splines are the identity.
+        base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
+        mixing: what stands between pairs of couplings: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
+            map, or ``"none"``.
+        context_dim: of a context that the density is conditional on; 0 for none.
+        logit: for data in [0, 1], the alpha of a logit of them; None for data of any real numbers.
+        data: (n, *event_shape), NaN allowed, a large first batch; the flow then starts with its means and variances.
+        key: for the initial weights.
+
+    Returns:
+        The program, untrained: the base moved and scaled to the data.
+
+    Raises:
+        ValueError: an argument that no flow has, or data that do not fit.
+    """
+
+    def make(size: int, number: int, key: jax.Array) -> Any:
+        options: dict[str, Any] = {
+            "num_bins": num_bins,
+            "bound": bound,
+            "hidden": hidden,
+            "activation": activation,
+            "context_dim": context_dim,
+        }
+        if autoregressive:
+            order = recipe.reversed_order(size, number)
+            return SplineAutoregressive.mlp(size, order=order, **options, key=key)
+        return SplineCoupling.mlp(recipe.mask(size, number), **options, key=key)
+
+    pairs = 1 if autoregressive else 2
+    return _flow(
+        cls, event_shape, make, num_transforms, pairs, base=base, mixing=mixing, logit=logit, data=data, key=key
+    )
+
+
+def _flow(
+    cls: Any,
+    event_shape: Sequence[int],
+    make: Callable[[int, int, jax.Array], Any],
+    num_transforms: int,
+    every: int,
+    *,
+    base: str,
+    mixing: str,
+    logit: float | None,
+    data: Any,
+    scaled: bool = False,
+    key: jax.Array,
+) -> Any:
+    """The transforms that ``make`` gives, mixed after ``every`` so many, then what leads to the data."""
+    found = recipe.ends(event_shape, num_transforms=num_transforms, mixing=mixing, base=base, logit=logit, data=data)
+    transforms: list[Any] = []
+    for i in range(num_transforms):
+        transforms.append(make(found.size, i, jax.random.fold_in(key, i)))
+        if (i + 1) % every == 0 and i + 1 < num_transforms and mixing != "none":
+            transforms.append(linear.Permute(shapes.shuffled(found.size, i)))
+            if mixing == "lu":
+                transforms.append(linear.LULinear(found.size))
+    if scaled or found.data is not None:
+        transforms.append(linear.ActNorm(found.size, data=found.data))
+    if logit is not None:
+        transforms.append(linear.Logit(logit))
+    if len(found.event_shape) > 1:
+        transforms.append(linear.Unflatten(found.event_shape))
+    return cls(found.size, transforms, base=base)

@@ -1,0 +1,171 @@
+"""What all transforms of this room are in NumPyro, and the distribution that they make of a base."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+from numpyro.distributions.transforms import Transform, _InverseTransform
+from numpyro.distributions.util import sum_rightmost, validate_sample
+
+from deepgen.models.flow import shapes
+
+
+class _Unregistered(Transform):
+    """NumPyro registers every subclass of `Transform` as a pytree, which Equinox does for its modules itself."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super(Transform, cls).__init_subclass__(**kwargs)
+
+
+class FlowTransform(eqx.Module, _Unregistered):
+    """An invertible map of the base's draws towards the data, with its log-Jacobian in both directions.
+
+    It is a ``numpyro.distributions.transforms.Transform`` and an ``equinox.Module``: it can stand in any
+    ``TransformedDistribution``. Nothing is remembered from one call to the other.
+    """
+
+    context_dim: eqx.AbstractVar[int]
+
+    @property
+    def domain(self) -> Any:
+        """Vectors of real numbers."""
+        return constraints.real_vector
+
+    @property
+    def codomain(self) -> Any:
+        """Vectors of real numbers."""
+        return constraints.real_vector
+
+    @property
+    def inv(self) -> Transform:
+        """The inverse transform."""
+        return _InverseTransform(self)
+
+    def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """The image of x, and log |det dy/dx| of each."""
+        raise NotImplementedError
+
+    def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """What is mapped to y, and log |det dx/dy| of each."""
+        raise NotImplementedError
+
+    def condition(self, context: Any) -> Any:
+        """The transform given a context.
+
+        Args:
+            context: (..., context_dim); None where the transform takes none.
+
+        Returns:
+            A transform; the transform itself where it takes no context.
+
+        Raises:
+            ValueError: a context that is missing, not wanted, or of another size.
+        """
+        shapes.check_context(self.context_dim, None if context is None else jnp.shape(context))
+        return self if context is None else Conditioned(self, jnp.asarray(context))
+
+    def __call__(self, x: Any) -> jax.Array:
+        """The image of x."""
+        return self.forward_and_log_det(x)[0]
+
+    def _inverse(self, y: Any) -> jax.Array:
+        return self.inverse_and_log_det(y)[0]
+
+    def call_with_intermediates(self, x: Any) -> tuple[jax.Array, jax.Array]:
+        """The image of x, and its log-Jacobian for `log_abs_det_jacobian`."""
+        return self.forward_and_log_det(x)
+
+    def log_abs_det_jacobian(self, x: Any, y: Any, intermediates: Any = None) -> jax.Array:
+        """log |det dy/dx|."""
+        return self.forward_and_log_det(x)[1] if intermediates is None else intermediates
+
+    def eq(self, other: object, static: bool = False) -> Any:
+        """Whether the other one is this very transform, or an equal one."""
+        return self is other or bool(eqx.tree_equal(self, other))
+
+
+class Conditioned(FlowTransform):
+    """A transform given its context.
+
+    Args:
+        transform: what takes a context.
+        context: (..., context_dim).
+    """
+
+    transform: FlowTransform
+    context: jax.Array
+    context_dim: int = eqx.field(static=True)
+
+    def __init__(self, transform: Any, context: jax.Array):
+        self.transform, self.context, self.context_dim = transform, context, 0
+
+    def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `FlowTransform`."""
+        shapes.check_context(0, None if context is None else jnp.shape(context))
+        return self.transform.forward_and_log_det(x, self.context)
+
+    def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `FlowTransform`."""
+        shapes.check_context(0, None if context is None else jnp.shape(context))
+        return self.transform.inverse_and_log_det(y, self.context)
+
+    def log_abs_det_jacobian(self, x: Any, y: Any, intermediates: Any = None) -> jax.Array:
+        """log |det dy/dx|."""
+        return self.forward_and_log_det(x)[1] if intermediates is None else intermediates
+
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the image: the context's rows and those of the argument."""
+        return (*jnp.broadcast_shapes(shape[:-1], self.context.shape[:-1]), shape[-1])
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """As `forward_shape`."""
+        return self.forward_shape(shape)
+
+
+class FlowDistribution(dist.TransformedDistribution):
+    """A ``TransformedDistribution`` that takes value and log-Jacobian of each inverse together, in one pass.
+
+    Args:
+        base_distribution: of the draws.
+        transforms: a transform or a list of them, from the base to the data; NumPyro's own too.
+    """
+
+    @validate_sample
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """The log density of each value."""
+        if intermediates is not None:
+            return super().log_prob(value, intermediates)
+        event_dim, total = len(self.event_shape), jnp.zeros(())
+        for transform in reversed(self.transforms):
+            if isinstance(transform, FlowTransform):
+                x, log_det = transform.inverse_and_log_det(value)
+            else:
+                x = transform._inverse(value)
+                log_det = -jnp.asarray(transform.log_abs_det_jacobian(x, value))
+            batch_ndim = event_dim - transform.codomain.event_dim
+            total, value = total + sum_rightmost(log_det, batch_ndim), x
+            event_dim = transform.domain.event_dim + batch_ndim
+        base = self.base_dist.log_prob(value)
+        return total + sum_rightmost(base, event_dim - len(self.base_dist.event_shape))
+
+
+def rows(x: jax.Array, context: jax.Array | None) -> tuple[tuple[int, ...], jax.Array, jax.Array | None]:
+    """The leading axes of a value and its context, and both as matrices.
+
+    Args:
+        x: (..., D).
+        context: (..., C), whose leading axes broadcast with those of x, or None.
+
+    Returns:
+        The broadcast leading axes, (n, D), and (n, C) or None.
+    """
+    x = jnp.asarray(x)
+    if context is None:
+        return x.shape[:-1], x.reshape(-1, x.shape[-1]), None
+    context = jnp.asarray(context)
+    batch = jnp.broadcast_shapes(x.shape[:-1], context.shape[:-1])
+    flat = jnp.broadcast_to(x, (*batch, x.shape[-1])).reshape(-1, x.shape[-1])
+    return batch, flat, jnp.broadcast_to(context, (*batch, context.shape[-1])).reshape(-1, context.shape[-1])

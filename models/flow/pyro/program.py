@@ -1,0 +1,253 @@
+"""Normalizing flows as programs in Pyro."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+
+from deepgen.models.flow import recipe, shapes
+from deepgen.models.flow.pyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow.pyro.transforms import FlowDistribution
+from deepgen.nn import torch as nn
+from deepgen.program import LikelihoodKind
+from deepgen.program.pyro import tensor
+
+TRANSFORMS: dict[str, Any] = {
+    "AdditiveCoupling": couplings.AdditiveCoupling,
+    "AffineCoupling": couplings.AffineCoupling,
+    "SplineCoupling": couplings.SplineCoupling,
+    "AffineAutoregressive": autoregressive.AffineAutoregressive,
+    "SplineAutoregressive": autoregressive.SplineAutoregressive,
+    "ActNorm": linear.ActNorm,
+    "LULinear": linear.LULinear,
+    "Permute": linear.Permute,
+    "Logit": linear.Logit,
+    "Unflatten": linear.Unflatten,
+}
+LAWS = {"normal": dist.Normal, "logistic": dist.Logistic}
+
+
+class Flow(torch.nn.Module):
+    r"""Draws of a base that invertible transforms carry to the data: an exact density.
+
+    .. math:: z \sim p(z), \quad x = f_T(\cdots f_1(z)), \quad
+        \log p(x) = \log p(z) - \sum_t \log \left| \det \frac{\partial f_t}{\partial z_{t-1}} \right|
+
+    Rezende & Mohamed 2015, Variational inference with normalizing flows; Papamakarios, Nalisnick, Rezende, Mohamed &
+    Lakshminarayanan 2021, Normalizing flows for probabilistic modeling and inference.
+
+    Args:
+        size: how many entries a draw of the base has, (size,).
+        transforms: from the base to the data, of this room or Pyro's own.
+        base: the law of the base's entries, ``"normal"`` or ``"logistic"``, standard and independent.
+
+    Raises:
+        ValueError: an unknown base, or transforms that want contexts of several sizes.
+    """
+
+    family: ClassVar[str] = "flow"
+    likelihood: ClassVar[LikelihoodKind] = "exact"
+    imputers: ClassVar[tuple[str, ...]] = ()
+
+    like: torch.Tensor
+
+    def __init__(self, size: int, transforms: Sequence[Any], *, base: str = "normal"):
+        super().__init__()
+        self.size, self.base = shapes.check_base(size, base, LAWS), base
+        self.transforms = _Transforms(transforms)
+        # what says the device and dtype of a flow without parameters
+        self.register_buffer("like", torch.zeros(self.size), persistent=False)
+        recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+
+    nice = classmethod(constructors.nice)
+    realnvp = classmethod(constructors.realnvp)
+    maf = classmethod(constructors.maf)
+    iaf = classmethod(constructors.iaf)
+    nsf = classmethod(constructors.nsf)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        shape: tuple[int, ...] = (self.size,)
+        for transform in self.transforms:
+            shape = tuple(transform.forward_shape(torch.Size(shape)))
+        return shape
+
+    @property
+    def context_dim(self) -> int:
+        """The size of the context; 0 where there is none."""
+        return recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+
+    def distribution(self, context: Any = None) -> Any:
+        """The flow as a distribution, for a site of any program.
+
+        Args:
+            context: (..., context_dim), whose leading axes are its batch shape; None where there is none.
+
+        Returns:
+            A ``TransformedDistribution`` of event shape ``event_shape``.
+
+        Raises:
+            ValueError: a context that is missing, not wanted, or of another size.
+        """
+        return self._distribution(self.transforms, context)
+
+    def model(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
+        """p(x), or p(x | context), in the plate ``"data"``.
+
+        Args:
+            x: (n, *event_shape), or None to draw.
+            context: (n, context_dim) of a conditional flow; the verbs take it as ``y``.
+            size: the number of rows where x is None.
+
+        Returns:
+            x, given or drawn.
+        """
+        law = self._distribution(pyro.module("transforms", self.transforms), context)
+        with pyro.plate("data", size if x is None else len(x)):
+            return pyro.sample("x", law, obs=x)
+
+    def guide(self, x: Any = None, context: Any = None, *, size: int = 1) -> None:
+        """Nothing: there are no latents.
+
+        Args:
+            x: as `model`.
+            context: as `model`.
+            size: as `model`.
+        """
+
+    def given(self, context: Any) -> "Given":
+        """The flow's model and guide as functions of x alone.
+
+        Args:
+            context: (n, context_dim); any number of rows is taken to repeat these n.
+
+        Returns:
+            What has ``model`` and ``guide``.
+        """
+        return Given(self, torch.as_tensor(context, dtype=self.like.dtype, device=self.like.device))
+
+    def check_context(self, context: Any, rows: int) -> np.ndarray:
+        """A context for each of the rows, as the flow takes it.
+
+        Args:
+            context: (rows, context_dim), or (context_dim,) for all.
+            rows: how many.
+
+        Returns:
+            (rows, context_dim) floats.
+
+        Raises:
+            ValueError: another shape, another number of rows, not finite, or a flow without context.
+        """
+        return shapes.context_rows(context, rows, self.context_dim)
+
+    def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
+        """``x`` as this program takes it.
+
+        Args:
+            x: (n, *event_shape) numbers.
+            missing: whether missing entries are allowed.
+            observed: booleans of x's shape, or None where NaN says what is missing.
+
+        Returns:
+            x as a NumPy array of floats.
+
+        Raises:
+            ValueError: wrong dtype or shape, empty, not finite, missing where it may not be, or a row of which nothing
+                is observed.
+        """
+        return recipe.check_x(x, self.event_shape, missing=missing, observed=observed)
+
+    def diagnose(self, x: Any) -> list[Warning]:
+        """A warning where the flow does not invert its own images of ``x`` in its precision, else nothing."""
+        x = tensor(self, self.check_data(x, missing=True))
+        complete = x[~torch.isnan(x).reshape(len(x), -1).any(1)]
+        if self.context_dim or not len(complete):
+            return []
+        return recipe.diagnose(complete.cpu().numpy(), _round_trip(self, complete).cpu().numpy())
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description from which `build` makes a program of the same shape."""
+        known = tuple(TRANSFORMS.values())
+        return {
+            "size": self.size,
+            "base": self.base,
+            "transforms": [t.spec() if isinstance(t, known) else {"network": "custom"} for t in self.transforms],
+        }
+
+    def _distribution(self, transforms: Any, context: Any) -> Any:
+        shapes.check_context(self.context_dim, None if context is None else tuple(context.shape))
+        base = LAWS[self.base](self.like, torch.ones_like(self.like)).to_event(1)
+        if not len(list(transforms)):
+            return base
+        wanted = [t.condition(context) if getattr(t, "context_dim", 0) else t for t in transforms]
+        return FlowDistribution(base, wanted)
+
+
+class _Transforms(torch.nn.Module):
+    """Transforms in their order, those that are modules under their number as a ``ModuleList`` has them."""
+
+    def __init__(self, transforms: Sequence[Any]):
+        super().__init__()
+        self.count = len(transforms)
+        self.plain = {i: each for i, each in enumerate(transforms) if not isinstance(each, torch.nn.Module)}
+        for i, each in enumerate(transforms):
+            if i not in self.plain:
+                self.add_module(str(i), each)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.plain[i] if i in self.plain else getattr(self, str(i)) for i in range(self.count))
+
+
+class Given:
+    """A conditional flow given the context of its rows.
+
+    Args:
+        program: the flow.
+        context: (n, context_dim); any number of rows is taken to repeat these n.
+    """
+
+    def __init__(self, program: Flow, context: torch.Tensor):
+        self.program, self.context = program, context
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """The flow's model given the context."""
+        return self.program.model(x, self._rows(size if x is None else len(x)), size=size)
+
+    def guide(self, x: Any = None, *, size: int = 1) -> None:
+        """Nothing: there are no latents."""
+
+    def _rows(self, rows: int) -> torch.Tensor:
+        return self.context.tile((-(-rows // len(self.context)), 1))[:rows]
+
+
+@torch.no_grad()
+def _round_trip(program: Flow, x: torch.Tensor) -> torch.Tensor:
+    z = x
+    for transform in reversed(list(program.transforms)):
+        z = transform.inv(z)
+    for transform in program.transforms:
+        z = transform(z)
+    return z
+
+
+def build(config: Mapping[str, Any]) -> Flow:
+    """A program of the described shape, with initial weights.
+
+    Args:
+        config: what `Flow.spec` gave.
+
+    Returns:
+        The program.
+    """
+    made = []
+    for spec in config["transforms"]:
+        options = {name: value for name, value in spec.items() if name != "transform"}
+        if "network" in options:
+            options["network"] = nn.build(options["network"])
+        made.append(TRANSFORMS[spec["transform"]](**options))
+    return Flow(config["size"], made, base=config["base"])
