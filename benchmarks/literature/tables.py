@@ -70,9 +70,9 @@ def one(name: str, mask: int, steps: int) -> dict[str, Any]:
 SETTINGS: dict[str, Any] = {"method": "sir", "num_samples": DRAWS, "num_particles": 2000}
 
 
-def table() -> str:
+def table(folder: Path) -> str:
     """All results so far as Markdown: means over masks with their standard errors, and a count at the end."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     names = sorted({item["table"] for item in found})
     methods = (OWN, *BASELINES)
     lines = []
@@ -122,12 +122,13 @@ def main() -> None:
     parser.add_argument("--tables", nargs="*", default=list(TABLES), help="the tables (default: nine)")
     parser.add_argument("--masks", type=int, default=MASKS, help="masks a table (default 5)")
     parser.add_argument("--steps", type=int, default=2000, help="steps of a fit (default 2000)")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="for results")
     parser.add_argument("--show", action="store_true", help="only print what is there")
     args = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    args.folder.mkdir(parents=True, exist_ok=True)
     for mask in range(0 if args.show else args.masks):
         for name in args.tables:
-            path = RESULTS / f"{name.replace('/', '-')}-{mask}.json"
+            path = args.folder / f"{name.replace('/', '-')}-{mask}.json"
             if path.is_file():
                 continue
             with warnings.catch_warnings():
@@ -138,7 +139,7 @@ def main() -> None:
             temporary.replace(path)
             rmse = {method: round(run["rmse"]["value"], 4) for method, run in result["methods"].items()}
             print(name, mask, rmse, round(result["methods"][OWN]["seconds"], 1), "s", flush=True)
-    print(table())
+    print(table(args.folder))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from deepgen import checks
 
 PSEUDO_ROWS = 20
 """Rows drawn from the normal, for each column: how strongly the fit is pulled towards it."""
+MOST_PASSES = 20
+"""Passes over the rows that have drawn rows of their own: the same ones again and again would be learned by heart."""
 PARTICLES = 8
 LEARNING_RATE = 1e-3
 CHUNK = 100
@@ -56,6 +58,23 @@ def split(x: np.ndarray, validation: float, seed: int) -> Split:
     held = np.zeros(len(x), dtype=bool)
     held[np.random.default_rng(seed).permutation(len(x))[: max(round(validation * len(x)), 2)]] = True
     return Split(x[~held], x[held])
+
+
+def passes(rows: int, pseudo_rows: int, visits: int) -> int:
+    """How many passes over the rows get drawn rows of their own: as many as the fit makes, at most twenty.
+
+    Args:
+        rows: that are fitted.
+        pseudo_rows: drawn for each pass.
+        visits: of a row or a drawn row by the fit's minibatches, in all; none where each step takes all rows.
+
+    Returns:
+        At least one.
+
+    >>> passes(500, 600, 256_000), passes(500, 600, 3000), passes(100_000, 600, 256_000)
+    (20, 2, 2)
+    """
+    return min(max(visits // (rows + pseudo_rows), 1), MOST_PASSES)
 
 
 def with_holes(drawn: np.ndarray, x: np.ndarray, seed: int) -> np.ndarray:

@@ -44,9 +44,9 @@ def fit_table(
 
     .. math:: \sum_i \log \frac1K \sum_k \frac{p(x_{i,\mathrm{observed}}, z_k)}{q(z_k \mid x_{i,\mathrm{observed}})},
 
-    on the rows and on ``pseudo_rows`` rows drawn from that normal with the holes of the data, which keep a small table
-    from being learned by heart. The state with the best bound of held-out rows is returned; where none is better than
-    the normal itself, that is. Values are taken for missing at random.
+    on the rows and on ``pseudo_rows`` rows drawn from that normal with the holes of the data, others for each pass over
+    the rows, which keep a small table from being learned by heart. The state with the best bound of held-out rows is
+    returned; where none is better than the normal itself, that is. Values are taken for missing at random.
 
     Args:
         rng_key: the key.
@@ -57,7 +57,7 @@ def fit_table(
         steps: at most so many.
         batch_size: rows a step.
         num_particles: K.
-        pseudo_rows: how many; None for 20 for each column, at most twice the rows.
+        pseudo_rows: how many in a pass; None for 20 for each column, at most twice the rows.
         learning_rate: of Adam at the first step; it falls linearly to a hundredth at the last.
         validation: the share of the rows that is watched and not fitted.
         patience: stop after this many evaluations, one every 100 steps, without improvement; None never stops early.
@@ -80,8 +80,9 @@ def fit_table(
     count = min(recipe.PSEUDO_ROWS * data.shape[1], 2 * len(train)) if pseudo_rows is None else pseudo_rows
     checks.at_least("pseudo_rows", count, 0)
     if count:
-        drawn = np.asarray(sample(key_rows, start, count))
-        train = np.concatenate([train, recipe.with_holes(drawn, data, seed)])
+        times = recipe.passes(len(train), count, steps * (batch_size or 0))
+        drawn = np.asarray(sample(key_rows, start, count * times))
+        train = np.concatenate([np.tile(train, (times, 1)), recipe.with_holes(drawn, data, seed)])
     done = fit(
         key_fit,
         start,
