@@ -23,11 +23,15 @@ from deepgen.inference.svi.numpyro import (
 )
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.likelihoods.logistic.numpyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.autoregressive.mulaw import mu_law_decode, mu_law_encode
 from deepgen.models.autoregressive.numpyro import (
     Autoregressive,
     AutoregressiveModel,
+    CausalTransformer,
     Ensemble,
+    PixelCNN,
     RandomMember,
+    WaveNet,
 )
 from deepgen.models.mnar.numpyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
@@ -55,6 +59,7 @@ __all__ = [
     "Autoregressive",
     "AutoregressiveModel",
     "Bracket",
+    "CausalTransformer",
     "Checkpoint",
     "ClassProbabilities",
     "ClassVAE",
@@ -70,12 +75,14 @@ __all__ = [
     "LinearMasking",
     "LogProb",
     "NonFiniteLoss",
+    "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
     "RandomMember",
     "SelfMasking",
     "Sigmoid",
+    "WaveNet",
     "active_units",
     "ais",
     "bayesian",
@@ -92,6 +99,8 @@ __all__ = [
     "load",
     "log_prob",
     "missing",
+    "mu_law_decode",
+    "mu_law_encode",
     "nn",
     "pool",
     "rate_distortion",
