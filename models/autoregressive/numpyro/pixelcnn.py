@@ -241,7 +241,7 @@ class PixelCNN(eqx.Module):
         """How many rows up and columns to either side a pixel sees."""
         return receptive.of_kernels([block.vertical.weight.shape[-1] for block in self.blocks])
 
-    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Any, context: Any = None) -> jax.Array:
         """The outputs of all entries, in one pass.
 
         Args:
@@ -254,6 +254,7 @@ class PixelCNN(eqx.Module):
         Raises:
             ValueError: data or a context of another shape.
         """
+        x = jnp.asarray(x)
         inputs.check_batch("PixelCNN", x.shape, self.event_shape)
         shown = self._shown(len(x), context)
         v = h = jnp.moveaxis(self._features(x), 1, -1)
@@ -263,7 +264,7 @@ class PixelCNN(eqx.Module):
         shape = self.event_shape[1:] if self.coupled else self.event_shape
         return outputs.reshape(len(x), self.num_params, *shape)
 
-    def start(self, n: int, context: jax.Array | None = None) -> Any:
+    def start(self, n: int, context: Any = None) -> Any:
         """The cache before the first step.
 
         Args:
@@ -383,7 +384,7 @@ class PixelCNN(eqx.Module):
         found = inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
         return found.reshape(len(x), -1, *self.event_shape[1:])
 
-    def _shown(self, n: int, context: jax.Array | None) -> jax.Array | None:
+    def _shown(self, n: int, context: Any) -> jax.Array | None:
         """The context with its channels last, (n, height or 1, width or 1, context_size)."""
         shape = None if context is None else jnp.shape(context)
         inputs.check_context("PixelCNN", shape, self.context_size, n, self.event_shape[1:])
