@@ -154,7 +154,7 @@ class NumPyro:
 
 @eqx.filter_jit
 def _jax_numbers(
-    program: Any, latents: Any, x: jax.Array, holes: jax.Array, observed: jax.Array, tape: int, objectives: Any
+    program: Any, latents: Any, x: jax.Array, holes: Any, observed: Any, tape: int, objectives: Any
 ) -> dict[str, Any]:
     density = deepgen.program.numpyro.log_joint
 
@@ -167,12 +167,12 @@ def _jax_numbers(
 
     found = {
         "log joint": density(program.model, latents, x),
-        "log joint of the observed": density(
-            program.model, latents, jnp.where(observed, x, jnp.zeros((), x.dtype)), observed
-        ),
         "log q": log_q(x),
-        "log q given holes": log_q(holes),
     }
+    if holes is not None:
+        shown = jnp.where(observed, x, jnp.zeros((), x.dtype))
+        found["log joint of the observed"] = density(program.model, latents, shown, observed)
+        found["log q given holes"] = log_q(holes)
     sites = handlers.trace(handlers.seed(program.guide, 0)).get_trace(x)
     sites |= handlers.trace(handlers.seed(program.model, 0)).get_trace(x)
     params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
@@ -276,7 +276,7 @@ class Pyro:
         with torch.no_grad(), deepgen.program.pyro.isolated():
             found = {
                 "log joint": density(program.model, given, x),
-                "log q": torch.as_tensor(log_q(x)),
+                "log q": torch.zeros(len(x)) + log_q(x),
             }
             if holes[0] is not None:
                 shown, observed = torch.as_tensor(holes[0]), torch.as_tensor(holes[1])

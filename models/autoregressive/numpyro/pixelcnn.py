@@ -100,8 +100,9 @@ class GatedBlock(eqx.Module):
         half = self.vertical.padding[1][0]
         kernel = jnp.moveaxis(self.vertical.weight, (1, 0), (-2, -1))
         geometry = sizes.of_input(rows.shape[1:3], kernel.shape[:2], (1, 1), ((0, 0), (half, half)), (1, 1))
-        a = (convolution(rows, kernel, geometry) + self.vertical.bias)[:, 0]
-        link = self.link(a) + self.horizontal.bias
+        bias, across_bias = self._biases()
+        a = (convolution(rows, kernel, geometry) + bias)[:, 0]
+        link = self.link(a) + across_bias
         if self.context is not None:
             own, across = jnp.split(self.context(context), 2, axis=-1)
             a, link = a + own, link + across
@@ -133,8 +134,12 @@ class GatedBlock(eqx.Module):
     def _mixed(self, b: jax.Array, h: jax.Array) -> jax.Array:
         groups = colour.colours(b.shape[-1], self.num_colours)
         seen = colour.mask(groups, groups, strict=False)
-        mixed = b @ jnp.where(seen, self.mix.weight, 0.0).T + self.mix.bias
+        bias: Any = self.mix.bias
+        mixed = b @ jnp.where(seen, self.mix.weight, 0.0).T + bias
         return mixed if self.first else h + mixed
+
+    def _biases(self) -> tuple[Any, Any]:
+        return self.vertical.bias, self.horizontal.bias
 
     def _taps(self) -> jax.Array:
         outer, inner, _, width = self.horizontal.weight.shape
@@ -234,7 +239,8 @@ class PixelCNN(eqx.Module):
     @property
     def order(self) -> np.ndarray:
         """(steps, entries of a step): the flat indices of the entries that each step decides, row by row."""
-        return orders.raster(self.event_shape, self.coupled)
+        channels, height, width = self.event_shape
+        return orders.raster((channels, height, width), self.coupled)
 
     @property
     def receptive_field(self) -> int:

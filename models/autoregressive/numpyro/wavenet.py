@@ -84,7 +84,8 @@ class DilatedBlock(eqx.Module):
         ]
         kernel = jnp.moveaxis(self.convolution.weight, (2, 1, 0), (0, 1, 2))
         seen = jnp.concatenate([*taps, h], axis=-1)
-        a = seen @ kernel.reshape(seen.shape[-1], -1) + self.convolution.bias
+        bias: Any = self.convolution.bias
+        a = seen @ kernel.reshape(seen.shape[-1], -1) + bias
         return *self._after(a, h, context), lax.dynamic_update_slice_in_dim(queue, h[:, None], t % reach, axis=1)
 
     def _after(self, a: jax.Array, h: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array]:

@@ -42,7 +42,8 @@ class GatedBlock(torch.nn.Module):
         context_size: int,
     ) -> None:
         super().__init__()
-        self.half = half = kernel_size // 2
+        half = kernel_size // 2
+        self.reach = half
         rows = half if first else half + 1
         self.vertical = Conv2d(
             in_channels,
@@ -75,7 +76,7 @@ class GatedBlock(torch.nn.Module):
         """
         # a first kernel, which has no row for the pixel's own, ends one row below the image
         a = self.vertical(v)[:, :, : v.shape[2]]
-        b = F.conv2d(F.pad(h, (self.half, 0)), self._taps(), self.horizontal.bias)
+        b = F.conv2d(F.pad(h, (self.reach, 0)), self._taps(), self.horizontal.bias)
         b = b + _pointwise(a, self.link.weight)
         if self.context is not None:
             own, across = _pointwise(context, self.context.weight).chunk(2, 1)
@@ -94,10 +95,11 @@ class GatedBlock(torch.nn.Module):
             The vertical stack's output (n, channels, width), and what it and the context add to the horizontal stack
             (n, 2 channels, width).
         """
-        a = F.conv2d(rows, self.vertical.weight, self.vertical.bias, padding=(0, self.half))[:, :, 0]
+        shown: Any = context
+        a = F.conv2d(rows, self.vertical.weight, self.vertical.bias, padding=(0, self.reach))[:, :, 0]
         link = F.conv1d(a, self.link.weight[:, :, None], self.horizontal.bias)
         if self.context is not None:
-            own, across = F.conv1d(context, self.context.weight[:, :, None]).chunk(2, 1)
+            own, across = F.conv1d(shown, self.context.weight[:, :, None]).chunk(2, 1)
             a, link = a + own, link + across
         return gated(a, 1), link
 
