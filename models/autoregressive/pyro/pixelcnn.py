@@ -237,5 +237,5 @@ class PixelCNN(torch.nn.Module):
 
     def _head(self, h: torch.Tensor) -> torch.Tensor:
         act = activation_function(self.activation)
-        h = pointwise(act(h), self.hidden.weight * self.getadd_mask("seen_hidden"), self.hidden.bias)
-        return pointwise(act(h), self.output.weight * self.getadd_mask("seen_output"), self.output.bias)
+        h = pointwise(act(h), self.hidden.weight * self.get_buffer("seen_hidden"), self.hidden.bias)
+        return pointwise(act(h), self.output.weight * self.get_buffer("seen_output"), self.output.bias)

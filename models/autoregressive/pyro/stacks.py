@@ -142,7 +142,7 @@ class GatedBlock(torch.nn.Module):
         return mixed if self.first else window[:, :, -1] + mixed
 
     def _taps(self) -> torch.Tensor:
-        return self.horizontal.weight * self.getadd_mask("seen_taps")
+        return self.horizontal.weight * self.get_buffer("seen_taps")
 
     def _mix(self) -> torch.Tensor:
-        return self.mix.weight * self.getadd_mask("seen_mix")
+        return self.mix.weight * self.get_buffer("seen_mix")
