@@ -49,8 +49,9 @@ def _draw(key: jax.Array, network: Any, law: Any, batch: int) -> jax.Array:
 @eqx.filter_jit
 def _naive_step(key: jax.Array, network: Any, law: Any, x: jax.Array, t: jax.Array) -> jax.Array:
     outputs = network(x)
-    drawn = law(outputs.reshape(len(x), *law.outputs_shape)).sample(key)
-    return x.reshape(len(x), -1).at[:, t].set(drawn.reshape(len(x), -1)[:, t]).reshape(x.shape)
+    here = outputs.reshape(*outputs.shape[:2], -1)[:, :, t]
+    drawn = law.element(())(here).sample(key)
+    return x.reshape(len(x), -1).at[:, t].set(drawn).reshape(x.shape)
 
 
 def _law(kind: Any, network: Any, values: int | None) -> Any:
