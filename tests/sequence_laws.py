@@ -1,4 +1,4 @@
-"""Autoregressive programs whose law is known: a linear-Gaussian chain of regressions, and an enumerated binary table."""
+"""Autoregressive programs whose law is known: linear-Gaussian regressions, and an enumerated binary table."""
 
 from itertools import product
 from typing import Any
