@@ -99,7 +99,7 @@ class Ensemble(TorchDistribution):
         """That of the law of a datum."""
         return Autoregressive(self.network, self.observation).support
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "Ensemble":
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law of more rows."""
         new: Any = self._get_checked_instance(Ensemble, _instance)
         new.network, new.observation, new.members = self.network, self.observation, self.members
