@@ -23,7 +23,16 @@ from deepgen.inference.svi.numpyro import (
 )
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.likelihoods.logistic.numpyro import CoupledLogisticMixture, DiscretizedLogisticMixture
-from deepgen.models.autoregressive.numpyro import Autoregressive, AutoregressiveModel, Ensemble, RandomMember
+from deepgen.models.autoregressive.mulaw import mu_law_decode, mu_law_encode
+from deepgen.models.autoregressive.numpyro import (
+    Autoregressive,
+    AutoregressiveModel,
+    CausalTransformer,
+    Ensemble,
+    PixelCNN,
+    RandomMember,
+    WaveNet,
+)
 from deepgen.models.flow.numpyro import (
     ActNorm,
     AdditiveCoupling,
@@ -69,6 +78,7 @@ __all__ = [
     "Autoregressive",
     "AutoregressiveModel",
     "Bracket",
+    "CausalTransformer",
     "Checkpoint",
     "ClassProbabilities",
     "ClassVAE",
@@ -90,6 +100,7 @@ __all__ = [
     "Logit",
     "NonFiniteLoss",
     "Permute",
+    "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
@@ -99,6 +110,7 @@ __all__ = [
     "SplineAutoregressive",
     "SplineCoupling",
     "Unflatten",
+    "WaveNet",
     "active_units",
     "ais",
     "bayesian",
@@ -115,6 +127,8 @@ __all__ = [
     "load",
     "log_prob",
     "missing",
+    "mu_law_decode",
+    "mu_law_encode",
     "nn",
     "pool",
     "rate_distortion",

@@ -23,7 +23,16 @@ from deepgen.inference.svi.pyro import (
 )
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
-from deepgen.models.autoregressive.pyro import Autoregressive, AutoregressiveModel, Ensemble, RandomMember
+from deepgen.models.autoregressive.mulaw import mu_law_decode, mu_law_encode
+from deepgen.models.autoregressive.pyro import (
+    Autoregressive,
+    AutoregressiveModel,
+    CausalTransformer,
+    Ensemble,
+    PixelCNN,
+    RandomMember,
+    WaveNet,
+)
 from deepgen.models.flow.pyro import (
     ActNorm,
     AdditiveCoupling,
@@ -69,6 +78,7 @@ __all__ = [
     "Autoregressive",
     "AutoregressiveModel",
     "Bracket",
+    "CausalTransformer",
     "Checkpoint",
     "ClassProbabilities",
     "ClassVAE",
@@ -90,6 +100,7 @@ __all__ = [
     "Logit",
     "NonFiniteLoss",
     "Permute",
+    "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
@@ -99,6 +110,7 @@ __all__ = [
     "SplineAutoregressive",
     "SplineCoupling",
     "Unflatten",
+    "WaveNet",
     "active_units",
     "ais",
     "bayesian",
@@ -115,6 +127,8 @@ __all__ = [
     "load",
     "log_prob",
     "missing",
+    "mu_law_decode",
+    "mu_law_encode",
     "nn",
     "pool",
     "rate_distortion",

@@ -228,7 +228,54 @@ def _autoregressive_instances() -> list[Instance]:
     members = [[None, None], [[[3], [0], [5], [1], [4], [2]], 7]]
     found.append(_masked("members", {"law": "bernoulli", "event_shape": [2, 3]}, {"num_params": 1}, _binary((2, 3))))
     found[-1] = replace(found[-1], config={**found[-1].config, "members": members})
-    return found
+    return [*found, *_autoregressive_networks()]
+
+
+def _autoregressive_networks() -> list[Instance]:
+    """The networks of images, sound and text."""
+    pixels = {"law": "discretized_logistic", "event_shape": [3, 3, 2], "num_components": 2, "num_values": 7}
+    own: dict[str, Any] = {
+        "pixelcnn": {
+            "network": "PixelCNN",
+            "event_shape": [3, 3, 2],
+            "num_params": 6,
+            "channels": 6,
+            "num_layers": 2,
+            "first_kernel_size": 3,
+            "input_range": [0.0, 6.0],
+        },
+        "wavenet": {
+            "network": "WaveNet",
+            "event_shape": [6],
+            "num_params": 3,
+            "channels": 5,
+            "skip_channels": 6,
+            "dilations": [1, 2],
+            "num_categories": 3,
+        },
+        "transformer": {
+            "network": "CausalTransformer",
+            "event_shape": [5, 2],
+            "width": 8,
+            "num_heads": 2,
+            "num_layers": 1,
+        },
+    }
+    laws: dict[str, tuple[dict[str, Any], Any]] = {
+        "pixelcnn": ({**pixels, "coupled": False}, _classes((3, 3, 2), 7)),
+        "wavenet": ({"law": "categorical", "event_shape": [6], "num_classes": 3}, _classes((6,), 3)),
+        "transformer": ({"law": "bernoulli", "event_shape": [5, 2]}, _binary((5, 2))),
+    }
+    return [
+        Instance(
+            "autoregressive",
+            name,
+            {"observation": law, "network": {**own[name], "activation": "gelu"}},
+            data,
+            holes=False,
+        )
+        for name, (law, data) in laws.items()
+    ]
 
 
 def _masked(name: str, law: dict[str, Any], options: dict[str, Any], data: Any) -> Instance:

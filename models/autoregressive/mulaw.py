@@ -27,7 +27,7 @@ def mu_law_encode(x: Float[Any, "*shape"], num_values: int = 256) -> Int[Any, "*
 
     >>> import numpy as np
     >>> mu_law_encode(np.array([-1.0, 0.0, 0.01, 1.0])).tolist()
-    [0, 128, 156, 255]
+    [0, 128, 157, 255]
     """
     checks.at_least("num_values", num_values, 2)
     xp = array_api_compat.array_namespace(x)

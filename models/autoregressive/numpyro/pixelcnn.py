@@ -11,135 +11,9 @@ from jax import lax
 
 from deepgen.models.autoregressive import channels as colour
 from deepgen.models.autoregressive import inputs, orders, receptive
-from deepgen.models.autoregressive.gates import gated
+from deepgen.models.autoregressive.numpyro.stacks import GatedBlock
 from deepgen.nn import arguments
-from deepgen.nn import geometry as sizes
-from deepgen.nn.equinox_convolution import Conv, Conv2d, convolution
 from deepgen.nn.equinox_layers import Activation, Linear, activation_function
-
-
-class GatedBlock(eqx.Module):
-    """One layer of both stacks.
-
-    The vertical stack sees whole rows above the pixel, the horizontal one its own row to the left and, through
-    ``link``, the vertical one: between them there is no blind spot.
-
-    Args:
-        in_channels: of each stack's input.
-        channels: of each stack's output.
-        kernel_size: odd.
-        num_colours: the channels of a pixel that are decided one after the other.
-        first: whether this is the first layer: the vertical stack then leaves out the pixel's own row, the horizontal
-            one what the pixel's later channels and its own are, and nothing is added to the output.
-        context_size: the length of the context, 0 for none.
-        key: for the initial parameters.
-    """
-
-    vertical: Conv
-    horizontal: Conv
-    link: Linear
-    mix: Linear
-    context: Linear | None
-    num_colours: int = eqx.field(static=True)
-    first: bool = eqx.field(static=True)
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel_size: int,
-        *,
-        num_colours: int,
-        first: bool,
-        context_size: int,
-        key: jax.Array,
-    ) -> None:
-        keys = jax.random.split(key, 5)
-        half = kernel_size // 2
-        rows = half if first else half + 1
-        self.vertical = Conv2d(
-            in_channels,
-            2 * channels,
-            (rows, kernel_size),
-            padding=((half, 0), (half, half)),
-            key=keys[0],
-        )
-        self.horizontal = Conv2d(in_channels, 2 * channels, (1, half + 1), padding=((0, 0), (half, 0)), key=keys[1])
-        self.link = Linear(2 * channels, 2 * channels, bias=False, key=keys[2])
-        self.mix = Linear(channels, channels, key=keys[3])
-        self.context = Linear(context_size, 4 * channels, bias=False, key=keys[4]) if context_size else None
-        self.num_colours, self.first = num_colours, first
-
-    def __call__(self, v: jax.Array, h: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Both stacks' outputs, of whole images, channels last.
-
-        Args:
-            v: (n, height, width, in_channels), the vertical stack's input.
-            h: the horizontal stack's, of the same shape.
-            context: (n, height or 1, width or 1, context_size), or None.
-
-        Returns:
-            Two arrays (n, height, width, channels).
-        """
-        # a first kernel, which has no row for the pixel's own, ends one row below the image
-        a = self.vertical.channels_last(v)[:, : v.shape[1]]
-        horizontal = eqx.tree_at(lambda layer: layer.weight, self.horizontal, self._taps())
-        return self._combine(a, horizontal.channels_last(h), h, context)
-
-    def row(self, rows: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """The vertical stack of one row of pixels.
-
-        Args:
-            rows: (n, rows of the kernel, width, in_channels), its input.
-            context: (n, width, context_size), or None.
-
-        Returns:
-            The vertical stack's output (n, width, channels), and what it and the context add to the horizontal stack
-            (n, width, 2 channels).
-        """
-        half = self.vertical.padding[1][0]
-        kernel = jnp.moveaxis(self.vertical.weight, (1, 0), (-2, -1))
-        geometry = sizes.of_input(rows.shape[1:3], kernel.shape[:2], (1, 1), ((0, 0), (half, half)), (1, 1))
-        a = (convolution(rows, kernel, geometry) + self.vertical.bias)[:, 0]
-        link = self.link(a) + self.horizontal.bias
-        if self.context is not None:
-            own, across = jnp.split(self.context(context), 2, axis=-1)
-            a, link = a + own, link + across
-        return gated(a, -1), link
-
-    def pixel(self, window: jax.Array, link: jax.Array) -> jax.Array:
-        """The horizontal stack of one pixel.
-
-        Args:
-            window: (n, taps, in_channels), its input to the left and of the pixel.
-            link: (n, 2 channels), the pixel's of `row`.
-
-        Returns:
-            (n, channels).
-        """
-        taps = jnp.moveaxis(self._taps()[:, :, 0], 0, -1).swapaxes(0, 1)
-        flat = window.reshape(len(window), -1)
-        return self._mixed(gated(flat @ taps.reshape(flat.shape[1], -1) + link, -1), window[:, -1])
-
-    def _combine(
-        self, a: jax.Array, b: jax.Array, h: jax.Array, context: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        b = b + self.link(a)
-        if self.context is not None:
-            own, across = jnp.split(self.context(context), 2, axis=-1)
-            a, b = a + own, b + across
-        return gated(a, -1), self._mixed(gated(b, -1), h)
-
-    def _mixed(self, b: jax.Array, h: jax.Array) -> jax.Array:
-        groups = colour.colours(b.shape[-1], self.num_colours)
-        seen = colour.mask(groups, groups, strict=False)
-        mixed = b @ jnp.where(seen, self.mix.weight, 0.0).T + self.mix.bias
-        return mixed if self.first else h + mixed
-
-    def _taps(self) -> jax.Array:
-        outer, inner, _, width = self.horizontal.weight.shape
-        groups = colour.colours(outer, self.num_colours, 2), colour.colours(inner, self.num_colours)
-        return jnp.where(colour.taps_mask(*groups, width, strict=self.first), self.horizontal.weight, 0.0)
 
 
 class PixelCNN(eqx.Module):
@@ -234,14 +108,15 @@ class PixelCNN(eqx.Module):
     @property
     def order(self) -> np.ndarray:
         """(steps, entries of a step): the flat indices of the entries that each step decides, row by row."""
-        return orders.raster(self.event_shape, self.coupled)
+        channels, height, width = self.event_shape
+        return orders.raster((channels, height, width), self.coupled)
 
     @property
     def receptive_field(self) -> int:
         """How many rows up and columns to either side a pixel sees."""
         return receptive.of_kernels([block.vertical.weight.shape[-1] for block in self.blocks])
 
-    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Any, context: Any = None) -> jax.Array:
         """The outputs of all entries, in one pass.
 
         Args:
@@ -254,6 +129,7 @@ class PixelCNN(eqx.Module):
         Raises:
             ValueError: data or a context of another shape.
         """
+        x = jnp.asarray(x)
         inputs.check_batch("PixelCNN", x.shape, self.event_shape)
         shown = self._shown(len(x), context)
         v = h = jnp.moveaxis(self._features(x), 1, -1)
@@ -263,7 +139,7 @@ class PixelCNN(eqx.Module):
         shape = self.event_shape[1:] if self.coupled else self.event_shape
         return outputs.reshape(len(x), self.num_params, *shape)
 
-    def start(self, n: int, context: jax.Array | None = None) -> Any:
+    def start(self, n: int, context: Any = None) -> Any:
         """The cache before the first step.
 
         Args:
@@ -383,7 +259,7 @@ class PixelCNN(eqx.Module):
         found = inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
         return found.reshape(len(x), -1, *self.event_shape[1:])
 
-    def _shown(self, n: int, context: jax.Array | None) -> jax.Array | None:
+    def _shown(self, n: int, context: Any) -> jax.Array | None:
         """The context with its channels last, (n, height or 1, width or 1, context_size)."""
         shape = None if context is None else jnp.shape(context)
         inputs.check_context("PixelCNN", shape, self.context_size, n, self.event_shape[1:])

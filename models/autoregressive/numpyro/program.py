@@ -14,6 +14,7 @@ from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.autoregressive import made, sequence
 from deepgen.models.autoregressive.made import Member
+from deepgen.models.autoregressive.numpyro import constructors, networks
 from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
 from deepgen.models.autoregressive.numpyro.ensemble import Ensemble, RandomMember
 from deepgen.nn import equinox as nn
@@ -104,6 +105,10 @@ class AutoregressiveModel(eqx.Module):
             network = nn.output_bias(network, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
         return cls(network, law, members)
 
+    pixelcnn = classmethod(constructors.pixelcnn)
+    wavenet = classmethod(constructors.wavenet)
+    transformer = classmethod(constructors.transformer)
+
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
@@ -179,7 +184,7 @@ class AutoregressiveModel(eqx.Module):
         """The JSON-able description from which `build` makes a program of the same shape."""
         return {
             "observation": self.observation.spec(),
-            "network": files.describe(self.network, nn.NETWORKS),
+            "network": files.describe(self.network, networks.NETWORKS),
             "members": [[made.listed(order), seed] for order, seed in self.members],
         }
 
@@ -195,7 +200,9 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> AutoregressiveModel:
         The program.
     """
     members = [(order, seed) for order, seed in config.get("members", ())]
-    return AutoregressiveModel(nn.build(config["network"], key=key), likelihoods.build(config["observation"]), members)
+    return AutoregressiveModel(
+        networks.build(config["network"], key=key), likelihoods.build(config["observation"]), members
+    )
 
 
 def _law(network: Any, observation: Any, members: Sequence[Member]) -> Any:

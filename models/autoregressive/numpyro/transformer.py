@@ -187,7 +187,7 @@ class CausalTransformer(eqx.Module):
         """The length of a context, 0 for none."""
         return 0 if self.context is None else self.context.weight.shape[1]
 
-    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Any, context: Any = None) -> jax.Array:
         """The outputs of all entries, in one pass.
 
         Args:
@@ -200,6 +200,7 @@ class CausalTransformer(eqx.Module):
         Raises:
             ValueError: data or a context of another shape.
         """
+        x = jnp.asarray(x)
         inputs.check_batch("CausalTransformer", x.shape, self.event_shape)
         shown = self._shown(len(x), context)
         first = jnp.broadcast_to(self.first, (len(x), 1, len(self.first)))
@@ -208,7 +209,7 @@ class CausalTransformer(eqx.Module):
             h = block(h)
         return jnp.moveaxis(self._head(h).reshape(*x.shape[:2], self.num_params, *self.element_shape), 2, 1)
 
-    def start(self, n: int, context: jax.Array | None = None) -> Any:
+    def start(self, n: int, context: Any = None) -> Any:
         """The cache before the first step.
 
         Args:
@@ -279,7 +280,7 @@ class CausalTransformer(eqx.Module):
             inputs.frames(inputs.features(x, self.num_categories, self.input_range, self.positions.dtype))
         )
 
-    def _shown(self, n: int, context: jax.Array | None) -> jax.Array:
+    def _shown(self, n: int, context: Any) -> jax.Array:
         """What the context adds to the embeddings, (n or 1, length or 1, width)."""
         shape = None if context is None else jnp.shape(context)
         inputs.check_context("CausalTransformer", shape, self.context_size, n, self.event_shape[:1])

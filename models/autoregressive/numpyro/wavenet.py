@@ -84,7 +84,8 @@ class DilatedBlock(eqx.Module):
         ]
         kernel = jnp.moveaxis(self.convolution.weight, (2, 1, 0), (0, 1, 2))
         seen = jnp.concatenate([*taps, h], axis=-1)
-        a = seen @ kernel.reshape(seen.shape[-1], -1) + self.convolution.bias
+        bias: Any = self.convolution.bias
+        a = seen @ kernel.reshape(seen.shape[-1], -1) + bias
         return *self._after(a, h, context), lax.dynamic_update_slice_in_dim(queue, h[:, None], t % reach, axis=1)
 
     def _after(self, a: jax.Array, h: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -188,7 +189,7 @@ class WaveNet(eqx.Module):
         convolutions = [block.convolution for block in self.blocks]
         return receptive.of_dilations(convolutions[0].weight.shape[2], [layer.dilation[0] for layer in convolutions])
 
-    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Any, context: Any = None) -> jax.Array:
         """The outputs of all entries, in one pass.
 
         Args:
@@ -202,6 +203,7 @@ class WaveNet(eqx.Module):
         Raises:
             ValueError: data or a context of another shape.
         """
+        x = jnp.asarray(x)
         inputs.check_batch("WaveNet", x.shape, self.event_shape)
         shown = self._shown(len(x), context)
         before = jnp.pad(inputs.frames(self._features(x))[:, :-1], ((0, 0), (1, 0), (0, 0)))
@@ -213,7 +215,7 @@ class WaveNet(eqx.Module):
         outputs = self._head(total).reshape(*x.shape[:2], self.num_params, *self.element_shape)
         return jnp.moveaxis(outputs, 2, 1)
 
-    def start(self, n: int, context: jax.Array | None = None) -> Any:
+    def start(self, n: int, context: Any = None) -> Any:
         """The cache before the first step.
 
         Args:
@@ -286,7 +288,7 @@ class WaveNet(eqx.Module):
     def _features(self, x: jax.Array) -> jax.Array:
         return inputs.features(x, self.num_categories, self.input_range, self.output.weight.dtype)
 
-    def _shown(self, n: int, context: jax.Array | None) -> jax.Array | None:
+    def _shown(self, n: int, context: Any) -> jax.Array | None:
         """The context with its channels last, (n, length or 1, context_size)."""
         shape = None if context is None else jnp.shape(context)
         inputs.check_context("WaveNet", shape, self.context_size, n, self.event_shape[:1])

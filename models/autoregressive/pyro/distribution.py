@@ -46,7 +46,7 @@ class Autoregressive(TorchDistribution):
         like = next(self.network.parameters())
         return self.observation(like.new_zeros(self.observation.outputs_shape)).support
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "Autoregressive":
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law of more rows."""
         new: Any = self._get_checked_instance(Autoregressive, _instance)
         new.network, new.observation, new.context = self.network, self.observation, self.context

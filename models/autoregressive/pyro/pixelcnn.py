@@ -5,121 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from deepgen.models.autoregressive import channels as colour
 from deepgen.models.autoregressive import inputs, orders, receptive
-from deepgen.models.autoregressive.gates import gated
+from deepgen.models.autoregressive.pyro.stacks import GatedBlock, add_mask, pointwise
 from deepgen.nn import arguments
-from deepgen.nn.torch_convolution import Conv2d
 from deepgen.nn.torch_layers import Activation, Linear, activation_function
-
-
-class GatedBlock(torch.nn.Module):
-    """One layer of both stacks.
-
-    The vertical stack sees whole rows above the pixel, the horizontal one its own row to the left and, through
-    ``link``, the vertical one: between them there is no blind spot.
-
-    Args:
-        in_channels: of each stack's input.
-        channels: of each stack's output.
-        kernel_size: odd.
-        num_colours: the channels of a pixel that are decided one after the other.
-        first: whether this is the first layer: the vertical stack then leaves out the pixel's own row, the horizontal
-            one what the pixel's later channels and its own are, and nothing is added to the output.
-        context_size: the length of the context, 0 for none.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel_size: int,
-        *,
-        num_colours: int,
-        first: bool,
-        context_size: int,
-    ) -> None:
-        super().__init__()
-        self.half = half = kernel_size // 2
-        rows = half if first else half + 1
-        self.vertical = Conv2d(
-            in_channels,
-            2 * channels,
-            (rows, kernel_size),
-            padding=((half, 0), (half, half)),
-        )
-        self.horizontal = Conv2d(in_channels, 2 * channels, (1, half + 1), padding=((0, 0), (half, 0)))
-        self.link = Linear(2 * channels, 2 * channels, bias=False)
-        self.mix = Linear(channels, channels)
-        self.context = Linear(context_size, 4 * channels, bias=False) if context_size else None
-        self.num_colours, self.first = num_colours, first
-        inner, outer = colour.colours(in_channels, num_colours), colour.colours(2 * channels, num_colours, 2)
-        groups = colour.colours(channels, num_colours)
-        _buffer(self, "seen_taps", colour.taps_mask(outer, inner, half + 1, strict=first))
-        _buffer(self, "seen_mix", colour.mask(groups, groups, strict=False))
-
-    def forward(
-        self, v: torch.Tensor, h: torch.Tensor, context: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both stacks' outputs, of whole images.
-
-        Args:
-            v: (n, in_channels, height, width), the vertical stack's input.
-            h: the horizontal stack's, of the same shape.
-            context: (n, context_size, height or 1, width or 1), or None.
-
-        Returns:
-            Two arrays (n, channels, height, width).
-        """
-        # a first kernel, which has no row for the pixel's own, ends one row below the image
-        a = self.vertical(v)[:, :, : v.shape[2]]
-        b = F.conv2d(F.pad(h, (self.half, 0)), self._taps(), self.horizontal.bias)
-        b = b + _pointwise(a, self.link.weight)
-        if self.context is not None:
-            own, across = _pointwise(context, self.context.weight).chunk(2, 1)
-            a, b = a + own, b + across
-        mixed = _pointwise(gated(b, 1), self._mix(), self.mix.bias)
-        return gated(a, 1), mixed if self.first else h + mixed
-
-    def row(self, rows: torch.Tensor, context: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The vertical stack of one row of pixels.
-
-        Args:
-            rows: (n, in_channels, rows of the kernel, width), its input.
-            context: (n, context_size, width), or None.
-
-        Returns:
-            The vertical stack's output (n, channels, width), and what it and the context add to the horizontal stack
-            (n, 2 channels, width).
-        """
-        a = F.conv2d(rows, self.vertical.weight, self.vertical.bias, padding=(0, self.half))[:, :, 0]
-        link = F.conv1d(a, self.link.weight[:, :, None], self.horizontal.bias)
-        if self.context is not None:
-            own, across = F.conv1d(context, self.context.weight[:, :, None]).chunk(2, 1)
-            a, link = a + own, link + across
-        return gated(a, 1), link
-
-    def pixel(self, window: torch.Tensor, link: torch.Tensor) -> torch.Tensor:
-        """The horizontal stack of one pixel.
-
-        Args:
-            window: (n, in_channels, taps), its input to the left and of the pixel.
-            link: (n, 2 channels), the pixel's of `row`.
-
-        Returns:
-            (n, channels).
-        """
-        b = torch.addmm(link, window.flatten(1), self._taps().flatten(1).T)
-        mixed = F.linear(gated(b, 1), self._mix(), self.mix.bias)
-        return mixed if self.first else window[:, :, -1] + mixed
-
-    def _taps(self) -> torch.Tensor:
-        return self.horizontal.weight * self.get_buffer("seen_taps")
-
-    def _mix(self) -> torch.Tensor:
-        return self.mix.weight * self.get_buffer("seen_mix")
 
 
 class PixelCNN(torch.nn.Module):
@@ -192,9 +83,9 @@ class PixelCNN(torch.nn.Module):
         self.hidden = Linear(self.channels, self.channels)
         self.output = Linear(self.channels, self.num_params * colours)
         groups = colour.colours(self.channels, colours)
-        _buffer(self, "seen_hidden", colour.mask(groups, groups, strict=False))
+        add_mask(self, "seen_hidden", colour.mask(groups, groups, strict=False))
         ends = colour.colours(self.num_params * colours, colours)
-        _buffer(self, "seen_output", colour.mask(ends, groups, strict=False))
+        add_mask(self, "seen_output", colour.mask(ends, groups, strict=False))
 
     @property
     def element_shape(self) -> tuple[int, ...]:
@@ -346,15 +237,5 @@ class PixelCNN(torch.nn.Module):
 
     def _head(self, h: torch.Tensor) -> torch.Tensor:
         act = activation_function(self.activation)
-        h = _pointwise(act(h), self.hidden.weight * self.get_buffer("seen_hidden"), self.hidden.bias)
-        return _pointwise(act(h), self.output.weight * self.get_buffer("seen_output"), self.output.bias)
-
-
-def _buffer(module: torch.nn.Module, name: str, mask: np.ndarray) -> None:
-    """A mask that moves with the module and is no part of its parameters."""
-    module.register_buffer(name, torch.as_tensor(mask, dtype=torch.get_default_dtype()), persistent=False)
-
-
-def _pointwise(x: Any, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """A linear map of the channels of (n, channels, height, width)."""
-    return F.conv2d(x, weight[:, :, None, None], bias)
+        h = pointwise(act(h), self.hidden.weight * self.get_buffer("seen_hidden"), self.hidden.bias)
+        return pointwise(act(h), self.output.weight * self.get_buffer("seen_output"), self.output.bias)

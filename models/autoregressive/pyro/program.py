@@ -12,6 +12,7 @@ from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.models.autoregressive import made, sequence
 from deepgen.models.autoregressive.made import Member
+from deepgen.models.autoregressive.pyro import constructors, networks
 from deepgen.models.autoregressive.pyro.distribution import Autoregressive
 from deepgen.models.autoregressive.pyro.ensemble import Ensemble, RandomMember
 from deepgen.nn import torch as nn
@@ -95,6 +96,10 @@ class AutoregressiveModel(torch.nn.Module):
             network = nn.output_bias(network, law.start(data).reshape(-1))
         return cls(network, law, members)
 
+    pixelcnn = classmethod(constructors.pixelcnn)
+    wavenet = classmethod(constructors.wavenet)
+    transformer = classmethod(constructors.transformer)
+
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
@@ -169,7 +174,7 @@ class AutoregressiveModel(torch.nn.Module):
         """The JSON-able description from which `build` makes a program of the same shape."""
         return {
             "observation": self.observation.spec(),
-            "network": files.describe(self.network, nn.NETWORKS),
+            "network": files.describe(self.network, networks.NETWORKS),
             "members": [[made.listed(order), seed] for order, seed in self.members],
         }
 
@@ -184,7 +189,7 @@ def build(config: Mapping[str, Any]) -> AutoregressiveModel:
         The program.
     """
     members = [(order, seed) for order, seed in config.get("members", ())]
-    return AutoregressiveModel(nn.build(config["network"]), likelihoods.build(config["observation"]), members)
+    return AutoregressiveModel(networks.build(config["network"]), likelihoods.build(config["observation"]), members)
 
 
 def _law(network: Any, observation: Any, members: Sequence[Member]) -> Any:

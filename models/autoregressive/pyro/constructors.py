@@ -1,0 +1,146 @@
+"""How autoregressive programs of images, sound and text are made in Pyro."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from deepgen import checks
+from deepgen.likelihoods import pyro as likelihoods
+from deepgen.models.autoregressive import layout
+from deepgen.models.autoregressive.pyro.pixelcnn import PixelCNN
+from deepgen.models.autoregressive.pyro.transformer import CausalTransformer
+from deepgen.models.autoregressive.pyro.wavenet import WaveNet
+
+
+def pixelcnn(
+    cls: Any,
+    event_shape: Sequence[int],
+    likelihood: Any = "bernoulli",
+    *,
+    channels: int = 32,
+    num_layers: int = 6,
+    kernel_size: int = 3,
+    first_kernel_size: int = 7,
+    activation: str = "relu",
+    num_classes: int | None = None,
+) -> Any:
+    """A gated PixelCNN, for images.
+
+    Args:
+        cls: the class.
+        event_shape: (channels, height, width).
+        likelihood: an observation law or its name, see `deepgen.likelihoods`; not one that differs from entry to entry.
+            A pixel's channels are decided together where the law couples them, else one after the other.
+        channels: of each stack.
+        num_layers: gated layers, the first counted.
+        kernel_size: of the layers after the first, odd.
+        first_kernel_size: of the first, odd.
+        activation: between the last linear maps.
+        num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+
+    Returns:
+        The program, untrained.
+
+    Raises:
+        ValueError: an event that is no image, an unknown likelihood, or sizes out of their range.
+    """
+    checks.image_shape(event_shape)
+    law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
+    network = PixelCNN(
+        law.event_shape,
+        channels=channels,
+        num_layers=num_layers,
+        kernel_size=kernel_size,
+        first_kernel_size=first_kernel_size,
+        activation=activation,
+        **layout.image(law),
+    )
+    return cls(network, law)
+
+
+def wavenet(
+    cls: Any,
+    event_shape: Sequence[int],
+    likelihood: Any = "categorical",
+    *,
+    channels: int = 32,
+    skip_channels: int = 64,
+    dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
+    kernel_size: int = 2,
+    activation: str = "relu",
+    num_classes: int | None = None,
+) -> Any:
+    """A WaveNet, for sound and other sequences.
+
+    Args:
+        cls: the class.
+        event_shape: (length,), or (length, width) for frames of several entries, which are decided together.
+        likelihood: an observation law or its name, see `deepgen.likelihoods`; not one that differs from entry to entry.
+        channels: of the layers.
+        skip_channels: of the sum that the outputs are computed from.
+        dilations: of each layer.
+        kernel_size: of all layers, at least 2.
+        activation: between the last linear maps.
+        num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+
+    Returns:
+        The program, untrained.
+
+    Raises:
+        ValueError: an event that is no sequence, an unknown likelihood, or sizes out of their range.
+    """
+    law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
+    network = WaveNet(
+        law.event_shape,
+        channels=channels,
+        skip_channels=skip_channels,
+        dilations=dilations,
+        kernel_size=kernel_size,
+        activation=activation,
+        **layout.sequence(law),
+    )
+    return cls(network, law)
+
+
+def transformer(
+    cls: Any,
+    event_shape: Sequence[int],
+    likelihood: Any = "categorical",
+    *,
+    width: int = 128,
+    num_heads: int = 4,
+    num_layers: int = 4,
+    tied: bool = False,
+    activation: str = "gelu",
+    num_classes: int | None = None,
+) -> Any:
+    """A causal transformer, for text and other sequences.
+
+    Args:
+        cls: the class.
+        event_shape: (length,), or (length, width) for frames of several entries, which are decided together.
+        likelihood: an observation law or its name, see `deepgen.likelihoods`; not one that differs from entry to entry.
+        width: of the residual stream.
+        num_heads: of each layer's attention; they divide the width.
+        num_layers: how many blocks.
+        tied: whether tokens' embeddings and the outputs share their weights.
+        activation: of the perceptrons.
+        num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+
+    Returns:
+        The program, untrained.
+
+    Raises:
+        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, or weights that
+            cannot be tied.
+    """
+    law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
+    network = CausalTransformer(
+        law.event_shape,
+        width=width,
+        num_heads=num_heads,
+        num_layers=num_layers,
+        tied=tied,
+        activation=activation,
+        **layout.sequence(law),
+    )
+    return cls(network, law)
