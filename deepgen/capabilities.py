@@ -34,10 +34,14 @@ _VAE = dict.fromkeys(VERBS, _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("bound",)),
     "impute": Capability(supported=True, detail=("asymptotically exact", "approximate")),
 }
+_AUTOREGRESSIVE = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
+    "log_prob": Capability(supported=True, detail=("exact",)),
+}
 _FLOW = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("exact",)),
 }
 _TABLE: dict[str, dict[str, dict[str, Capability]]] = {
+    "autoregressive": {"numpyro": _AUTOREGRESSIVE, "pyro": _AUTOREGRESSIVE},
     "vae": {"numpyro": _VAE, "pyro": _VAE},
     "flow": {"numpyro": _FLOW, "pyro": _FLOW},
 }

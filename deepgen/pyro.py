@@ -23,6 +23,12 @@ from deepgen.inference.svi.pyro import (
 )
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.autoregressive.pyro import (
+    Autoregressive,
+    AutoregressiveModel,
+    Ensemble,
+    RandomMember,
+)
 from deepgen.models.flow.pyro import (
     ActNorm,
     AdditiveCoupling,
@@ -65,6 +71,8 @@ __all__ = [
     "AdditiveCoupling",
     "AffineAutoregressive",
     "AffineCoupling",
+    "Autoregressive",
+    "AutoregressiveModel",
     "Bracket",
     "Checkpoint",
     "ClassProbabilities",
@@ -73,6 +81,7 @@ __all__ = [
     "Cyclical",
     "DReG",
     "DiscretizedLogisticMixture",
+    "Ensemble",
     "EnumELBO",
     "Fit",
     "Flow",
@@ -89,6 +98,7 @@ __all__ = [
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "RandomMember",
     "SelfMasking",
     "Sigmoid",
     "SplineAutoregressive",

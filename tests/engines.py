@@ -87,7 +87,7 @@ class NumPyro:
 
     def numbers(self, program: Any, latents: Arrays, x: Any, holes: Any, tape: int, objectives: Any) -> dict[str, Any]:
         """Densities at given latents, and losses and gradients on a noise tape: compiled together, once a shape."""
-        arrays = jax.tree.map(jnp.asarray, (dict(latents), x, *holes))
+        arrays = jax.tree.map(jnp.asarray, (dict(latents), x, *holes))  # None where there can be no holes
         found = _jax_numbers(program, *arrays, tape, objectives)
         return {name: np.asarray(value) for name, value in found.items()}
 
@@ -266,7 +266,7 @@ class Pyro:
         """Densities at given latents, and losses and gradients on a noise tape."""
         density = deepgen.program.pyro.log_joint
         given = {name: torch.as_tensor(np.asarray(value)) for name, value in latents.items()}
-        x, holes, observed = torch.as_tensor(x), torch.as_tensor(holes[0]), torch.as_tensor(holes[1])
+        x = torch.as_tensor(x)
 
         def log_q(x: torch.Tensor) -> Any:
             trace = poutine.trace(poutine.condition(program.guide, data=given)).get_trace(x)
@@ -276,12 +276,13 @@ class Pyro:
         with torch.no_grad(), deepgen.program.pyro.isolated():
             found = {
                 "log joint": density(program.model, given, x),
-                "log joint of the observed": density(
-                    program.model, given, torch.where(observed, x, torch.zeros((), dtype=x.dtype)), observed
-                ),
-                "log q": log_q(x),
-                "log q given holes": log_q(holes),
+                "log q": torch.as_tensor(log_q(x)),
             }
+            if holes[0] is not None:
+                shown, observed = torch.as_tensor(holes[0]), torch.as_tensor(holes[1])
+                seen = torch.where(observed, x, torch.zeros((), dtype=x.dtype))
+                found["log joint of the observed"] = density(program.model, given, seen, observed)
+                found["log q given holes"] = log_q(shown)
         for name, objective in objectives.items():
             with pyro.get_param_store().scope(), self.tape(tape):
                 program.zero_grad()

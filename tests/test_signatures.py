@@ -23,6 +23,7 @@ ENGINES_OWN = {
     "EnumELBO": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
     "FlowDistribution": {"log_prob"},
+    "RandomMember": OBJECTIVES,
 }
 
 
