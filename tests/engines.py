@@ -87,7 +87,7 @@ class NumPyro:
 
     def numbers(self, program: Any, latents: Arrays, x: Any, holes: Any, tape: int, objectives: Any) -> dict[str, Any]:
         """Densities at given latents, and losses and gradients on a noise tape: compiled together, once a shape."""
-        arrays = jax.tree.map(jnp.asarray, (dict(latents), x, *holes))  # None where there can be no holes
+        arrays = jax.tree.map(jnp.asarray, (dict(latents), x, *holes))
         found = _jax_numbers(program, *arrays, tape, objectives)
         return {name: np.asarray(value) for name, value in found.items()}
 
@@ -167,12 +167,12 @@ def _jax_numbers(
 
     found = {
         "log joint": density(program.model, latents, x),
-        "log joint of the observed": density(
-            program.model, latents, jnp.where(observed, x, jnp.zeros((), x.dtype)), observed
-        ),
         "log q": log_q(x),
-        "log q given holes": log_q(holes),
     }
+    if holes is not None:
+        seen = jnp.where(observed, x, jnp.zeros((), x.dtype))
+        found["log joint of the observed"] = density(program.model, latents, seen, observed)
+        found["log q given holes"] = log_q(holes)
     sites = handlers.trace(handlers.seed(program.guide, 0)).get_trace(x)
     sites |= handlers.trace(handlers.seed(program.model, 0)).get_trace(x)
     params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
@@ -271,12 +271,12 @@ class Pyro:
         def log_q(x: torch.Tensor) -> Any:
             trace = poutine.trace(poutine.condition(program.guide, data=given)).get_trace(x)
             sites = [site for name, site in trace.nodes.items() if name in given]
-            return sum(site["fn"].log_prob(site["value"]) for site in sites)
+            return sum((site["fn"].log_prob(site["value"]) for site in sites), torch.zeros(len(x)))
 
         with torch.no_grad(), deepgen.program.pyro.isolated():
             found = {
                 "log joint": density(program.model, given, x),
-                "log q": torch.as_tensor(log_q(x)),
+                "log q": log_q(x),
             }
             if holes[0] is not None:
                 shown, observed = torch.as_tensor(holes[0]), torch.as_tensor(holes[1])
