@@ -144,7 +144,7 @@ class Ensemble(TorchDistribution):
         """
         return self.at_random().sample_given(x, observed)
 
-    def at_random(self) -> Autoregressive:
+    def at_random(self) -> Any:
         """The law of one member, all equally probable.
 
         Returns:
@@ -152,7 +152,7 @@ class Ensemble(TorchDistribution):
         """
         return self._member(int(torch.randint(len(self.members), ()))).expand(self.batch_shape)
 
-    def _member(self, m: int) -> Autoregressive:
+    def _member(self, m: int) -> Any:
         return Autoregressive(
             Planned(self.network, masked.member(self.network.sizes, *self.members[m])), self.observation
         )
