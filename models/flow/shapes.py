@@ -131,7 +131,8 @@ def context_rows(context: Any, rows: int, context_dim: int) -> np.ndarray:
             "context", got=f"{len(array)} rows", expected=f"{rows}, one for each row of x", fix="Pass as many of each."
         )
     array = checks.data("context", array, (context_dim,))
-    return array if array.dtype.kind == "f" else array.astype(np.float32)
+    # a copy: torch warns of views that may not be written to
+    return np.array(array, dtype=array.dtype if array.dtype.kind == "f" else np.float32)
 
 
 def check_network(wanted: int, shape: tuple[int, ...], rows: int) -> None:
