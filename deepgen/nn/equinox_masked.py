@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from deepgen.math import degrees
 from deepgen.nn import arguments, masked
@@ -124,7 +124,7 @@ class MaskedMLP(eqx.Module):
         return np.asarray(self.sizes.order)
 
     def __call__(
-        self, x: Float[Any, "*batch_and_event"], context: Float[Any, "*batch size"] | None = None
+        self, x: Num[Any, "*batch_and_event"], context: Float[Any, "*batch size"] | None = None
     ) -> Float[Array, "*batch_and_outputs"]:
         """The outputs for every entry, in one pass.
 

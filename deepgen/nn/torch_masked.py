@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from deepgen.math import degrees
@@ -119,7 +119,7 @@ class MaskedMLP(torch.nn.Module):
         return np.asarray(self.sizes.order)
 
     def forward(
-        self, x: Float[Tensor, "*batch_and_event"], context: Float[Tensor, "*batch size"] | None = None
+        self, x: Num[Tensor, "*batch_and_event"], context: Float[Tensor, "*batch size"] | None = None
     ) -> Float[Tensor, "*batch_and_outputs"]:
         """The outputs for every entry, in one pass.
 
