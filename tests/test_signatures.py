@@ -20,6 +20,8 @@ ENGINES_OWN = {
     "DReG": OBJECTIVES,
     "EnumELBO": OBJECTIVES,
     "RandomMember": OBJECTIVES,
+    "Autoregressive": {"expand"},
+    "Ensemble": {"expand"},
 }
 
 
