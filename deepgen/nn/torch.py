@@ -11,6 +11,7 @@ from deepgen.nn import arguments
 from deepgen.nn.torch_convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from deepgen.nn.torch_images import ConvDecoder, ConvEncoder
 from deepgen.nn.torch_layers import MLP, LayerNorm, Linear
+from deepgen.nn.torch_masked import MaskedMLP
 
 __all__ = [
     "MLP",
@@ -22,6 +23,7 @@ __all__ = [
     "ConvTranspose2d",
     "LayerNorm",
     "Linear",
+    "MaskedMLP",
     "build",
     "load_state_dict",
     "output_bias",
@@ -31,7 +33,7 @@ __all__ = [
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-NETWORKS: dict[str, type] = {"MLP": MLP, "ConvEncoder": ConvEncoder, "ConvDecoder": ConvDecoder}
+NETWORKS: dict[str, type] = {"MLP": MLP, "ConvEncoder": ConvEncoder, "ConvDecoder": ConvDecoder, "MaskedMLP": MaskedMLP}
 
 
 def build(spec: Mapping[str, Any]) -> Any:
@@ -78,7 +80,7 @@ def output_bias(network: Any, value: Any) -> Any:
 
 def _output_bias_of(network: Any) -> Any:
     match network:
-        case MLP():
+        case MLP() | MaskedMLP():
             return network.layers[-1].bias
         case ConvEncoder():
             return network.head.layers[-1].bias

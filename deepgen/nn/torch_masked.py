@@ -1,0 +1,274 @@
+"""The masked perceptron as a torch module: all conditionals in one pass, or step by step."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from deepgen.math import degrees
+from deepgen.nn import arguments, masked
+from deepgen.nn.torch_layers import Activation, Linear, activation_function
+
+
+class Cache(NamedTuple):
+    """What a masked perceptron keeps from step to step.
+
+    Attributes:
+        before: (n, width) the first hidden layer before its activation, as far as entries are decided; None where there
+            are no hidden layers.
+        hidden: of each hidden layer (n, width), zero where a unit is not complete.
+        outputs: (n, num_params * places) what of the outputs comes from the inputs without hidden layers between.
+    """
+
+    before: Tensor | None
+    hidden: tuple[Tensor, ...]
+    outputs: Tensor
+
+
+class MaskedMLP(torch.nn.Module):
+    r"""A perceptron whose outputs for an entry depend on those entries alone that are decided before it (MADE).
+
+    .. math:: h = \mathrm{act}((M_1 \odot W_1) x + b_1 + C c), \quad y = (M_2 \odot W_2) h + b_2 + (M_3 \odot A) x
+
+    with masks by degrees, see `deepgen.math.degrees`, any number of hidden layers, and a context c that every unit may
+    see. Weights and biases are drawn as in torch.
+
+    Germain, Gregor, Murray & Larochelle 2015, MADE: masked autoencoder for distribution estimation.
+
+    Args:
+        event_shape: the shape of one datum, D entries.
+        num_params: P, how many numbers are given for each entry.
+        hidden: the widths of the hidden layers; fewer than T - 1 units cannot hold every degree.
+        order: (D,) or (T, E) indices into the flattened datum, in the order of their decision; None for row-major.
+        element_shape: the shape of what one step decides, E entries: ``()`` for one, ``(C,)`` for a pixel's channels.
+        activation: its name (elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh), or a function.
+        context_size: of the context; 0 for none.
+        direct: whether there are connections from the inputs to the outputs (always, where nothing is hidden).
+        num_categories: of entries that are integers 0 … F - 1 and seen as one-hot codes; None for numbers.
+        input_range: the (low, high) that are seen as -1 and 1; None for numbers as they are.
+        coupled: whether the P numbers are for each element of C channels rather than for each entry.
+        seed: of random permutations of the hidden units' degrees; None where they ascend.
+
+    Raises:
+        ValueError: sizes that are not whole numbers, an order that is no permutation, an element that does not fit.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        num_params: int,
+        hidden: Sequence[int] = (),
+        *,
+        order: Any = None,
+        element_shape: Sequence[int] = (),
+        activation: Activation = "gelu",
+        context_size: int = 0,
+        direct: bool = True,
+        num_categories: int | None = None,
+        input_range: Sequence[float] | None = None,
+        coupled: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        arguments.activation(activation)
+        self.activation = activation
+        self.sizes = masked.sizes(
+            event_shape,
+            num_params,
+            hidden,
+            order=order,
+            element_shape=element_shape,
+            context_size=context_size,
+            num_categories=num_categories,
+            input_range=input_range,
+            coupled=coupled,
+            seed=seed,
+        )
+        widths = self.sizes.layers
+        self.layers = torch.nn.ModuleList([Linear(widths[i], widths[i + 1]) for i in range(len(widths) - 1)])
+        shortcut = bool(direct) and len(widths) > 2
+        self.direct = Linear(widths[0], widths[-1], bias=False) if shortcut else None
+        size = self.sizes.context_size
+        self.context = Linear(size, widths[1], bias=False) if size else None
+        own, shortcuts = masked.masks(self.sizes)
+        for name, mask in {**{f"mask_{i}": mask for i, mask in enumerate(own)}, "mask_direct": shortcuts}.items():
+            self.register_buffer(name, torch.as_tensor(mask).to(torch.get_default_dtype()), persistent=False)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        return self.sizes.event_shape
+
+    @property
+    def element_shape(self) -> tuple[int, ...]:
+        """The shape of what one step decides."""
+        return self.sizes.element_shape
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers are given for each entry."""
+        return self.sizes.num_params
+
+    @property
+    def order(self) -> np.ndarray:
+        """(T, E) indices into the flattened datum, which each step decides."""
+        return np.asarray(self.sizes.order)
+
+    def forward(
+        self, x: Float[Tensor, "*batch_and_event"], context: Float[Tensor, "*batch size"] | None = None
+    ) -> Float[Tensor, "*batch_and_outputs"]:
+        """The outputs for every entry, in one pass.
+
+        Args:
+            x: (..., *event_shape).
+            context: (..., context_size), of the same leading axes.
+
+        Returns:
+            (..., num_params, *event_shape), or (..., num_params, *event_shape[1:]) where channels are coupled.
+
+        Raises:
+            ValueError: another shape than the network was built for.
+        """
+        own = [self.get_buffer(f"mask_{i}") for i in range(len(self.layers))]
+        return self._forward(x, context, own, self.get_buffer("mask_direct"))
+
+    def outputs(self, x: Tensor, context: Tensor | None, of: degrees.Degrees) -> Tensor:
+        """The outputs at other degrees than the network's own, as `forward` gives them.
+
+        Args:
+            x: (..., *event_shape).
+            context: (..., context_size), or None.
+            of: the degrees, arrays of the sizes of the network's own.
+
+        Returns:
+            As `forward`.
+        """
+        units = [torch.as_tensor(unit, device=x.device) for unit in masked.tiled(self.sizes, of)]
+        own = [degrees.mask(units[i + 1], units[i]) for i in range(len(units) - 1)]
+        return self._forward(x, context, own, degrees.mask(units[-1], units[0]))
+
+    def _forward(self, x: Tensor, context: Tensor | None, masks: list[Tensor], shortcuts: Tensor) -> Tensor:
+        arguments.last_axes("MaskedMLP", x.shape, self.event_shape)
+        batch = x.shape[: x.ndim - len(self.event_shape)]
+        masked.check_context(self.sizes, context, batch)
+        inputs = self._features(x.reshape(*batch, -1))
+        act = activation_function(self.activation)
+        layers: list[Any] = list(self.layers)
+        h = inputs
+        for i, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
+            h = _apply(layer, h, mask)
+            if i == 0 and self.context is not None:
+                h = h + self.context(context)
+            h = h if i == len(layers) - 1 else act(h)
+        if self.direct is not None:
+            h = h + _apply(self.direct, inputs, shortcuts)
+        return h.reshape(*batch, *self.sizes.out_shape)
+
+    def start(self, n: int, context: Tensor | None = None) -> Cache:
+        """What `step` keeps, before anything is decided.
+
+        Args:
+            n: how many rows.
+            context: (n, context_size), or None.
+
+        Returns:
+            The cache.
+
+        Raises:
+            ValueError: a context that is missing, not wanted, or of another shape.
+        """
+        masked.check_context(self.sizes, context, (n,))
+        layers: list[Any] = list(self.layers)
+        first = layers[0].bias if self.context is None else layers[0].bias + self.context(context)
+        first = first.expand(n, self.sizes.layers[1]).clone()
+        if len(layers) == 1:
+            return Cache(None, (), first)
+        hidden = tuple(first.new_zeros((n, width)) for width in self.sizes.hidden)
+        return Cache(first, hidden, layers[-1].bias.expand(n, self.sizes.layers[-1]).clone())
+
+    def step(self, cache: Cache, t: int, previous: Tensor) -> tuple[Tensor, Cache]:
+        """The outputs of one step, touching only what the step before has changed.
+
+        The entry just decided is added to the first layer before its activation and to the direct outputs; the hidden
+        units of degree t, which wait for nothing any more, are finished; the outputs of step t are read off. Without
+        gradients it is done in place: the cache that came is spent.
+
+        Args:
+            cache: of `start`, or of the step before.
+            t: the number of the step, from 0.
+            previous: (n, E) what the step before decided; of no meaning at t = 0.
+
+        Returns:
+            (n, num_params, E), or (n, num_params, 1) where channels are coupled, and the cache for the next step.
+        """
+        first, hidden, direct = cache
+        layers: list[Any] = list(self.layers)
+        if t > 0:
+            entries = self.sizes.order[t - 1]
+            if first is None:
+                direct = self._add(direct, layers[0].weight, entries, previous)
+            else:
+                first = self._add(first, layers[0].weight, entries, previous)
+            if self.direct is not None:
+                direct = self._add(direct, self.direct.weight, entries, previous)
+        places = masked.read_at(self.sizes)[t]
+        if first is None:
+            return direct[:, places].reshape(len(direct), self.num_params, -1), Cache(None, (), direct)
+        act = activation_function(self.activation)
+        finished: list[Tensor] = []
+        for i, tables in enumerate(masked.completed(self.sizes)):
+            units, h = tables[t], hidden[i]
+            if units is not None:
+                layer = layers[i]
+                before = first[:, units] if i == 0 else F.linear(finished[-1], layer.weight[units], layer.bias[units])
+                h = _put(h, units, act(before))
+            finished.append(h)
+        found = direct[:, places] + F.linear(finished[-1], layers[-1].weight[places])
+        return found.reshape(len(found), self.num_params, -1), Cache(first, tuple(finished), direct)
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
+
+        Raises:
+            ValueError: where the activation is a function.
+        """
+        return masked.spec(self.sizes, self.activation, self.direct is not None)
+
+    def _features(self, x: Tensor) -> Tensor:
+        """(..., num_features * D) what the first layer sees of (..., D) entries."""
+        dtype: Any = self.layers[0].weight.dtype
+        if self.sizes.num_categories is not None:
+            codes = x[..., None, :] == torch.arange(self.sizes.num_categories, device=x.device)[:, None]
+            return codes.to(dtype).reshape(*x.shape[:-1], -1)
+        x = x.to(dtype)
+        if self.sizes.input_range is None:
+            return x
+        low, high = self.sizes.input_range
+        return (x - low) * (2.0 / (high - low)) - 1.0
+
+    def _add(self, sums: Tensor, weight: Tensor, entries: tuple[int, ...], previous: Tensor) -> Tensor:
+        """(n, out) the sums with what the entries just decided add to them."""
+        if self.sizes.num_categories is not None:
+            columns = previous.long() * self.sizes.num_entries + torch.as_tensor(entries, device=previous.device)
+            added = weight.T[columns].sum(-2)
+            return sums + added if torch.is_grad_enabled() else sums.add_(added)
+        seen = self._features(previous)
+        columns = weight[:, entries[0] : entries[0] + 1] if len(entries) == 1 else weight[:, list(entries)]
+        if torch.is_grad_enabled():
+            return torch.addmm(sums, seen, columns.T)
+        return sums.addmm_(seen, columns.T)
+
+
+def _apply(layer: Any, x: Tensor, mask: Tensor) -> Tensor:
+    return F.linear(x, layer.weight * mask, layer.bias)
+
+
+def _put(h: Tensor, units: Any, values: Tensor) -> Tensor:
+    """``h`` with some columns replaced; in place without gradients."""
+    h = h.clone() if torch.is_grad_enabled() else h
+    h[:, units] = values
+    return h
