@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from deepgen.inference.smc import genealogy, weights
 from deepgen.inference.smc.arguments import check, check_inputs, check_start
 from deepgen.inference.smc.resampling import SCHEMES
+from deepgen.inference.smc.trees import leaves, tree_map
 from deepgen.program.pyro import isolated
 
 __all__ = ["Info", "Particles", "State", "draw_uniforms", "init", "smc", "step", "step_with_uniforms", "take"]
@@ -160,7 +161,7 @@ def take(particles: Any, index: Int[torch.Tensor, "*batch m"]) -> Any:
         values = leaf.reshape(rows * count, *leaf.shape[len(batch) + 1 :])
         return values[flat.reshape(-1)].reshape(*index.shape, *leaf.shape[len(batch) + 1 :])
 
-    return _map(one, particles)
+    return tree_map(one, particles)
 
 
 def smc(
@@ -211,16 +212,16 @@ def smc(
         ValueError: arguments out of range, or particles and weights that do not begin with the axes of the particles.
     """
     check(num_particles, batch_shape, resampling, ess_threshold)
-    check_inputs([tuple(leaf.shape) for leaf in _leaves(inputs)])
+    check_inputs([tuple(leaf.shape) for leaf in leaves(inputs)])
     shape = (*batch_shape, num_particles)
-    length = len(_leaves(inputs)[0])
+    length = len(leaves(inputs)[0])
     kept = collect if collect is not None else lambda _: None
     infos, histories = [], []
     with torch.no_grad(), isolated():
         state = init(*_checked("start", start(shape), shape))
         histories.append(kept(state.particles))
         for t in range(length):
-            item = _map(lambda leaf, t=t: leaf[t], inputs)
+            item = tree_map(lambda leaf, t=t: leaf[t], inputs)
             state, info = step(
                 state, lambda *args: _checked("move", move(*args), shape), item, resampling, ess_threshold
             )
@@ -230,7 +231,7 @@ def smc(
         for info in reversed(infos):
             lineage.append(genealogy.follow(info.ancestors, lineage[-1]))
         lineage.reverse()
-        history = _map(lambda *leaves: torch.stack(leaves), *map(take, histories, lineage))
+        history = tree_map(lambda *leaves: torch.stack(leaves), *map(take, histories, lineage))
         ess = [*(info.ess for info in infos), weights.effective_sample_size(state.log_weights)]
         resampled = [info.resampled for info in infos]
     return Particles(*state, torch.stack(ess), torch.stack(resampled), torch.stack(lineage), history)
@@ -238,24 +239,5 @@ def smc(
 
 def _checked(name: str, found: Any, shape: tuple[int, ...]) -> Any:
     particles, log_weights = found
-    check_start(name, tuple(log_weights.shape), [tuple(leaf.shape) for leaf in _leaves(particles)], shape)
-    return found
-
-
-def _map(function: Callable[..., Any], *trees: Any) -> Any:
-    """The function of the arrays at each place of equal trees of tuples, lists and dictionaries."""
-    first = trees[0]
-    if first is None:
-        return None
-    if isinstance(first, dict):
-        return {name: _map(function, *(tree[name] for tree in trees)) for name in first}
-    if isinstance(first, tuple | list):
-        parts = [_map(function, *items) for items in zip(*trees, strict=True)]
-        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
-    return function(*trees)
-
-
-def _leaves(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    _map(found.append, tree)
+    check_start(name, tuple(log_weights.shape), [tuple(leaf.shape) for leaf in leaves(particles)], shape)
     return found
