@@ -34,7 +34,13 @@ _VAE = dict.fromkeys(VERBS, _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("bound",)),
     "impute": Capability(supported=True, detail=("asymptotically exact", "approximate")),
 }
-_TABLE: dict[str, dict[str, dict[str, Capability]]] = {"vae": {"numpyro": _VAE, "pyro": _VAE}}
+_AUTOREGRESSIVE = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
+    "log_prob": Capability(supported=True, detail=("exact",)),
+}
+_TABLE: dict[str, dict[str, dict[str, Capability]]] = {
+    "autoregressive": {"numpyro": _AUTOREGRESSIVE, "pyro": _AUTOREGRESSIVE},
+    "vae": {"numpyro": _VAE, "pyro": _VAE},
+}
 
 
 def families() -> tuple[str, ...]:

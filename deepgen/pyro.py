@@ -24,6 +24,12 @@ from deepgen.inference.svi.pyro import (
 )
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+from deepgen.models.autoregressive.pyro import (
+    Autoregressive,
+    AutoregressiveModel,
+    Ensemble,
+    RandomMember,
+)
 from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
@@ -47,6 +53,8 @@ __all__ = [
     "MNAR",
     "VAE",
     "ActiveUnits",
+    "Autoregressive",
+    "AutoregressiveModel",
     "Bracket",
     "Checkpoint",
     "ClassProbabilities",
@@ -55,6 +63,7 @@ __all__ = [
     "Cyclical",
     "DReG",
     "DiscretizedLogisticMixture",
+    "Ensemble",
     "EnumELBO",
     "Fit",
     "HierarchicalVAE",
@@ -66,6 +75,7 @@ __all__ = [
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "RandomMember",
     "SelfMasking",
     "Sigmoid",
     "active_units",

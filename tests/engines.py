@@ -167,12 +167,12 @@ def _jax_numbers(
 
     found = {
         "log joint": density(program.model, latents, x),
-        "log joint of the observed": density(
-            program.model, latents, jnp.where(observed, x, jnp.zeros((), x.dtype)), observed
-        ),
         "log q": log_q(x),
-        "log q given holes": log_q(holes),
     }
+    if holes is not None:
+        seen = jnp.where(observed, x, jnp.zeros((), x.dtype))
+        found["log joint of the observed"] = density(program.model, latents, seen, observed)
+        found["log q given holes"] = log_q(holes)
     sites = handlers.trace(handlers.seed(program.guide, 0)).get_trace(x)
     sites |= handlers.trace(handlers.seed(program.model, 0)).get_trace(x)
     params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
@@ -266,22 +266,23 @@ class Pyro:
         """Densities at given latents, and losses and gradients on a noise tape."""
         density = deepgen.program.pyro.log_joint
         given = {name: torch.as_tensor(np.asarray(value)) for name, value in latents.items()}
-        x, holes, observed = torch.as_tensor(x), torch.as_tensor(holes[0]), torch.as_tensor(holes[1])
+        x = torch.as_tensor(x)
 
         def log_q(x: torch.Tensor) -> Any:
             trace = poutine.trace(poutine.condition(program.guide, data=given)).get_trace(x)
             sites = [site for name, site in trace.nodes.items() if name in given]
-            return sum(site["fn"].log_prob(site["value"]) for site in sites)
+            return sum((site["fn"].log_prob(site["value"]) for site in sites), torch.zeros(len(x)))
 
         with torch.no_grad(), deepgen.program.pyro.isolated():
             found = {
                 "log joint": density(program.model, given, x),
-                "log joint of the observed": density(
-                    program.model, given, torch.where(observed, x, torch.zeros((), dtype=x.dtype)), observed
-                ),
                 "log q": log_q(x),
-                "log q given holes": log_q(holes),
             }
+            if holes[0] is not None:
+                shown, observed = torch.as_tensor(holes[0]), torch.as_tensor(holes[1])
+                seen = torch.where(observed, x, torch.zeros((), dtype=x.dtype))
+                found["log joint of the observed"] = density(program.model, given, seen, observed)
+                found["log q given holes"] = log_q(shown)
         for name, objective in objectives.items():
             with pyro.get_param_store().scope(), self.tape(tape):
                 program.zero_grad()

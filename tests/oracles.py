@@ -14,6 +14,7 @@ from level_laws import two_levels
 from logistic_laws import discretized_logistic
 from scipy import stats
 from scipy.special import logsumexp, softmax
+from sequence_laws import binary_table, linear_regressions
 from table_laws import plain_columns
 
 Moments = tuple[np.ndarray, np.ndarray]
@@ -39,6 +40,8 @@ class Oracle:
         posterior: likewise, to mean and covariance of each latent site given the observed entries.
         decode: latents by site, (..., d) each, to E[x | latents], (..., *event_shape).
         quick: whether it is in the suites that are too slow for all.
+        latent: whether there are latents; without, only complete rows have a density.
+        generator: the program's field that x comes from.
     """
 
     family: str
@@ -56,6 +59,8 @@ class Oracle:
     decode: Callable[[Mapping[str, np.ndarray]], np.ndarray]
     quick: bool = False
     exact: bool = False
+    latent: bool = True
+    generator: str = "decoder"
 
     def __repr__(self) -> str:
         return f"{self.family}-{self.name}"
@@ -385,4 +390,8 @@ def _vae_oracles() -> list[Oracle]:
     ]
 
 
-ORACLES: tuple[Oracle, ...] = tuple(_vae_oracles())
+ORACLES: tuple[Oracle, ...] = (
+    *_vae_oracles(),
+    Oracle("autoregressive", "regressions", "linear-Gaussian regressions", **linear_regressions()),
+    Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
+)

@@ -4,7 +4,7 @@ A new family adds its oracles to `oracles.ORACLES` and its instances to `INSTANC
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,12 +23,14 @@ class Instance:
         name: for the test's id.
         config: what the program's ``spec()`` gives.
         data: (generator, n) to data that the program takes.
+        holes: whether rows with missing entries have a density.
     """
 
     family: str
     name: str
     config: Mapping[str, Any]
     data: Callable[[np.random.Generator, int], np.ndarray]
+    holes: bool = True
 
     def __repr__(self) -> str:
         return f"{self.family}-{self.name}"
@@ -209,6 +211,33 @@ def _vae_parts() -> list[Instance]:
     ]
 
 
-INSTANCES: tuple[Instance, ...] = tuple(_vae_instances())
+def _autoregressive_instances() -> list[Instance]:
+    """Every kind of output, of inputs and of orders."""
+    found = []
+    laws: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
+        "bernoulli": ({}, {"num_params": 1}, _binary((2, 3))),
+        "gaussian_predicted": ({}, {"num_params": 2, "order": [3, 0, 5, 1, 4, 2]}, _real((2, 3))),
+        "gaussian_mixture": ({"num_components": 2}, {"num_params": 6, "seed": 4}, _real((2, 3))),
+        "categorical": ({"num_classes": 3}, {"num_params": 3, "num_categories": 3}, _classes((2, 3), 3)),
+    }
+    for law, (own, options, data) in laws.items():
+        found.append(_masked(law, {"law": law, "event_shape": [2, 3], **own}, options, data))
+    pixels = {"law": "discretized_logistic", "event_shape": [3, 2, 2], "num_components": 2, "num_values": 7}
+    coupled = {"num_params": 20, "element_shape": [3], "coupled": True, "input_range": [0.0, 6.0]}
+    found.append(_masked("coupled-pixels", {**pixels, "coupled": True}, coupled, _classes((3, 2, 2), 7)))
+    members = [[None, None], [[[3], [0], [5], [1], [4], [2]], 7]]
+    found.append(_masked("members", {"law": "bernoulli", "event_shape": [2, 3]}, {"num_params": 1}, _binary((2, 3))))
+    found[-1] = replace(found[-1], config={**found[-1].config, "members": members})
+    return found
+
+
+def _masked(name: str, law: dict[str, Any], options: dict[str, Any], data: Any) -> Instance:
+    network = {"network": "MaskedMLP", "event_shape": law["event_shape"], "hidden": [8, 8], "activation": "gelu"}
+    if "order" in options:
+        options = {**options, "order": [[entry] for entry in options["order"]]}
+    return Instance("autoregressive", name, {"observation": law, "network": {**network, **options}}, data, holes=False)
+
+
+INSTANCES: tuple[Instance, ...] = (*_vae_instances(), *_autoregressive_instances())
 
 __all__ = ["INSTANCES", "ORACLES", "Instance", "cases", "oracle_program", "randomised", "twin"]

@@ -1,6 +1,7 @@
 """Observation laws against SciPy in both engines, their starts, supports, features and names."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,24 @@ def scipy_law(name: str, raw: np.ndarray, raw_scale: Any = None) -> Any:
             return stats.norm(part[0], np.exp(squash(part[1], *SCALE)))
         case "student_t":
             return stats.t(np.exp(squash(part[2], *DF)), part[0], np.exp(squash(part[1], *SCALE)))
+        case "gaussian_mixture":
+            logits, loc, log_scale = (np.moveaxis(x, 1, -1) for x in np.split(raw, 3, axis=1))
+            return Mixture(softmax(logits, axis=-1), stats.norm(loc, np.exp(squash(log_scale, *SCALE))))
     raise AssertionError(name)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Of the last axis."""
+
+    weights: np.ndarray
+    parts: Any
+
+    def logpdf(self, x: np.ndarray) -> np.ndarray:
+        return np.log((self.weights * self.parts.pdf(x[..., None])).sum(-1))
+
+    def mean(self) -> np.ndarray:
+        return (self.weights * self.parts.mean()).sum(-1)
 
 
 def values(name: str, rng: np.random.Generator) -> np.ndarray:
@@ -356,3 +374,40 @@ def test_outputs_of_another_size_are_refused(engine: Any) -> None:
     program = engine.face.VAE(encoder, network, law, 2)
     with pytest.raises(ValueError, match=r"decoder: got outputs of shape .*; expected 6 numbers a datum: 2 for each"):
         engine.call("sample", program, 3)
+
+
+@BOTH
+@pytest.mark.parametrize("name", [name for name in laws.NAMES if name != "gaussian_per_dimension"])
+def test_the_law_of_a_datum_is_that_of_its_elements(engine: Any, name: str) -> None:
+    rng = np.random.default_rng(5)
+    law = law_of(engine, name)
+    if getattr(law, "raw_scale", None) is not None:
+        law = engine.with_tensors(law, {"raw_scale": rng.standard_normal(()).astype(np.float32)})
+    raw = rng.standard_normal((ROWS, law.num_params, *EVENT)).astype(np.float32)
+    x = values(name, rng)
+    whole = np.asarray(_plain(law(engine.array(raw)).log_prob(engine.array(x))))
+    element = law.element()
+    assert tuple(element.event_shape) == ()
+    parts = [
+        np.asarray(_plain(element(engine.array(raw[:, :, i, j])).log_prob(engine.array(x[:, i, j]))))
+        for i, j in np.ndindex(*EVENT)
+    ]
+    np.testing.assert_allclose(sum(parts), whole, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(sum(parts[1:]), whole, rtol=1e-4, atol=1e-4)
+    row = law.element((3,))
+    rows = [row(engine.array(raw[:, :, i])).log_prob(engine.array(x[:, i])) for i in range(2)]
+    np.testing.assert_allclose(sum(np.asarray(_plain(part)) for part in rows), whole, rtol=1e-4, atol=1e-4)
+
+
+@BOTH
+def test_laws_that_differ_from_entry_to_entry_have_no_element(engine: Any) -> None:
+    likelihoods = engine.face.likelihoods
+    for law in (law_of(engine, "gaussian_per_dimension"), likelihoods.Table([("real", 0), ("count", 0)])):
+        with pytest.raises(ValueError, match="the same for every entry"):
+            law.element()
+    coupled = likelihoods.DiscretizedLogistic((3, 4, 4), 2, 8)
+    assert tuple(coupled.element().event_shape) == (3,)
+    with pytest.raises(ValueError, match=r"element_shape: got \(\); expected \(3,\)"):
+        coupled.element(())
+    with pytest.raises(ValueError, match="num_components: got 0"):
+        likelihoods.GaussianMixture((3,), 0)

@@ -63,7 +63,7 @@ def carried(instance: Instance, written: Any, read: Any, folder: Path) -> Any:
 def numbers(engine: Any, program: Any, instance: Instance) -> dict[str, np.ndarray]:
     """Everything of a program that depends on its parameters, its data and the tape alone, by name."""
     x = rows(instance)
-    holes, observed = with_holes(instance)
+    holes, observed = with_holes(instance) if instance.holes else (None, None)
     shapes = ENGINES[0].draw_latents(original(instance, ENGINES[0]), x)
     rng = np.random.default_rng(TAPE)
     latents = {name: rng.standard_normal(value.shape).astype(np.float32) for name, value in shapes.items()}

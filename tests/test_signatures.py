@@ -19,6 +19,7 @@ ENGINES_OWN = {
     "IWAE": OBJECTIVES,
     "DReG": OBJECTIVES,
     "EnumELBO": OBJECTIVES,
+    "RandomMember": OBJECTIVES,
 }
 
 

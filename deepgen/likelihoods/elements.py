@@ -92,6 +92,34 @@ class GaussianLaw(laws.Law):
         return loadings, mean, {"raw_scale": laws.raw_scale(np.sqrt(own)).reshape(self.scale_shape() or ())}
 
 
+class GaussianMixtureLaw(laws.Law):
+    """Real data of several modes; the decoder gives weights, means and scales of the components."""
+
+    name = "gaussian_mixture"
+    num_components: int
+
+    @property
+    def num_params(self) -> int:
+        """Weight, mean and scale of each component."""
+        return 3 * self.num_components
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description, with the number of components."""
+        return {**super().spec(), "num_components": self.num_components}
+
+    def start(self, data: np.ndarray) -> np.ndarray:
+        """Components with weight, mean and deviation of equal parts of each element's values in their order.
+
+        The mixture then has the mean of the data. Where fewer values are observed than there are components, all have
+        the mean and deviation of all.
+        """
+        parts = _in_parts(data.reshape(len(data), -1), self.num_components)
+        weight, loc, deviation = (part.reshape(-1, *self.event_shape) for part in parts)
+        # a component no narrower than a tenth of all values, lest it start at a few that are equal
+        scale = np.maximum(deviation, 0.1 * laws.deviation(data))
+        return np.concatenate([np.log(weight), loc, laws.raw_scale(scale)])
+
+
 class StudentTLaw(laws.Law):
     """Real data with outliers; the decoder gives mean, scale and degrees of freedom."""
 
@@ -149,3 +177,14 @@ class CategoricalLaw(laws.Law):
     def start(self, data: np.ndarray) -> np.ndarray:
         """The log frequency of each class, kept from zero."""
         return np.log(np.clip(self.feature_mean(data), 0.01, 1.0))
+
+
+def _in_parts(flat: np.ndarray, count: int) -> np.ndarray:
+    """(3, count, D) sizes, means and deviations of equal parts of each column's observed values in their order."""
+    found = []
+    for column in flat.T:
+        values = np.sort(column[~laws.is_missing(column)].astype(float))
+        parts = np.array_split(values, count) if len(values) >= count else [values if len(values) else np.zeros(1)]
+        moments = [(len(part), part.mean(), part.std()) for part in parts]
+        found.append(moments if len(moments) == count else moments * count)
+    return np.array(found).transpose(2, 1, 0)

@@ -4,6 +4,7 @@ Both engines' classes take these as a base, so that refusals, initial values and
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import array_api_compat
@@ -71,6 +72,26 @@ class Law:
         batch = tuple(absent.shape[: absent.ndim - len(self.event_shape)])
         classes = (1,) * (len(self.feature_shape) - len(self.event_shape))
         return xp.broadcast_to(xp.reshape(absent, (*batch, *classes, *self.event_shape)), (*batch, *self.feature_shape))
+
+    def element(self, element_shape: Sequence[int] | None = None) -> Any:
+        """The same law of a part of the datum, as an autoregressive program decides one after the other.
+
+        Args:
+            element_shape: the part's shape; None for the smallest, ``()``, or a pixel where channels are coupled.
+
+        Returns:
+            The law, its own parameters shared.
+
+        Raises:
+            ValueError: the law is not the same for every part.
+        """
+        raise checks.problem(
+            "likelihood",
+            got=repr(self.name),
+            expected="a law that is the same for every entry, so that one can be decided after the other",
+            fix="Take 'bernoulli', 'categorical', 'gaussian', 'gaussian_predicted', 'gaussian_mixture', 'student_t' or "
+            "'discretized_logistic'.",
+        )
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes the law again."""
@@ -206,6 +227,7 @@ NAMES = (
     "gaussian",
     "gaussian_per_dimension",
     "gaussian_predicted",
+    "gaussian_mixture",
     "student_t",
     "categorical",
     "discretized_logistic",

@@ -1,7 +1,7 @@
 """Observation laws in Pyro: from a decoder's outputs to the distribution of a datum."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -30,6 +30,10 @@ class Bernoulli(elements.BernoulliLaw, nn.Module):
     def forward(self, outputs: torch.Tensor) -> Any:
         """The law of a datum, given outputs (..., 1, *event_shape)."""
         return dist.Bernoulli(logits=_parameter(self, outputs, 0)).to_event(len(self.event_shape))
+
+    def element(self, element_shape: Sequence[int] | None = None) -> "Bernoulli":
+        """The same law of one entry, or of a part of that shape."""
+        return Bernoulli(tuple(element_shape or ()))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The datum as an encoder sees it: itself."""
@@ -65,6 +69,14 @@ class Gaussian(elements.GaussianLaw, nn.Module):
         raw = _parameter(self, outputs, 1) if self.raw_scale is None else self.raw_scale
         return dist.Normal(_parameter(self, outputs, 0), _scale(raw)).to_event(len(self.event_shape))
 
+    def element(self, element_shape: Sequence[int] | None = None) -> "Gaussian":
+        """The same law of one entry, or of a part of that shape; a scale for each dimension is refused."""
+        if self.scale == "per_dimension":
+            return super().element(element_shape)
+        found = Gaussian(tuple(element_shape or ()), self.scale)
+        found.raw_scale = self.raw_scale
+        return found
+
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The datum as an encoder sees it: itself."""
         return x
@@ -72,6 +84,45 @@ class Gaussian(elements.GaussianLaw, nn.Module):
     def mean(self, outputs: torch.Tensor) -> torch.Tensor:
         """E[x | outputs]."""
         return _parameter(self, outputs, 0)
+
+
+class GaussianMixture(elements.GaussianMixtureLaw, nn.Module):
+    r"""x_i ~ sum_k w_ik N(m_ik, s_ik^2), for real data of several modes; s within [0.01, 100].
+
+    Args:
+        event_shape: the shape of one datum.
+        num_components: K.
+
+    Raises:
+        ValueError: fewer than one component.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...], num_components: int = NUM_COMPONENTS):
+        super().__init__()
+        checks.at_least("num_components", num_components, 1)
+        self.event_shape, self.num_components = event_shape, num_components
+
+    def forward(self, outputs: torch.Tensor) -> Any:
+        """The law of a datum, given outputs (..., 3 K, *event_shape)."""
+        logits, loc, raw = self._parts(outputs)
+        components = dist.Normal(loc, _scale(raw))
+        return dist.MixtureSameFamily(dist.Categorical(logits=logits), components).to_event(len(self.event_shape))
+
+    def element(self, element_shape: Sequence[int] | None = None) -> "GaussianMixture":
+        """The same law of one entry, or of a part of that shape."""
+        return GaussianMixture(tuple(element_shape or ()), self.num_components)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The datum as an encoder sees it: itself."""
+        return x
+
+    def mean(self, outputs: torch.Tensor) -> torch.Tensor:
+        """E[x | outputs]."""
+        logits, loc, _ = self._parts(outputs)
+        return torch.sum(torch.softmax(logits, -1) * loc, -1)
+
+    def _parts(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return outputs.movedim(-1 - len(self.event_shape), -1).chunk(3, dim=-1)
 
 
 class StudentT(elements.StudentTLaw, nn.Module):
@@ -90,6 +141,10 @@ class StudentT(elements.StudentTLaw, nn.Module):
         loc, raw_scale, raw_df = (_parameter(self, outputs, i) for i in range(3))
         df = torch.exp(bounded(raw_df, math.log(elements.MIN_DF), math.log(elements.MAX_DF)))
         return dist.StudentT(df, loc, _scale(raw_scale)).to_event(len(self.event_shape))
+
+    def element(self, element_shape: Sequence[int] | None = None) -> "StudentT":
+        """The same law of one entry, or of a part of that shape."""
+        return StudentT(tuple(element_shape or ()))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The datum as an encoder sees it: itself."""
@@ -116,6 +171,10 @@ class Categorical(elements.CategoricalLaw, nn.Module):
         """The law of a datum, given outputs (..., num_classes, *event_shape)."""
         return dist.Categorical(logits=self._logits(outputs)).to_event(len(self.event_shape))
 
+    def element(self, element_shape: Sequence[int] | None = None) -> "Categorical":
+        """The same law of one entry, or of a part of that shape."""
+        return Categorical(tuple(element_shape or ()), self.num_classes)
+
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The one-hot code, (..., num_classes, *event_shape); missing entries are all zero."""
         codes = x.unsqueeze(-1) == torch.arange(self.num_classes, device=x.device)
@@ -129,7 +188,7 @@ class Categorical(elements.CategoricalLaw, nn.Module):
         return outputs.movedim(-1 - len(self.event_shape), -1)
 
 
-Observation = Bernoulli | Gaussian | StudentT | Categorical | DiscretizedLogistic | Table
+Observation = Bernoulli | Gaussian | GaussianMixture | StudentT | Categorical | DiscretizedLogistic | Table
 
 
 def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes: int | None = None) -> Any:
@@ -137,8 +196,9 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
 
     Args:
         likelihood: ``"bernoulli"``, ``"gaussian"`` (one shared scale), ``"gaussian_per_dimension"``,
-            ``"gaussian_predicted"``, ``"student_t"``, ``"categorical"``, ``"discretized_logistic"`` (mixtures of 5
-            components; `DiscretizedLogistic` takes another number), or a law, which is returned as it is.
+            ``"gaussian_predicted"``, ``"gaussian_mixture"``, ``"student_t"``, ``"categorical"``,
+            ``"discretized_logistic"`` (mixtures of 5 components; `GaussianMixture` and `DiscretizedLogistic` take
+            another number), or a law, which is returned as it is.
         event_shape: the shape of one datum.
         num_classes: the number of classes of a categorical law; of values of a discretised logistic one, None for 256.
 
@@ -152,6 +212,8 @@ def observation(likelihood: str | Any, event_shape: tuple[int, ...], num_classes
     if not isinstance(likelihood, str):
         return likelihood
     laws.check_name(likelihood, num_classes)
+    if likelihood == "gaussian_mixture":
+        return GaussianMixture(event_shape)
     if likelihood.startswith("gaussian"):
         return Gaussian(event_shape, likelihood.removeprefix("gaussian").removeprefix("_") or "shared")
     if likelihood == "categorical":
@@ -168,6 +230,8 @@ def build(spec: Mapping[str, Any]) -> Any:
     if spec["law"] == "discretized_logistic":
         own = spec["num_components"], spec["num_values"], spec["coupled"]
         return DiscretizedLogistic(tuple(spec["event_shape"]), *own)
+    if spec["law"] == "gaussian_mixture":
+        return GaussianMixture(tuple(spec["event_shape"]), spec["num_components"])
     return observation(spec["law"], tuple(spec["event_shape"]), spec.get("num_classes"))
 
 

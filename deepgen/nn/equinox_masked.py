@@ -138,15 +138,15 @@ class MaskedMLP(eqx.Module):
         Raises:
             ValueError: another shape than the network was built for.
         """
-        return self.outputs(x, context, masked.degrees_of(self.sizes))
+        return self.outputs(x, context, masked.plan(self.sizes, seed=self.sizes.seed))
 
-    def outputs(self, x: Array, context: Array | None, of: degrees.Degrees) -> Array:
-        """The outputs at other degrees than the network's own, as `__call__` gives them.
+    def outputs(self, x: Array, context: Array | None, plan: masked.Plan) -> Array:
+        """The outputs under another plan than the network's own, as `__call__` gives them.
 
         Args:
             x: (..., *event_shape).
             context: (..., context_size), or None.
-            of: the degrees, arrays of the sizes of the network's own.
+            plan: of `deepgen.nn.masked.plan`, its arrays NumPy's or traced.
 
         Returns:
             As `__call__`.
@@ -156,7 +156,7 @@ class MaskedMLP(eqx.Module):
         batch = x.shape[: x.ndim - len(self.event_shape)]
         masked.check_context(self.sizes, context, batch)
         inputs = self._features(x.reshape(*batch, -1))
-        units = masked.tiled(self.sizes, of)
+        units = masked.tiled(self.sizes, plan.degrees)
         act = activation_function(self.activation)
         h = inputs
         for i, layer in enumerate(self.layers):
@@ -205,17 +205,31 @@ class MaskedMLP(eqx.Module):
         Returns:
             (n, num_params, E), or (n, num_params, 1) where channels are coupled, and the cache for the next step.
         """
-        entries = jnp.asarray(self.order)[jnp.maximum(t - 1, 0)]
+        return self.advance(masked.plan(self.sizes, seed=self.sizes.seed), cache, t, previous)
+
+    def advance(self, plan: masked.Plan, cache: Cache, t: Any, previous: Array) -> tuple[Array, Cache]:
+        """A `step` under another plan than the network's own.
+
+        Args:
+            plan: of `deepgen.nn.masked.plan`, its arrays NumPy's or traced.
+            cache: as in `step`.
+            t: as in `step`.
+            previous: as in `step`.
+
+        Returns:
+            As `step`.
+        """
+        entries = jnp.asarray(plan.order)[jnp.maximum(t - 1, 0)]
         first, direct = cache.before, cache.outputs
         if first is None:
             direct = direct + self._column(self.layers[0].weight, entries, previous, t)
-            return self._read(direct, t), Cache(None, (), direct)
+            return direct[:, self._places(plan, t)].reshape(len(direct), self.num_params, -1), Cache(None, (), direct)
         first = first + self._column(self.layers[0].weight, entries, previous, t)
         if self.direct is not None:
             direct = direct + self._column(self.direct.weight, entries, previous, t)
         act = activation_function(self.activation)
         hidden: list[Array] = []
-        for i, table in enumerate(masked.schedule(self.sizes)):
+        for i, table in enumerate(plan.completed):
             units = jnp.asarray(table)[t]
             if i == 0:
                 complete = first.at[:, units].get(mode="clip")
@@ -224,7 +238,7 @@ class MaskedMLP(eqx.Module):
                 bias: Any = self.layers[i].bias
                 complete = hidden[-1] @ weight.at[units].get(mode="clip").T + bias.at[units].get(mode="clip")
             hidden.append(cache.hidden[i].at[:, units].set(act(complete), mode="drop"))
-        places = self._places(t)
+        places = self._places(plan, t)
         found = direct[:, places] + hidden[-1] @ self.layers[-1].weight[places].T
         return found.reshape(len(found), self.num_params, -1), Cache(first, tuple(hidden), direct)
 
@@ -257,13 +271,10 @@ class MaskedMLP(eqx.Module):
         added = weight.T.at[columns].get(mode="clip").sum(-2)
         return jnp.where(t > 0, added, 0.0)
 
-    def _places(self, t: Any) -> Array:
+    def _places(self, plan: masked.Plan, t: Any) -> Array:
         """(num_params * E,) where the outputs of a step are among all."""
-        here = jnp.asarray(masked.places(self.sizes))[t]
+        here = jnp.asarray(plan.places)[t]
         return (jnp.arange(self.num_params)[:, None] * self.sizes.num_places + here).reshape(-1)
-
-    def _read(self, outputs: Array, t: Any) -> Array:
-        return outputs[:, self._places(t)].reshape(len(outputs), self.num_params, -1)
 
 
 def _apply(layer: Linear, x: Array, mask: Any) -> Array:

@@ -65,6 +65,22 @@ class Sizes(NamedTuple):
         return (self.num_features * self.num_entries, *self.hidden, self.num_params * self.num_places)
 
 
+class Plan(NamedTuple):
+    """All that an order and the hidden units' degrees say, as arrays of integers, so that plans can be stacked.
+
+    Attributes:
+        degrees: of the inputs, the hidden layers and the outputs.
+        order: (T, E) indices into the flattened datum.
+        completed: of each hidden layer (T, B) the units that each step completes, the width where there are fewer.
+        places: (T, E), or (T, 1) where coupled: where the outputs of each step are among the flattened places.
+    """
+
+    degrees: degrees.Degrees
+    order: np.ndarray
+    completed: tuple[np.ndarray, ...]
+    places: np.ndarray
+
+
 def sizes(
     event_shape: Sequence[int],
     num_params: int,
@@ -156,6 +172,46 @@ def places(found: Sizes) -> np.ndarray:
     """(T, E), or (T, 1) where coupled: at which place of the flattened outputs those of each step are."""
     order = np.asarray(found.order)
     return order[:, :1] % len(order) if found.coupled else order
+
+
+def plan(found: Sizes, order: Any = None, seed: int | None = None) -> Plan:
+    """The plan of a network's own order and degrees, or of others.
+
+    Args:
+        found: the network's sizes.
+        order: (D,) or (T, E) indices, or None for the network's own.
+        seed: of the hidden units' degrees; None where they ascend.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: an order that is no permutation of the entries.
+    """
+    return _plan(member(found, order, seed))
+
+
+def member(found: Sizes, order: Any, seed: int | None) -> Sizes:
+    """The sizes with another order and other degrees.
+
+    Args:
+        found: the network's sizes.
+        order: (D,) or (T, E) indices, or None for the network's own.
+        seed: of the hidden units' degrees; None where they ascend.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        ValueError: an order that is no permutation of the entries.
+    """
+    own = found.order if order is None else degrees.order_of(found.event_shape, found.element_shape, order)
+    return found._replace(order=own, seed=seed)
+
+
+@lru_cache(maxsize=256)
+def _plan(found: Sizes) -> Plan:
+    return Plan(degrees_of(found), np.asarray(found.order), schedule(found), places(found))
 
 
 Indices = slice | list[int]

@@ -136,18 +136,18 @@ class MaskedMLP(torch.nn.Module):
         own = [self.get_buffer(f"mask_{i}") for i in range(len(self.layers))]
         return self._forward(x, context, own, self.get_buffer("mask_direct"))
 
-    def outputs(self, x: Tensor, context: Tensor | None, of: degrees.Degrees) -> Tensor:
-        """The outputs at other degrees than the network's own, as `forward` gives them.
+    def outputs(self, x: Tensor, context: Tensor | None, plan: masked.Sizes) -> Tensor:
+        """The outputs under another plan than the network's own, as `forward` gives them.
 
         Args:
             x: (..., *event_shape).
             context: (..., context_size), or None.
-            of: the degrees, arrays of the sizes of the network's own.
+            plan: of `deepgen.nn.masked.member`.
 
         Returns:
             As `forward`.
         """
-        units = [torch.as_tensor(unit, device=x.device) for unit in masked.tiled(self.sizes, of)]
+        units = [torch.as_tensor(unit, device=x.device) for unit in masked.tiled(plan, masked.degrees_of(plan))]
         own = [degrees.mask(units[i + 1], units[i]) for i in range(len(units) - 1)]
         return self._forward(x, context, own, degrees.mask(units[-1], units[0]))
 
@@ -205,22 +205,36 @@ class MaskedMLP(torch.nn.Module):
         Returns:
             (n, num_params, E), or (n, num_params, 1) where channels are coupled, and the cache for the next step.
         """
+        return self.advance(self.sizes, cache, t, previous)
+
+    def advance(self, plan: masked.Sizes, cache: Cache, t: int, previous: Tensor) -> tuple[Tensor, Cache]:
+        """A `step` under another plan than the network's own.
+
+        Args:
+            plan: of `deepgen.nn.masked.member`.
+            cache: as in `step`.
+            t: as in `step`.
+            previous: as in `step`.
+
+        Returns:
+            As `step`.
+        """
         first, hidden, direct = cache
         layers: list[Any] = list(self.layers)
         if t > 0:
-            entries = self.sizes.order[t - 1]
+            entries = plan.order[t - 1]
             if first is None:
                 direct = self._add(direct, layers[0].weight, entries, previous)
             else:
                 first = self._add(first, layers[0].weight, entries, previous)
             if self.direct is not None:
                 direct = self._add(direct, self.direct.weight, entries, previous)
-        places = masked.read_at(self.sizes)[t]
+        places = masked.read_at(plan)[t]
         if first is None:
             return direct[:, places].reshape(len(direct), self.num_params, -1), Cache(None, (), direct)
         act = activation_function(self.activation)
         finished: list[Tensor] = []
-        for i, tables in enumerate(masked.completed(self.sizes)):
+        for i, tables in enumerate(masked.completed(plan)):
             units, h = tables[t], hidden[i]
             if units is not None:
                 layer = layers[i]

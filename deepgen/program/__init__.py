@@ -51,6 +51,22 @@ class ModelsMissingness(Protocol):
 
 
 @runtime_checkable
+class HasObjective(Protocol):
+    """A program that says what `fit` minimises by default; that of any other is the `ELBO`."""
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default."""
+
+
+@runtime_checkable
+class Clamps(Protocol):
+    """A program that draws data some of whose entries are known."""
+
+    def sample_given(self, *args: Any, **kwargs: Any) -> Any:
+        """Draws whose known entries are clamped: (key of NumPyro, x, what of it is observed)."""
+
+
+@runtime_checkable
 class Labelled(Protocol):
     """What a program of data with class labels promises besides: a latent site ``"y"``, 0 … num_classes - 1.
 
@@ -107,6 +123,42 @@ def given(program: Any, y: Any, rows: int) -> Any:
         return program
     labelled = takes_labels(program)
     return labelled.given(labelled.check_labels(y, rows))
+
+
+def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:
+    """Data of which some entries are known, one datum or ``rows`` of them, as rows that the program takes.
+
+    Args:
+        program: any program.
+        x: (rows, *event_shape) or (*event_shape), NaN (negative integers) where missing.
+        rows: how many rows there are.
+        y: what was said of labels.
+
+    Returns:
+        (rows, *event_shape).
+
+    Raises:
+        ValueError: a program that does not clamp known entries, labels beside them, another number of rows, or data
+            that the program does not take.
+    """
+    if not isinstance(program, Clamps) or y is not None:
+        raise checks.problem(
+            "given",
+            got=f"known entries of a {type(program).__name__}" + (" beside labels" if y is not None else ""),
+            expected="a program that decides entry after entry, such as AutoregressiveModel",
+            fix="Draw what is missing with impute.",
+        )
+    array = np.asarray(x)
+    array = np.repeat(array[None], rows, axis=0) if array.shape == tuple(program.event_shape) else array
+    array = program.check_data(array, missing=True)
+    if len(array) != rows:
+        raise checks.problem(
+            "given",
+            got=f"{len(array)} rows for num_samples={rows}",
+            expected=f"one datum, or {rows} rows",
+            fix="Pass as many rows as there are to be samples; np.repeat them for several draws of each.",
+        )
+    return array
 
 
 class LogProb(NamedTuple):

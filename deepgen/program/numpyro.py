@@ -11,13 +11,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+from numpyro.contrib.module import eqx_module
 
 from deepgen import checks
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
-from deepgen.program import Program, files, given
+from deepgen.program import Program, files, known
+from deepgen.program import given as given_labels
 
 P = TypeVar("P", bound=Any)
+
+
+def declare(name: str, module: Any) -> Any:
+    """Declare a module's parameters, where it has any; what it holds of the data stays as it is.
+
+    Args:
+        name: of the program's field.
+        module: a module, or a tuple of modules.
+
+    Returns:
+        The module with its declared parameters.
+    """
+    held = [field for field in getattr(module, "held", ()) if getattr(module, field) is not None]
+
+    def fields(module: Any) -> list[Any]:
+        return [getattr(module, field) for field in held]
+
+    bare = eqx.tree_at(fields, module, [None] * len(held)) if held else module
+    if not jax.tree.leaves(eqx.filter(bare, eqx.is_inexact_array)):
+        return module
+    declared = eqx_module(name, bare)
+    return eqx.tree_at(fields, declared, fields(module), is_leaf=lambda leaf: leaf is None) if held else declared
 
 
 def with_params(program: P, params: Mapping[str, Any]) -> P:
@@ -85,7 +109,7 @@ def build(family: str, config: Mapping[str, Any], *, key: jax.Array | None = Non
     return room.build(config, key=jax.random.key(0) if key is None else key)
 
 
-def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = None) -> jax.Array:
+def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = None, given: Any = None) -> jax.Array:
     """Draws x ~ p(x), or x ~ p(x | y).
 
     Args:
@@ -93,15 +117,24 @@ def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = N
         program: the program.
         num_samples: how many.
         y: (num_samples,) the classes to draw from, or one for all, of a program with classes; None draws them too.
+        given: (num_samples, *event_shape) or one datum, NaN (negative integers) where missing: known entries, which
+            are clamped. It is the law given them only where the missing ones come last in the program's order.
 
     Returns:
         (num_samples, *event_shape).
 
     Raises:
-        ValueError: ``num_samples`` is not positive, or labels that the program does not take.
+        ValueError: ``num_samples`` is not positive, labels or known entries that the program does not take.
     """
     checks.positive("num_samples", num_samples)
-    return _sample(rng_key, given(program, y, num_samples), num_samples)
+    if given is not None:
+        return _sample_given(rng_key, program, jnp.asarray(known(program, given, num_samples, y)))
+    return _sample(rng_key, given_labels(program, y, num_samples), num_samples)
+
+
+@eqx.filter_jit
+def _sample_given(rng_key: jax.Array, program: Any, x: jax.Array) -> jax.Array:
+    return program.sample_given(rng_key, x)
 
 
 @eqx.filter_jit

@@ -14,9 +14,23 @@ from pyro import poutine
 
 from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
-from deepgen.program import Program, files, given
+from deepgen.program import Program, files, known
+from deepgen.program import given as given_labels
 
 P = TypeVar("P", bound=Any)
+
+
+def declare(name: str, module: Any) -> Any:
+    """Declare a module's parameters.
+
+    Args:
+        name: of the program's field.
+        module: a module, or a ``ModuleList``.
+
+    Returns:
+        The module with its declared parameters.
+    """
+    return pyro.module(name, module)
 
 
 def with_params(program: P, params: Mapping[str, torch.Tensor]) -> P:
@@ -99,23 +113,29 @@ def build(family: str, config: Mapping[str, Any]) -> Any:
     return room.build(config)
 
 
-def sample(program: Program, num_samples: int, *, y: Any = None) -> torch.Tensor:
+def sample(program: Program, num_samples: int, *, y: Any = None, given: Any = None) -> torch.Tensor:
     """Draws x ~ p(x), or x ~ p(x | y).
 
     Args:
         program: the program.
         num_samples: how many.
         y: (num_samples,) the classes to draw from, or one for all, of a program with classes; None draws them too.
+        given: (num_samples, *event_shape) or one datum, NaN (negative integers) where missing: known entries, which
+            are clamped. It is the law given them only where the missing ones come last in the program's order.
 
     Returns:
         (num_samples, *event_shape).
 
     Raises:
-        ValueError: ``num_samples`` is not positive, or labels that the program does not take.
+        ValueError: ``num_samples`` is not positive, labels or known entries that the program does not take.
     """
     checks.positive("num_samples", num_samples)
+    if given is not None:
+        with torch.no_grad(), isolated():
+            clamps: Any = program
+            return clamps.sample_given(tensor(program, known(program, given, num_samples, y)))
     with torch.no_grad(), isolated():
-        return decode(given(program, y, num_samples).model, {}, num_samples)
+        return decode(given_labels(program, y, num_samples).model, {}, num_samples)
 
 
 def propose(

@@ -82,6 +82,13 @@ def choose(method: str | None, offered: tuple[str, ...], given: Mapping[str, int
         ValueError: a method that the program does not offer, an option that the method does not use, or one that is not
             positive.
     """
+    if not offered:
+        raise checks.problem(
+            "program",
+            got="one whose family has no way to impute",
+            expected="a program whose `imputers` name at least one",
+            fix="Clamp what is known with sample(..., given=x), where the program takes that, or take another family.",
+        )
     name = offered[0] if method is None else method
     checks.one_of("method", name, offered)
     options = dict(METHODS[name].options)

@@ -1,6 +1,7 @@
 """The law of integer pixels, apart from its engine: its support, its features, and what it starts from."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,24 @@ class DiscretizedLogisticLaw(laws.Law):
     def log_scale_bounds(self) -> tuple[float, float]:
         """Between which a component's log scale is kept: a small part of a bin, and several times all values."""
         return -math.log(self.num_values - 1) - 2.0, LARGEST_LOG_SCALE
+
+    def smallest(self, element_shape: Sequence[int] | None) -> tuple[int, ...]:
+        """The shape of a part of the datum: ``element_shape``, or None for one value or one coupled pixel.
+
+        Raises:
+            ValueError: a part that does not hold all three of its channels where they are coupled.
+        """
+        if element_shape is None:
+            return (CHANNELS,) if self.coupled else ()
+        if self.coupled and tuple(element_shape[:1]) != (CHANNELS,):
+            raise checks.problem(
+                "element_shape",
+                got=tuple(element_shape),
+                expected="(3,), a pixel's channels, as they are coupled",
+                fix="Decide whole pixels (element_shape=(3,)), or pass likelihoods.DiscretizedLogistic(event_shape, "
+                "coupled=False) as likelihood.",
+            )
+        return tuple(element_shape)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description, with the numbers of components and of values."""
@@ -111,12 +130,12 @@ def check_arguments(
     Raises:
         ValueError: fewer than one component or two values, or channels to couple where there are not three.
     """
-    event_shape = checks.event_shape(event_shape)
+    event_shape = checks.event_shape(event_shape) if event_shape != () else ()
     for what, number, least in (("num_components", num_components, 1), ("num_values", num_values, 2)):
         checks.at_least(what, number, least)
     if coupled is None:
         coupled = len(event_shape) == 3 and event_shape[0] == CHANNELS
-    if coupled and event_shape[0] != CHANNELS:
+    if coupled and event_shape[:1] != (CHANNELS,):
         raise checks.problem(
             "coupled",
             got=f"True for an event of shape {event_shape}",

@@ -1,5 +1,6 @@
 """The law of integer pixels in NumPyro, and the distributions that it consists of."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -240,6 +241,11 @@ class DiscretizedLogistic(law.DiscretizedLogisticLaw, eqx.Module):
         """E[x | outputs], numbers between 0 and V - 1, of coupled channels approximately."""
         found = self._law(outputs)
         return found.middle if isinstance(found, CoupledLogisticMixture) else found.mean
+
+    def element(self, element_shape: Sequence[int] | None = None) -> "DiscretizedLogistic":
+        """The law of one value, or of one pixel where channels are coupled; or of a part of that shape."""
+        own = self.num_components, self.num_values, self.coupled
+        return DiscretizedLogistic(self.smallest(element_shape), *own)
 
     def _law(self, outputs: jax.Array) -> Any:
         last = jnp.moveaxis(outputs, outputs.ndim - len(self.outputs_shape), -1)

@@ -1,5 +1,6 @@
 """The law of integer pixels in Pyro, and the distributions that it consists of."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -236,6 +237,11 @@ class DiscretizedLogistic(law.DiscretizedLogisticLaw, nn.Module):
         """E[x | outputs], numbers between 0 and V - 1, of coupled channels approximately."""
         found = self._law(outputs)
         return found.middle if isinstance(found, CoupledLogisticMixture) else found.mean
+
+    def element(self, element_shape: Sequence[int] | None = None) -> "DiscretizedLogistic":
+        """The law of one value, or of one pixel where channels are coupled; or of a part of that shape."""
+        own = self.num_components, self.num_values, self.coupled
+        return DiscretizedLogistic(self.smallest(element_shape), *own)
 
     def _law(self, outputs: torch.Tensor) -> Any:
         last = outputs.movedim(outputs.ndim - len(self.outputs_shape), -1)

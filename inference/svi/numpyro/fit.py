@@ -18,7 +18,7 @@ from deepgen.inference.svi.numpyro.elbo import ELBO
 from deepgen.inference.svi.numpyro.observed import ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
-from deepgen.program import Labelled, ModelsMissingness
+from deepgen.program import HasObjective, ModelsMissingness
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -74,8 +74,8 @@ def fit(
         steps: how many steps in all, those of a resumed fit included.
         batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
             for a pair, whose model has to scale by its plates if it is given minibatches.
-        objective: what is minimised, an `ELBO` (the default, without options; of a program with labels
-            `EnumELBO`), `IWAE`, `DReG`, or any of NumPyro's.
+        objective: what is minimised, an `ELBO` (the default, without options; or the
+            program's own), `IWAE`, `DReG`, or any of NumPyro's.
         optimizer: of optax; None is Adam with ``learning_rate``.
         learning_rate: a number or a callable from the step to one; None is 1e-3. Only without ``optimizer``.
         clip_norm: the gradient's norm is clipped to this.
@@ -123,7 +123,7 @@ def fit(
     pair = isinstance(program, tuple)
     model, guide = program if pair else (program.model, program.guide)
     if objective is None:
-        objective = program.objective() if isinstance(program, Labelled) else ELBO()
+        objective = program.objective() if isinstance(program, HasObjective) else ELBO()
     init_key, split_key, run_key = jax.random.split(rng_key, 3)
 
     def show(x: Any) -> Any:

@@ -15,7 +15,7 @@ from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.pyro.elbo import ELBO
 from deepgen.inference.svi.pyro.trainer import Trainer
 from deepgen.inference.svi.rows import Call
-from deepgen.program import Labelled, ModelsMissingness
+from deepgen.program import HasObjective, ModelsMissingness
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -70,8 +70,8 @@ def fit(
         steps: how many steps in all, those of a resumed fit included.
         batch_size: rows a step; None takes all, as do fewer rows than this. ``"auto"`` is 128 for a program and None
             for a pair, whose model has to scale by its plates if it is given minibatches.
-        objective: what is minimised, an `ELBO` (the default, without options; of a program with labels
-            `EnumELBO`), `IWAE`, `DReG`, or any of Pyro's.
+        objective: what is minimised, an `ELBO` (the default, without options; or the
+            program's own), `IWAE`, `DReG`, or any of Pyro's.
         optimizer: from the list of parameters to a ``torch.optim.Optimizer``, or to a pair of one and its learning rate
             scheduler; None is Adam with ``learning_rate``.
         learning_rate: a number or a callable from the step to one; None is 1e-3. Only without ``optimizer``.
@@ -119,7 +119,7 @@ def fit(
     )
     pair = isinstance(program, tuple)
     if objective is None:
-        objective = program.objective() if isinstance(program, Labelled) else ELBO()
+        objective = program.objective() if isinstance(program, HasObjective) else ELBO()
     where = None if checkpoint is None else checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
     seed = int(torch.randint(2**62, ()))
     if where is not None and resume and where.file.is_file():

@@ -22,6 +22,7 @@ from deepgen.models.vae.hierarchy import Level
 from deepgen.models.vae.numpyro import parts
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
+from deepgen.program.numpyro import declare
 
 
 class ClassPrior(eqx.Module):
@@ -168,8 +169,8 @@ class ClassVAE(eqx.Module):
             x, given or drawn.
         """
         decoder = eqx_module("decoder", self.decoder)
-        observation = parts.declare("observation", self.observation)
-        log_probs = parts.declare("classes", self.classes).log_probs()
+        observation = declare("observation", self.observation)
+        log_probs = declare("classes", self.classes).log_probs()
         rows = size if x is None else len(x)
         with numpyro.plate("data", rows):
             logits = jnp.broadcast_to(log_probs, (rows, self.num_classes))
@@ -205,7 +206,7 @@ class ClassVAE(eqx.Module):
         rows = size if x is None else len(x)
         features = None if x is None else self._features(x)
         if features is None:
-            logits = jnp.broadcast_to(parts.declare("classes", self.classes).log_probs(), (rows, self.num_classes))
+            logits = jnp.broadcast_to(declare("classes", self.classes).log_probs(), (rows, self.num_classes))
         else:
             logits = classifier(features)
         with numpyro.plate("data", rows):

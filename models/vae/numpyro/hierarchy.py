@@ -20,6 +20,7 @@ from deepgen.models.vae.hierarchy import Level, Normal
 from deepgen.models.vae.numpyro import parts
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
+from deepgen.program.numpyro import declare
 
 
 class HierarchicalVAE(eqx.Module):
@@ -167,8 +168,8 @@ class HierarchicalVAE(eqx.Module):
         Returns:
             x, given or drawn.
         """
-        decoder, prior = parts.declare("decoder", self.decoder), parts.declare("prior", self.prior)
-        observation = parts.declare("observation", self.observation)
+        decoder, prior = declare("decoder", self.decoder), declare("prior", self.prior)
+        observation = declare("observation", self.observation)
         rows = size if x is None else len(x)
         with numpyro.plate("data", rows):
             z = self._draw(prior, rows)
@@ -184,7 +185,7 @@ class HierarchicalVAE(eqx.Module):
         Returns:
             z_1.
         """
-        encoder, prior = parts.declare("encoder", self.encoder), parts.declare("prior", self.prior)
+        encoder, prior = declare("encoder", self.encoder), declare("prior", self.prior)
         rows = size if x is None else len(x)
         evidence = None if x is None else self._evidence(encoder, x)
         with numpyro.plate("data", rows):

@@ -6,32 +6,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.contrib.module import eqx_module
 
 from deepgen.likelihoods import laws
 from deepgen.models.vae.hierarchy import Level
-
-
-def declare(name: str, module: Any) -> Any:
-    """Declare a module's parameters, where it has any; what it holds of the data stays as it is.
-
-    Args:
-        name: of the program's field.
-        module: a module, or a tuple of modules.
-
-    Returns:
-        The module with its declared parameters.
-    """
-    held = [field for field in getattr(module, "held", ()) if getattr(module, field) is not None]
-
-    def fields(module: Any) -> list[Any]:
-        return [getattr(module, field) for field in held]
-
-    bare = eqx.tree_at(fields, module, [None] * len(held)) if held else module
-    if not jax.tree.leaves(eqx.filter(bare, eqx.is_inexact_array)):
-        return module
-    declared = eqx_module(name, bare)
-    return eqx.tree_at(fields, declared, fields(module), is_leaf=lambda leaf: leaf is None) if held else declared
 
 
 def features(observation: Any, fill: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:

@@ -19,6 +19,7 @@ from deepgen.models.vae.hierarchy import Level
 from deepgen.models.vae.numpyro import constructors, parts, posteriors, priors
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
+from deepgen.program.numpyro import declare
 
 
 class VAE(eqx.Module):
@@ -102,7 +103,7 @@ class VAE(eqx.Module):
             x, given or drawn.
         """
         decoder = eqx_module("decoder", self.decoder)
-        observation = parts.declare("observation", self.observation)
+        observation = declare("observation", self.observation)
         rows = size if x is None else len(x)
         prior = self._prior(rows)
         with numpyro.plate("data", rows):
@@ -119,7 +120,7 @@ class VAE(eqx.Module):
         Returns:
             z.
         """
-        given = eqx_module("encoder", self.encoder), parts.declare("posterior", self.posterior)
+        given = eqx_module("encoder", self.encoder), declare("posterior", self.posterior)
         rows = size if x is None else len(x)
         posterior = self._prior(rows) if x is None else self._posterior(*given, x)
         with numpyro.plate("data", rows):
@@ -217,10 +218,10 @@ class VAE(eqx.Module):
 
     def _prior(self, rows: int) -> dist.Distribution:
         def posterior(features: jax.Array) -> dist.Distribution:
-            given = eqx_module("encoder", self.encoder), parts.declare("posterior", self.posterior)
+            given = eqx_module("encoder", self.encoder), declare("posterior", self.posterior)
             return self._given(*given, features, jnp.ones(features.shape, bool))
 
-        return parts.declare("prior", self.prior)(posterior, jnp.zeros((rows, self.latent_dim)))
+        return declare("prior", self.prior)(posterior, jnp.zeros((rows, self.latent_dim)))
 
 
 def build(config: Mapping[str, Any], *, key: jax.Array) -> VAE:

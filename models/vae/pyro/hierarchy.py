@@ -18,7 +18,7 @@ from deepgen.models.vae.hierarchy import Level, Normal
 from deepgen.models.vae.pyro import parts
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
-from deepgen.program.pyro import tensor
+from deepgen.program.pyro import declare, tensor
 
 
 class HierarchicalVAE(torch.nn.Module):
@@ -152,8 +152,8 @@ class HierarchicalVAE(torch.nn.Module):
         Returns:
             x, given or drawn.
         """
-        decoder, prior = parts.declare("decoder", self.decoder), parts.declare("prior", self.prior)
-        observation = parts.declare("observation", self.observation)
+        decoder, prior = declare("decoder", self.decoder), declare("prior", self.prior)
+        observation = declare("observation", self.observation)
         rows = size if x is None else len(x)
         with pyro.plate("data", rows):
             z = self._draw(prior, rows)
@@ -169,7 +169,7 @@ class HierarchicalVAE(torch.nn.Module):
         Returns:
             z_1.
         """
-        encoder, prior = parts.declare("encoder", self.encoder), parts.declare("prior", self.prior)
+        encoder, prior = declare("encoder", self.encoder), declare("prior", self.prior)
         rows = size if x is None else len(x)
         evidence = None if x is None else self._evidence(encoder, x)
         with pyro.plate("data", rows):

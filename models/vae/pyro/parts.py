@@ -2,24 +2,10 @@
 
 from typing import Any
 
-import pyro
 import torch
 
 from deepgen.likelihoods import laws
 from deepgen.models.vae.hierarchy import Level
-
-
-def declare(name: str, module: Any) -> Any:
-    """Declare a module's parameters.
-
-    Args:
-        name: of the program's field.
-        module: a module, or a ``ModuleList``.
-
-    Returns:
-        The module with its declared parameters.
-    """
-    return pyro.module(name, module)
 
 
 def features(observation: Any, fill: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

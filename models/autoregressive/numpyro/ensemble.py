@@ -1,0 +1,219 @@
+"""Several orders and masks of one network in NumPyro: their mixture, and the objective that takes one at random."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import lax
+from numpyro.distributions import constraints
+from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
+from numpyro.infer import elbo
+from numpyro.primitives import Messenger
+
+from deepgen import checks
+from deepgen.inference.svi.checkpoint import describe
+from deepgen.inference.svi.numpyro import ELBO
+from deepgen.models.autoregressive import sequence
+from deepgen.models.autoregressive.made import Member
+from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
+from deepgen.nn import masked
+
+
+class Planned(eqx.Module):
+    """A masked perceptron under another plan than its own.
+
+    Args:
+        network: an `nn.MaskedMLP`.
+        plan: of `deepgen.nn.masked.plan`, its arrays NumPy's or traced.
+    """
+
+    network: Any
+    plan: masked.Plan
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        return self.network.event_shape
+
+    @property
+    def element_shape(self) -> tuple[int, ...]:
+        """The shape of what one step decides."""
+        return self.network.element_shape
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers are given for each entry."""
+        return self.network.num_params
+
+    @property
+    def order(self) -> Any:
+        """(T, E) indices into the flattened datum, which each step decides."""
+        return self.plan.order
+
+    def __call__(self, x: jax.Array, context: Any = None) -> jax.Array:
+        """The outputs for every entry, in one pass."""
+        return self.network.outputs(x, context, self.plan)
+
+    def start(self, n: int, context: Any = None) -> Any:
+        """What `step` keeps, before anything is decided."""
+        return self.network.start(n, context)
+
+    def step(self, cache: Any, t: Any, previous: jax.Array) -> tuple[jax.Array, Any]:
+        """The outputs of one step, and the cache for the next."""
+        return self.network.advance(self.plan, cache, t, previous)
+
+
+class Ensemble(dist.Distribution):
+    r"""The mixture of equal weights of one network's laws under several orders and masks.
+
+    .. math:: p(x) = \frac1M \sum_m p_m(x)
+
+    Each draw takes one member at random. Germain et al. 2015, MADE, sections 4.2 and 4.3.
+
+    Args:
+        network: an `nn.MaskedMLP`.
+        observation: the law of a datum, the same for each entry.
+        members: pairs (order, seed of the hidden units' degrees), M of them; the order None for the network's own.
+        validate_args: as of any distribution.
+
+    Raises:
+        ValueError: a network and a law that do not fit together, or no members.
+    """
+
+    pytree_data_fields = ("network", "observation")
+    pytree_aux_fields = ("members",)
+
+    def __init__(self, network: Any, observation: Any, members: Sequence[Member], *, validate_args: bool | None = None):
+        sequence.check(network, observation)
+        checks.at_least("number of members", len(members), 1)
+        self.network, self.observation, self.members = network, observation, tuple(members)
+        super().__init__((), tuple(network.event_shape), validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """That of the law of a datum."""
+        return self.observation(jnp.zeros(self.observation.outputs_shape)).support
+
+    def log_prob(self, value: Any) -> jax.Array:
+        """The log density of each value: the members' densities are averaged."""
+        found = lax.map(lambda plan: self._member(plan).log_prob(value), self._plans())
+        return jax.nn.logsumexp(found, axis=0) - math.log(len(self.members))
+
+    def sample(self, rng_key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draw values, each under a member of its own.
+
+        Args:
+            rng_key: a random key.
+            sample_shape: leading axes of independent draws.
+
+        Returns:
+            (*sample_shape, *event_shape).
+        """
+        n = math.prod(sample_shape)
+        key, keys = rng_key, jax.random.split(jax.random.fold_in(rng_key, 1), n)
+        plans, chosen = self._plans(), jax.random.randint(key, (n,), 0, len(self.members))
+        drawn = jax.vmap(lambda key, m: self._member(_take(plans, m)).sample(key))(keys, chosen)
+        return drawn.reshape(self.shape(sample_shape))
+
+    def sample_given(self, rng_key: Any, x: Any, observed: Any = None) -> jax.Array:
+        """Draw values whose known entries are clamped, all under one member taken at random.
+
+        Args:
+            rng_key: a random key.
+            x: (n, *event_shape), NaN (negative integers) where missing.
+            observed: booleans of x's shape; None where x itself says what is missing.
+
+        Returns:
+            (n, *event_shape), observed entries as they came.
+        """
+        return self.at_random(rng_key).sample_given(rng_key, x, observed)
+
+    def at_random(self, rng_key: Any) -> Autoregressive:
+        """The law of one member, all equally probable.
+
+        Args:
+            rng_key: a random key.
+
+        Returns:
+            The law; its log density is in expectation a lower bound of this one's.
+        """
+        return self._member(_take(self._plans(), jax.random.randint(rng_key, (), 0, len(self.members))))
+
+    def _member(self, plan: masked.Plan) -> Autoregressive:
+        return Autoregressive(Planned(self.network, plan), self.observation)
+
+    def _plans(self) -> masked.Plan:
+        plans = [masked.plan(self.network.sizes, order, seed) for order, seed in self.members]
+        return jax.tree.map(lambda *parts: jnp.stack(parts), *plans)
+
+
+class RandomMember(elbo.ELBO):
+    r"""Another objective, with one member of each `Ensemble` of the model at random in place of their mixture.
+
+    For the exact likelihood it is the loss by which MADE is trained with several orders and masks,
+
+    .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
+
+    at the price of one member a step.
+
+    Args:
+        objective: the other objective; None for an `ELBO`.
+    """
+
+    def __init__(self, objective: elbo.ELBO | None = None) -> None:
+        self.objective = ELBO() if objective is None else objective
+        super().__init__(num_particles=self.objective.num_particles)
+
+    def __repr__(self) -> str:
+        return f"RandomMember({describe(self.objective)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RandomMember) and self.objective == other.objective
+
+    def __hash__(self) -> int:
+        return hash((RandomMember, self.objective))
+
+    def loss_with_mutable_state(
+        self,
+        rng_key: jax.Array,
+        param_map: dict[str, Any],
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """The loss and the new values of the mutable sites; see ``numpyro.infer.elbo.ELBO``."""
+        chosen = _OneOfEach(model, jax.random.fold_in(rng_key, 0x0D3))
+        return self.objective.loss_with_mutable_state(rng_key, param_map, chosen, guide, *args, **kwargs)
+
+
+class _OneOfEach(Messenger):
+    def __init__(self, fn: Callable[..., Any], rng_key: jax.Array) -> None:
+        super().__init__(fn)
+        self.rng_key = rng_key
+
+    def process_message(self, msg: Any) -> None:
+        if msg["type"] == "sample":
+            msg["fn"] = _chosen(msg["fn"], self.rng_key)
+
+
+def _chosen(fn: Any, rng_key: jax.Array) -> Any:
+    if isinstance(fn, Ensemble):
+        return fn.at_random(rng_key)
+    if not isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
+        return fn
+    inner = _chosen(fn.base_dist, rng_key)
+    if inner is fn.base_dist:
+        return fn
+    new = copy.copy(fn)
+    new.base_dist = inner
+    return new
+
+
+def _take(plans: masked.Plan, m: Any) -> masked.Plan:
+    return jax.tree.map(lambda part: part[m], plans)

@@ -1,0 +1,117 @@
+"""The autoregressive law in Pyro: a density in one pass, draws in one loop of cached steps."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.distributions import TorchDistribution
+from torch.distributions.utils import lazy_property
+
+from deepgen.models.autoregressive import sequence
+
+
+class Autoregressive(TorchDistribution):
+    r"""Entries that are decided one after the other, each given those before it.
+
+    .. math:: p(x) = \prod_{t=1}^{T} p(x_{o(t)} \mid \mathrm{network}(x_{o(1)}, \ldots, x_{o(t-1)}))
+
+    in the network's order o. A draw takes T steps of the network with its cache.
+
+    Bengio & Bengio 2000; Larochelle & Murray 2011, The neural autoregressive distribution estimator; Germain et al.
+    2015, MADE.
+
+    Args:
+        network: from values to the outputs of all entries, with ``event_shape``, ``element_shape``, ``order``,
+            ``num_params``, ``start`` and ``step``, such as `nn.MaskedMLP`.
+        observation: the law of a datum, from ``deepgen.likelihoods``, the same for each entry.
+        context: (n, ...) what the network sees besides, one a row; None for nothing.
+        validate_args: as of any distribution.
+
+    Raises:
+        ValueError: a network and a law that do not fit together.
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    has_rsample = False
+
+    def __init__(self, network: Any, observation: Any, context: Any = None, *, validate_args: bool | None = None):
+        sequence.check(network, observation)
+        self.network, self.observation, self.context = network, observation, context
+        batch = () if context is None else (len(context),)
+        super().__init__(batch, tuple(network.event_shape), validate_args=validate_args)
+
+    @lazy_property
+    def support(self) -> Any:
+        """That of the law of a datum."""
+        like = next(self.network.parameters())
+        return self.observation(like.new_zeros(self.observation.outputs_shape)).support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Autoregressive":
+        """The same law of more rows."""
+        new: Any = self._get_checked_instance(Autoregressive, _instance)
+        new.network, new.observation, new.context = self.network, self.observation, self.context
+        super(Autoregressive, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """The log density of each value, in one parallel pass."""
+        if self._validate_args:
+            self._validate_sample(value)
+        lead, n = sequence.rows(tuple(value.shape), tuple(self.event_shape))
+        flat = value.reshape(n, *self.event_shape)
+        outputs = self.network(flat, self._context(lead)).reshape(n, *self.observation.outputs_shape)
+        return self.observation(outputs).log_prob(flat).reshape(lead)
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        """Draw values, entry by entry.
+
+        Args:
+            sample_shape: leading axes of independent draws.
+
+        Returns:
+            (*sample_shape, *batch_shape, *event_shape).
+        """
+        shape = self.shape(sample_shape)
+        lead, n = sequence.rows(tuple(shape), tuple(self.event_shape))
+        return self._draw(n, self._context(lead), None, None).reshape(shape)
+
+    def sample_given(self, x: torch.Tensor, observed: torch.Tensor | None = None) -> torch.Tensor:
+        """Draw values whose known entries are clamped, the others decided in their turn given what came before.
+
+        It is a draw of p(x_missing | x_observed) only where in each row the missing entries come last in the order;
+        elsewhere an entry does not know of the observed ones after it.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+            observed: booleans of x's shape; None where x itself says what is missing.
+
+        Returns:
+            (n, *event_shape), observed entries as they came.
+        """
+        if observed is None:
+            observed = ~torch.isnan(x) if x.is_floating_point() else x >= 0
+        lead, n = sequence.rows(tuple(x.shape), tuple(self.event_shape))
+        return self._draw(n, self._context(lead), x.reshape(n, -1), observed.reshape(n, -1)).reshape(x.shape)
+
+    def _context(self, lead: tuple[int, ...]) -> Any:
+        if self.context is None:
+            return None
+        return self.context.expand(*lead[:-1], *self.context.shape).reshape(-1, *self.context.shape[1:])
+
+    @torch.no_grad()
+    def _draw(self, n: int, context: Any, x: Any, observed: Any) -> torch.Tensor:
+        network = self.network
+        element = self.observation.element(network.element_shape)
+        cache, drawn = network.start(n, context), next(network.parameters()).new_zeros((n, network.order.shape[1]))
+        found = []
+        for t, entries in enumerate(network.order.tolist()):
+            outputs, cache = network.step(cache, t, drawn)
+            drawn = element(outputs.reshape(n, *element.outputs_shape)).sample().reshape(n, -1)
+            if x is not None:
+                drawn = torch.where(observed[:, entries], x[:, entries].to(drawn.dtype), drawn)
+            found.append(drawn)
+        flat = torch.stack(found, dim=1).reshape(n, -1)
+        return flat[:, torch.as_tensor(np.argsort(network.order.reshape(-1)), device=flat.device)].reshape(
+            n, *self.event_shape
+        )

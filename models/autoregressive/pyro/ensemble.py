@@ -1,0 +1,223 @@
+"""Several orders and masks of one network in Pyro: their mixture, and the objective that takes one at random."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pyro import infer
+from pyro.distributions import MaskedDistribution, TorchDistribution
+from pyro.poutine.messenger import Messenger
+from torch.distributions.utils import lazy_property
+
+from deepgen import checks
+from deepgen.inference.svi.checkpoint import describe
+from deepgen.inference.svi.pyro import ELBO
+from deepgen.models.autoregressive import sequence
+from deepgen.models.autoregressive.made import Member
+from deepgen.models.autoregressive.pyro.distribution import Autoregressive
+from deepgen.nn import masked
+
+
+class Planned:
+    """A masked perceptron under another plan than its own.
+
+    Args:
+        network: an `nn.MaskedMLP`.
+        plan: of `deepgen.nn.masked.member`.
+    """
+
+    def __init__(self, network: Any, plan: masked.Sizes) -> None:
+        self.network, self.plan = network, plan
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        return self.network.event_shape
+
+    @property
+    def element_shape(self) -> tuple[int, ...]:
+        """The shape of what one step decides."""
+        return self.network.element_shape
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers are given for each entry."""
+        return self.network.num_params
+
+    @property
+    def order(self) -> Any:
+        """(T, E) indices into the flattened datum, which each step decides."""
+        return np.asarray(self.plan.order)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Those of the network."""
+        return self.network.parameters()
+
+    def __call__(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """The outputs for every entry, in one pass."""
+        return self.network.outputs(x, context, self.plan)
+
+    def start(self, n: int, context: Any = None) -> Any:
+        """What `step` keeps, before anything is decided."""
+        return self.network.start(n, context)
+
+    def step(self, cache: Any, t: Any, previous: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """The outputs of one step, and the cache for the next."""
+        return self.network.advance(self.plan, cache, t, previous)
+
+
+class Ensemble(TorchDistribution):
+    r"""The mixture of equal weights of one network's laws under several orders and masks.
+
+    .. math:: p(x) = \frac1M \sum_m p_m(x)
+
+    Each draw takes one member at random. Germain et al. 2015, MADE, sections 4.2 and 4.3.
+
+    Args:
+        network: an `nn.MaskedMLP`.
+        observation: the law of a datum, the same for each entry.
+        members: pairs (order, seed of the hidden units' degrees), M of them; the order None for the network's own.
+        validate_args: as of any distribution.
+
+    Raises:
+        ValueError: a network and a law that do not fit together, or no members.
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    has_rsample = False
+
+    def __init__(self, network: Any, observation: Any, members: Sequence[Member], *, validate_args: bool | None = None):
+        sequence.check(network, observation)
+        checks.at_least("number of members", len(members), 1)
+        self.network, self.observation, self.members = network, observation, tuple(members)
+        super().__init__((), tuple(network.event_shape), validate_args=validate_args)
+
+    @lazy_property
+    def support(self) -> Any:
+        """That of the law of a datum."""
+        return Autoregressive(self.network, self.observation).support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Ensemble":
+        """The same law of more rows."""
+        new: Any = self._get_checked_instance(Ensemble, _instance)
+        new.network, new.observation, new.members = self.network, self.observation, self.members
+        super(Ensemble, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """The log density of each value: the members' densities are averaged."""
+        found = torch.stack([self._member(m).log_prob(value) for m in range(len(self.members))])
+        return torch.logsumexp(found, dim=0) - math.log(len(self.members))
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        """Draw values, each under a member of its own.
+
+        Args:
+            sample_shape: leading axes of independent draws.
+
+        Returns:
+            (*sample_shape, *batch_shape, *event_shape).
+        """
+        shape = self.shape(sample_shape)
+        _, n = sequence.rows(tuple(shape), tuple(self.event_shape))
+        chosen = torch.randint(len(self.members), (n,))
+        drawn: Any = None
+        for m in chosen.unique().tolist():
+            mine = chosen == m
+            part = self._member(m).sample((int(mine.sum()),))
+            drawn = part.new_empty((n, *self.event_shape)) if drawn is None else drawn
+            drawn[mine.to(part.device)] = part
+        return drawn.reshape(shape)
+
+    def sample_given(self, x: torch.Tensor, observed: torch.Tensor | None = None) -> torch.Tensor:
+        """Draw values whose known entries are clamped, all under one member taken at random.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+            observed: booleans of x's shape; None where x itself says what is missing.
+
+        Returns:
+            (n, *event_shape), observed entries as they came.
+        """
+        return self.at_random().sample_given(x, observed)
+
+    def at_random(self) -> Autoregressive:
+        """The law of one member, all equally probable.
+
+        Returns:
+            The law; its log density is in expectation a lower bound of this one's.
+        """
+        return self._member(int(torch.randint(len(self.members), ()))).expand(self.batch_shape)
+
+    def _member(self, m: int) -> Autoregressive:
+        return Autoregressive(
+            Planned(self.network, masked.member(self.network.sizes, *self.members[m])), self.observation
+        )
+
+
+class RandomMember(infer.ELBO):
+    r"""Another objective, with one member of each `Ensemble` of the model at random in place of their mixture.
+
+    For the exact likelihood it is the loss by which MADE is trained with several orders and masks,
+
+    .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
+
+    at the price of one member a step.
+
+    Args:
+        objective: the other objective; None for an `ELBO`.
+    """
+
+    def __init__(self, objective: infer.ELBO | None = None) -> None:
+        self.objective: Any = ELBO() if objective is None else objective
+        super().__init__(num_particles=self.objective.num_particles)
+
+    def __repr__(self) -> str:
+        return f"RandomMember({describe(self.objective)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RandomMember) and self.objective == other.objective
+
+    def __hash__(self) -> int:
+        return hash((RandomMember, self.objective))
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number."""
+        return float(self.objective.loss(_one_of_each(model), guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; its gradient is added to the parameters'."""
+        return float(self.objective.loss_and_grads(_one_of_each(model), guide, *args, **kwargs))
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The loss, as a tensor to be differentiated."""
+        return self.objective.differentiable_loss(_one_of_each(model), guide, *args, **kwargs)
+
+    def _get_trace(self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return self.objective._get_trace(_one_of_each(model), guide, args, kwargs)
+
+
+class _OneOfEach(Messenger):
+    def _pyro_sample(self, msg: Any) -> None:
+        msg["fn"] = _chosen(msg["fn"])
+
+
+def _one_of_each(model: Callable[..., Any]) -> Callable[..., Any]:
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        with _OneOfEach():
+            return model(*args, **kwargs)
+
+    return chosen
+
+
+def _chosen(fn: Any) -> Any:
+    if isinstance(fn, Ensemble):
+        return fn.at_random()
+    if isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, Ensemble):
+        return fn.base_dist.at_random().mask(fn._mask)
+    return fn

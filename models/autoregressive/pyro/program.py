@@ -1,0 +1,191 @@
+"""The autoregressive program in Pyro."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyro
+import torch
+
+from deepgen.inference.svi.pyro import ELBO
+from deepgen.likelihoods import laws
+from deepgen.likelihoods import pyro as likelihoods
+from deepgen.models.autoregressive import made, sequence
+from deepgen.models.autoregressive.made import Member
+from deepgen.models.autoregressive.pyro.distribution import Autoregressive
+from deepgen.models.autoregressive.pyro.ensemble import Ensemble, RandomMember
+from deepgen.nn import torch as nn
+from deepgen.program import LikelihoodKind, files
+from deepgen.program.pyro import declare
+
+
+class AutoregressiveModel(torch.nn.Module):
+    r"""A datum whose entries are decided one after the other: the chain rule with one network for all conditionals.
+
+    .. math:: x \sim \prod_t p(x_{o(t)} \mid x_{o(1)}, \ldots, x_{o(t-1)})
+
+    Its likelihood is exact, it has no latents, and its guide is empty. With several ``members``, orders and masks of
+    the hidden units that share the weights, it is their mixture of equal weights.
+
+    Germain, Gregor, Murray & Larochelle 2015, MADE: masked autoencoder for distribution estimation.
+
+    Args:
+        network: what `Autoregressive` takes.
+        observation: the law of a datum, from ``deepgen.likelihoods``, the same for each entry.
+        members: pairs (order, seed of the hidden units' degrees) of a masked perceptron; none for its own alone.
+
+    Raises:
+        ValueError: a network and a law that do not fit together.
+    """
+
+    family: ClassVar[str] = "autoregressive"
+    likelihood: ClassVar[LikelihoodKind] = "exact"
+    imputers: ClassVar[tuple[str, ...]] = ()
+    sites: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, network: Any, observation: Any, members: Sequence[Member] = ()):
+        super().__init__()
+        sequence.check(network, observation)
+        self.network, self.observation = network, observation
+        self.members = made.checked(network, members)
+
+    @classmethod
+    def made(
+        cls,
+        event_shape: Sequence[int],
+        likelihood: Any = "bernoulli",
+        *,
+        hidden: Sequence[int] = (500,),
+        order: Any = None,
+        num_members: int = 1,
+        activation: str = "relu",
+        direct: bool = True,
+        num_classes: int | None = None,
+        seed: int = 0,
+        data: Any | None = None,
+    ) -> "AutoregressiveModel":
+        """MADE: a perceptron masked by degrees.
+
+        Args:
+            event_shape: the shape of one datum.
+            likelihood: an observation law or its name, see `deepgen.likelihoods`; not one that differs from entry to
+                entry.
+            hidden: the widths of the hidden layers.
+            order: of the entries: None for row-major, ``"random"``, or (D,) indices into the flattened datum.
+            num_members: how many masks (and, where ``order`` is ``"random"``, orders) share the weights. `fit` takes
+                one of them at random at each step; probabilities are averaged over all.
+            activation: the network's activation.
+            direct: whether there are connections from the inputs to the outputs.
+            num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+            seed: of random orders and masks.
+            data: (n, *event_shape); the outputs then start at its marginals. None for random biases.
+
+        Returns:
+            The program, untrained.
+
+        Raises:
+            ValueError: an unknown likelihood or order, sizes that are not positive, or data that do not fit.
+        """
+        law = likelihoods.observation(likelihood, tuple(event_shape), num_classes)
+        data = None if data is None else laws.check_data(law, data, missing=True)
+        first, members = made.orders(law, order, num_members, seed)
+        own = made.arguments(law)
+        network = nn.MaskedMLP(law.event_shape, hidden=hidden, order=first, activation=activation, direct=direct, **own)
+        if data is not None:
+            network = nn.output_bias(network, law.start(data).reshape(-1))
+        return cls(network, law, members)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one datum."""
+        return self.observation.event_shape
+
+    def distribution(self) -> Any:
+        """The law of a datum, to be a site of any model: `Autoregressive` or, with members, their `Ensemble`."""
+        return _law(self.network, self.observation, self.members)
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """p(x), in the plate ``"data"``.
+
+        Args:
+            x: (n, *event_shape), or None to draw.
+            size: the number of rows where x is None.
+
+        Returns:
+            x, given or drawn.
+        """
+        network, observation = declare("network", self.network), declare("observation", self.observation)
+        with pyro.plate("data", size if x is None else len(x)):
+            return pyro.sample("x", _law(network, observation, self.members), obs=x)
+
+    def guide(self, x: Any = None, *, size: int = 1) -> None:
+        """Nothing, as there are no latents.
+
+        Args:
+            x: (n, *event_shape), or None.
+            size: the number of rows where x is None.
+        """
+
+    def sample_given(self, x: torch.Tensor, observed: torch.Tensor | None = None) -> torch.Tensor:
+        """Draws whose known entries are clamped, see `Autoregressive.sample_given`.
+
+        They have the law given what is known only where in each row the missing entries come last in the order.
+
+        Args:
+            x: (n, *event_shape), NaN (negative integers) where missing.
+            observed: booleans of x's shape; None where x itself says what is missing.
+
+        Returns:
+            (n, *event_shape), observed entries as they came.
+        """
+        return self.distribution().sample_given(x, observed)
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default: the negative log-likelihood, of one random member where there are some."""
+        return RandomMember() if self.members else ELBO()
+
+    def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
+        """``x`` as this program takes it.
+
+        Args:
+            x: (n, *event_shape) numbers.
+            missing: whether missing entries are allowed.
+            observed: booleans of x's shape, or None where NaN (a negative integer) says what is missing.
+
+        Returns:
+            x as a NumPy array of the law's kind.
+
+        Raises:
+            ValueError: wrong dtype, shape or support, empty, not finite, missing where it may not be, or a row of which
+                nothing is observed.
+        """
+        return laws.check_data(self.observation, x, missing=missing, observed=observed)
+
+    def diagnose(self, x: Any) -> list[Warning]:
+        """Nothing: an exact likelihood has no posterior that could collapse."""
+        return []
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description from which `build` makes a program of the same shape."""
+        return {
+            "observation": self.observation.spec(),
+            "network": files.describe(self.network, nn.NETWORKS),
+            "members": [[made.listed(order), seed] for order, seed in self.members],
+        }
+
+
+def build(config: Mapping[str, Any]) -> AutoregressiveModel:
+    """A program of the described shape, with initial weights.
+
+    Args:
+        config: what `AutoregressiveModel.spec` gave.
+
+    Returns:
+        The program.
+    """
+    members = [(order, seed) for order, seed in config.get("members", ())]
+    return AutoregressiveModel(nn.build(config["network"]), likelihoods.build(config["observation"]), members)
+
+
+def _law(network: Any, observation: Any, members: Sequence[Member]) -> Any:
+    return Ensemble(network, observation, members) if members else Autoregressive(network, observation)
