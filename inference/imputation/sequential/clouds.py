@@ -19,10 +19,6 @@ from deepgen.program.sequence import steps
 
 ENOUGH = 100
 """How many effective ancestors a row needs; half of its particles where it has fewer than twice as many."""
-CLOUDS = 16
-"""Into how many independent clouds the particles are split where nothing but the evidence is wanted."""
-COMPLETIONS = 4096
-"""How many completions of a row `enumerate` weighs at most."""
 
 
 class Clouds(NamedTuple):
