@@ -7,6 +7,7 @@ from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.numpyro import log_prob
+from deepgen.inference.smc.numpyro import Particles, smc
 from deepgen.inference.svi.numpyro import (
     ELBO,
     IWAE,
@@ -99,6 +100,7 @@ __all__ = [
     "LogProb",
     "Logit",
     "NonFiniteLoss",
+    "Particles",
     "Permute",
     "PixelCNN",
     "Pooled",
@@ -136,5 +138,6 @@ __all__ = [
     "reconstruct",
     "sample",
     "save",
+    "smc",
     "with_params",
 ]

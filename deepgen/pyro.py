@@ -7,6 +7,7 @@ from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.pyro import log_prob
+from deepgen.inference.smc.pyro import Particles, smc
 from deepgen.inference.svi.pyro import (
     ELBO,
     IWAE,
@@ -99,6 +100,7 @@ __all__ = [
     "LogProb",
     "Logit",
     "NonFiniteLoss",
+    "Particles",
     "Permute",
     "PixelCNN",
     "Pooled",
@@ -136,5 +138,6 @@ __all__ = [
     "reconstruct",
     "sample",
     "save",
+    "smc",
     "with_params",
 ]

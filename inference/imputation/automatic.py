@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from deepgen.inference.imputation import importance
+from deepgen.inference.imputation.enumeration import completions
+from deepgen.program.sequence import steps
 
 ENOUGH = 100
 """How many effective particles a row needs; half of all where there are fewer than twice as many."""
@@ -58,3 +60,28 @@ def stats(judged: importance.Weights) -> dict[str, Any]:
         ``guide_ess`` and ``guide_pareto_k`` with their dimensions.
     """
     return {"guide_ess": (("row",), judged.ess), "guide_pareto_k": (("row",), judged.pareto_k)}
+
+
+def without_latents(sequence: Any, observed: np.ndarray) -> tuple[str, dict[str, Any]]:
+    """The cheapest exact method for data that are decided step by step, else sequential Monte Carlo.
+
+    Args:
+        sequence: the factors of the program.
+        observed: (n, *event_shape) booleans.
+
+    Returns:
+        ``"exact"``, ``"enumerate"`` or ``"smc"``, and attributes that say why.
+    """
+    last = steps.missing_last(observed, sequence.order, joint=sequence.joint())
+    if last.all():
+        return "exact", {"chosen": "exact", "why": "the missing entries come last in the order of every row"}
+    behind = f"{int((~last).sum())} of {len(last)} rows have entries observed behind missing ones"
+    values = sequence.values()
+    if values is None:
+        return "smc", {"chosen": "smc", "why": f"{behind}, and entries are not discrete"}
+    most = completions.count(observed, len(values)).max()
+    few = most <= completions.MOST
+    chosen = "enumerate" if few else "smc"
+    said = "at most" if few else "more than"
+    why = f"{behind}, and a row has {said} {completions.MOST} completions (the largest number is {most:.3g})"
+    return chosen, {"chosen": chosen, "why": why}

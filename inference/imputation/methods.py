@@ -59,12 +59,39 @@ METHODS = {
         "asymptotically exact",
         {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8, "num_particles": 2000},
     ),
+    "exact": Method(
+        "ancestral sampling of the missing entries, which come last in the order, given the observed ones",
+        "exact",
+        {"num_samples": 250, "num_chains": 4},
+    ),
+    "smc": Method(
+        "sequential Monte Carlo in the order of the program, the observed entries as evidence",
+        "asymptotically exact",
+        {"num_samples": 250, "num_chains": 4, "num_particles": 1000},
+    ),
+    "enumerate": Method(
+        "every completion of discrete missing entries weighed by its exact probability",
+        "exact",
+        {"num_samples": 250, "num_chains": 4},
+    ),
     "nuts": Method(
         "the No-U-Turn sampler over the model's latents and the missing entries together",
         "asymptotically exact",
         {"num_samples": 500, "num_warmup": 500, "num_chains": 4},
     ),
 }
+
+
+AUTO_WITHOUT_LATENTS = Method(
+    "the program's own draws or an enumeration where they are exact, else sequential Monte Carlo",
+    "asymptotically exact",
+    {"num_samples": 250, "num_chains": 4, "num_particles": 1000},
+)
+
+
+def described(name: str, offered: tuple[str, ...]) -> Method:
+    """What a method is for a program that offers these."""
+    return AUTO_WITHOUT_LATENTS if name == "auto" and "smc" in offered else METHODS[name]
 
 
 def choose(method: str | None, offered: tuple[str, ...], given: Mapping[str, int | None]) -> tuple[str, dict[str, int]]:
@@ -91,7 +118,7 @@ def choose(method: str | None, offered: tuple[str, ...], given: Mapping[str, int
         )
     name = offered[0] if method is None else method
     checks.one_of("method", name, offered)
-    options = dict(METHODS[name].options)
+    options = dict(described(name, offered).options)
     for option, value in given.items():
         if value is None:
             continue

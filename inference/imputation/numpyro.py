@@ -13,13 +13,16 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.enumeration import numpyro as enumeration
 from deepgen.inference.imputation.gibbs import numpyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
 from deepgen.inference.imputation.lair import numpyro as lair
 from deepgen.inference.imputation.mcmc import numpyro as mcmc
 from deepgen.inference.imputation.resampling import numpyro as resampling
+from deepgen.inference.imputation.sequential import numpyro as sequential
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, given, takes_labels
+from deepgen.program.sequence import Sequential
 
 if TYPE_CHECKING:
     import arviz
@@ -61,6 +64,14 @@ def impute(
     - ``"auto"``: ``"sir"`` where the guide's weights are fit for use in nearly all rows, else ``"mcmc"`` (with a
       discrete latent ``"adaptive-gibbs"``) started from these weighted draws. The attrs ``chosen``, ``why`` say it.
 
+    Methods for a program that decides a datum step by step, all with ``log_evidence``, log p(x_observed), in the stats:
+
+    - ``"exact"``: the program's own draws, where the missing entries come last in its order; refused elsewhere.
+    - ``"smc"``: sequential Monte Carlo in the program's order, the observed entries as evidence; exact as
+      ``num_particles`` grows. Each chain is a cloud of its own; ``ess`` counts effective ancestors.
+    - ``"enumerate"``: all completions weighed exactly, where at most 4096 a row.
+    - ``"auto"``: the first of ``"exact"``, ``"enumerate"``, ``"smc"`` that can be taken for all rows.
+
     For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
@@ -74,7 +85,7 @@ def impute(
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
         num_steps: the mean number of leapfrog steps of an iteration (mcmc).
-        num_particles: proposals of each row (sir, lair, auto).
+        num_particles: proposals of each row (sir, lair, auto), particles of each chain (smc, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
         model_kwargs: keyword arguments of a plain model.
@@ -134,6 +145,9 @@ def _auto(
     options: Mapping[str, int],
     progress: bool | None,
 ) -> result.Draws:
+    if isinstance(program, Sequential):
+        chosen, said = automatic.without_latents(program.sequential(), np.asarray(observed))
+        return _WITHOUT_LATENTS[chosen](rng_key, program, x, observed, options, progress)._replace(attrs=said)
     key_propose, key_start, key_draw = jax.random.split(rng_key, 3)
     count, chains = options["num_particles"], options["num_chains"]
     proposals = resampling.propose(key_propose, program, x, observed, count)
@@ -152,6 +166,12 @@ _STARTED: dict[str, Callable[..., result.Draws]] = {
     **{method: partial(gibbs.gibbs, method=method) for method in RULES},
 }
 _WAYS: dict[str, Callable[..., result.Draws]] = {**_STARTED, "sir": resampling.sir, "lair": lair.lair, "auto": _auto}
+_WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
+    "exact": sequential.exact,
+    "smc": sequential.smc,
+    "enumerate": enumeration.enumerate_missing,
+}
+_WAYS |= _WITHOUT_LATENTS
 
 
 def _nuts(

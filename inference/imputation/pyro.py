@@ -12,14 +12,17 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.enumeration import pyro as enumeration
 from deepgen.inference.imputation.gibbs import pyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
 from deepgen.inference.imputation.lair import pyro as lair
 from deepgen.inference.imputation.mcmc import pyro as mcmc
 from deepgen.inference.imputation.resampling import pyro as resampling
+from deepgen.inference.imputation.sequential import pyro as sequential
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, given, takes_labels
 from deepgen.program.pyro import tensor
+from deepgen.program.sequence import Sequential
 
 if TYPE_CHECKING:
     import arviz
@@ -60,6 +63,14 @@ def impute(
     - ``"auto"``: ``"sir"`` where the guide's weights are fit for use in nearly all rows, else ``"mcmc"`` (with a
       discrete latent ``"adaptive-gibbs"``) started from these weighted draws. The attrs ``chosen``, ``why`` say it.
 
+    Methods for a program that decides a datum step by step, all with ``log_evidence``, log p(x_observed), in the stats:
+
+    - ``"exact"``: the program's own draws, where the missing entries come last in its order; refused elsewhere.
+    - ``"smc"``: sequential Monte Carlo in the program's order, the observed entries as evidence; exact as
+      ``num_particles`` grows. Each chain is a cloud of its own; ``ess`` counts effective ancestors.
+    - ``"enumerate"``: all completions weighed exactly, where at most 4096 a row.
+    - ``"auto"``: the first of ``"exact"``, ``"enumerate"``, ``"smc"`` that can be taken for all rows.
+
     For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
@@ -72,7 +83,7 @@ def impute(
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
         num_steps: the mean number of leapfrog steps of an iteration (mcmc).
-        num_particles: proposals of each row (sir, lair, auto).
+        num_particles: proposals of each row (sir, lair, auto), particles of each chain (smc, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
         model_kwargs: keyword arguments of a plain model.
@@ -125,6 +136,9 @@ def impute(
 def _auto(
     program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
 ) -> result.Draws:
+    if isinstance(program, Sequential):
+        chosen, said = automatic.without_latents(program.sequential(), observed.cpu().numpy())
+        return _WITHOUT_LATENTS[chosen](program, x, observed, options, progress)._replace(attrs=said)
     count, chains = options["num_particles"], options["num_chains"]
     proposals = resampling.propose(program, x, observed, count)
     chosen, said = automatic.judge(proposals.judged, count, discrete=mcmc.has_discrete_latents(program, x))
@@ -142,6 +156,12 @@ _STARTED: dict[str, Callable[..., result.Draws]] = {
     **{method: partial(gibbs.gibbs, method=method) for method in RULES},
 }
 _WAYS: dict[str, Callable[..., result.Draws]] = {**_STARTED, "sir": resampling.sir, "lair": lair.lair, "auto": _auto}
+_WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
+    "exact": sequential.exact,
+    "smc": sequential.smc,
+    "enumerate": enumeration.enumerate_missing,
+}
+_WAYS |= _WITHOUT_LATENTS
 
 
 def _nuts(

@@ -20,6 +20,7 @@ from deepgen.models.autoregressive.numpyro.ensemble import Ensemble, RandomMembe
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.numpyro import declare
+from deepgen.program.sequence.numpyro import Sequence as Factors
 
 
 class AutoregressiveModel(eqx.Module):
@@ -43,7 +44,7 @@ class AutoregressiveModel(eqx.Module):
 
     family: ClassVar[str] = "autoregressive"
     likelihood: ClassVar[LikelihoodKind] = "exact"
-    imputers: ClassVar[tuple[str, ...]] = ()
+    imputers: ClassVar[tuple[str, ...]] = ("auto", "exact", "smc", "enumerate")
     sites: ClassVar[tuple[str, ...]] = ()
 
     network: Any
@@ -131,6 +132,15 @@ class AutoregressiveModel(eqx.Module):
         network, observation = declare("network", self.network), declare("observation", self.observation)
         with numpyro.plate("data", size if x is None else len(x)):
             return numpyro.sample("x", _law(network, observation, self.members), obs=x)
+
+    def sequential(self) -> Factors:
+        """The factors of p(x), each given the entries before it.
+
+        Raises:
+            ValueError: a mixture of several members, which has no one order.
+        """
+        made.refuse_members(self.members)
+        return Factors(self.network, self.observation.element(self.network.element_shape))
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing, as there are no latents.

@@ -18,6 +18,7 @@ from deepgen.models.autoregressive.pyro.ensemble import Ensemble, RandomMember
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.pyro import declare
+from deepgen.program.sequence.pyro import Sequence as Factors
 
 
 class AutoregressiveModel(torch.nn.Module):
@@ -41,7 +42,7 @@ class AutoregressiveModel(torch.nn.Module):
 
     family: ClassVar[str] = "autoregressive"
     likelihood: ClassVar[LikelihoodKind] = "exact"
-    imputers: ClassVar[tuple[str, ...]] = ()
+    imputers: ClassVar[tuple[str, ...]] = ("auto", "exact", "smc", "enumerate")
     sites: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, network: Any, observation: Any, members: Sequence[Member] = ()):
@@ -122,6 +123,15 @@ class AutoregressiveModel(torch.nn.Module):
         network, observation = declare("network", self.network), declare("observation", self.observation)
         with pyro.plate("data", size if x is None else len(x)):
             return pyro.sample("x", _law(network, observation, self.members), obs=x)
+
+    def sequential(self) -> Factors:
+        """The factors of p(x), each given the entries before it.
+
+        Raises:
+            ValueError: a mixture of several members, which has no one order.
+        """
+        made.refuse_members(self.members)
+        return Factors(self.network, self.observation.element(self.network.element_shape))
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing, as there are no latents.

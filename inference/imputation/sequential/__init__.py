@@ -1,0 +1,1 @@
+"""Missing entries of data that are decided step by step: drawn in that order, with what is observed as evidence."""
