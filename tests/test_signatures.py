@@ -24,6 +24,8 @@ ENGINES_OWN = {
     "RandomMember": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
     "FlowDistribution": {"log_prob"},
+    "Autoregressive": {"expand"},
+    "Ensemble": {"expand"},
 }
 
 

@@ -183,9 +183,10 @@ def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:
             expected="a program that decides entry after entry, such as AutoregressiveModel",
             fix="Draw what is missing with impute.",
         )
+    own: Any = program
     array = np.asarray(x)
-    array = np.repeat(array[None], rows, axis=0) if array.shape == tuple(program.event_shape) else array
-    array = program.check_data(array, missing=True)
+    array = np.repeat(array[None], rows, axis=0) if array.shape == tuple(own.event_shape) else array
+    array = own.check_data(array, missing=True)
     if len(array) != rows:
         raise checks.problem(
             "given",

@@ -38,7 +38,7 @@ class Autoregressive(TorchDistribution):
         sequence.check(network, observation)
         self.network, self.observation, self.context = network, observation, context
         batch = () if context is None else (len(context),)
-        super().__init__(batch, tuple(network.event_shape), validate_args=validate_args)
+        super().__init__(torch.Size(batch), torch.Size(network.event_shape), validate_args=validate_args)
 
     @lazy_property
     def support(self) -> Any:

@@ -92,7 +92,7 @@ class Ensemble(TorchDistribution):
         sequence.check(network, observation)
         checks.at_least("number of members", len(members), 1)
         self.network, self.observation, self.members = network, observation, tuple(members)
-        super().__init__((), tuple(network.event_shape), validate_args=validate_args)
+        super().__init__(torch.Size(), torch.Size(network.event_shape), validate_args=validate_args)
 
     @lazy_property
     def support(self) -> Any:
