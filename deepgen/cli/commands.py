@@ -1,28 +1,27 @@
 """The commands, without their arguments' parsing: each takes plain values and returns the lines to print."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepgen import capabilities, checks, data, evaluation
-from deepgen.cli.engine import PROGRAMS, Engine
+from deepgen.cli.engine import Engine
 from deepgen.cli.fitting import Clock, fit_program
-from deepgen.cli.refusals import known
+from deepgen.cli.recipes import RECIPES
 from deepgen.cli.run import METRICS, REPORT, Plan, likelihood_estimates
 from deepgen.cli.run import run as main_job
 from deepgen.cli.sources import (
     NOTES,
     TABLE_ENDINGS,
     Settings,
-    Source,
     is_table,
     notes_of,
+    open_for,
     open_program,
-    open_source,
     read_arrays,
-    white,
     write_arrays,
     write_notes,
 )
@@ -39,13 +38,19 @@ def default_folder(family: str, source: str) -> Path:
 
 def run(settings: Settings, plan: Plan, folder: Path, *, resume: bool, progress: bool | None) -> list[str]:
     """The main job."""
-    known("family", settings.family, PROGRAMS)
-    source = _opened(settings)
+    source = open_for(settings)
     metrics = main_job(settings, source, plan, folder, resume=resume, progress=progress)
+    lines = [f"{_score(metrics['log_prob']['mean'])} nats per row: {_kind(metrics['log_prob'])}"]
+    if metrics["imputation"] is None:
+        return [
+            *lines,
+            f"nothing is completed: programs of {settings.family} have no way to impute yet",
+            f"{folder / METRICS}",
+            f"{folder / REPORT}",
+        ]
     errors = metrics["imputation"]["errors"]
     own = errors[metrics["imputation"]["own"]]
-    lines = [
-        f"{_score(metrics['log_prob']['mean'])} nats per row: {_kind(metrics['log_prob'])}",
+    lines += [
         f"RMSE {_score(own['rmse'])}, CRPS {_score(own['crps'])} over {own['cells']} hidden entries; "
         f"{_score(own['coverage']['0.9'])} of them inside their 90 % intervals",
     ]
@@ -55,15 +60,11 @@ def run(settings: Settings, plan: Plan, folder: Path, *, resume: bool, progress:
 
 def fit(settings: Settings, folder: Path, *, resume: bool, progress: bool | None) -> list[str]:
     """Fit to a data set's training rows, and keep the program."""
-    known("family", settings.family, PROGRAMS)
-    source = _opened(settings)
+    source = open_for(settings)
     engine = Engine(settings.engine, settings.seed)
-    x = source.data
     with Clock().phase("fit", f"fitting at most {settings.steps} steps"):
-        fit, said = fit_program(
-            engine, settings, x.train, x.validation, x.support, folder, resume=resume, progress=progress
-        )
-    write_notes(folder, settings, x, said, image_shape=source.image_shape)
+        fit, said = fit_program(engine, settings, source, folder, resume=resume, progress=progress)
+    write_notes(folder, settings, source.data, said, image_shape=source.image_shape, white=source.white)
     held = said["best_validation_loss"]
     watched = "" if held is None else f"; best validation loss {held:.5g}"
     return [
@@ -100,7 +101,7 @@ def sample(folder: Path, num: int, output: Path | None, engine_name: str, seed: 
 
     picture = output.with_suffix(".png")
     scale = max(1, 64 // images.shape[2])
-    images = images / white(notes["settings"].likelihood if notes else None)
+    images = images / (notes["white"] if notes else 1.0)
     files.write_atomically(picture, sheet(images, columns=int(np.ceil(np.sqrt(num))), scale=scale))
     return [str(output), str(picture)]
 
@@ -119,7 +120,7 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
                 expected="rows that the program has not seen",
                 fix="Pass data as well.",
             )
-        x = _opened(settings).data.test
+        x = open_for(settings).data.test
         name = f"the held-out rows of {settings.source}"
     elif is_table(path):
         if notes is None or notes["encoding"] is None:
@@ -133,8 +134,8 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
     elif path.lower().endswith(".npz"):
         x, name = read_arrays(path), path
     else:
-        settings = notes["settings"] if notes else Settings("", path)
-        x = open_source(path, seed=seed, network=settings.network, likelihood=settings.likelihood).data.test
+        settings = notes["settings"] if notes else Settings("vae", path)
+        x = open_for(replace(settings, source=path, seed=seed)).data.test
         name = f"the held-out rows of {path}"
     engine = Engine(engine_name, seed)
     program = open_program(engine, folder, notes)
@@ -163,8 +164,10 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
 
 
 def listing() -> list[str]:
-    """The capability table, and the data sets with what is needed for them."""
-    lines = [capabilities.text_table(), "", "data sets"]
+    """The capability table, the recipes, and the data sets with what is needed for them."""
+    lines = [capabilities.text_table(), "", "families of deepgen run, fit and impute"]
+    lines += [f"  {name:<14}{made.title} ({made.family})" for name, made in RECIPES.items()]
+    lines += ["", "data sets"]
     for name in data.dataset_names():
         lines.append(f"  {name:<24}{availability(name)}")
     endings = "any CSV (.csv, .tsv, also .gz), Parquet, npz (array x) or IDX file by its path"
@@ -188,10 +191,6 @@ def availability(name: str) -> str:
         return f"available in {place}"
     found = sorted(path.name.partition(".")[0] for path in place.iterdir() if path.suffix in (".npz", ".csv"))
     return f"available in {place}: {', '.join(found)}"
-
-
-def _opened(settings: Settings) -> Source:
-    return open_source(settings.source, seed=settings.seed, network=settings.network, likelihood=settings.likelihood)
 
 
 def _score(score: dict[str, Any]) -> str:

@@ -9,13 +9,15 @@ import numpy as np
 
 from deepgen import checks, evaluation
 from deepgen.cli import tables
-from deepgen.cli.engine import PROGRAMS, Engine
+from deepgen.cli.engine import Engine
 from deepgen.cli.fitting import Clock, fit_program
+from deepgen.cli.recipes import RECIPES
 from deepgen.cli.refusals import closest
 from deepgen.cli.run import Plan
 from deepgen.cli.sources import (
     Network,
     Settings,
+    Source,
     is_table,
     notes_of,
     open_program,
@@ -91,15 +93,17 @@ def impute(
         program, how = _fit(engine, settings, x, encoding, kinds, keep, resume=resume, progress=progress)
     if plan.method is None and _made_of_table(settings, notes):
         plan = replace(plan, method="auto")
-    options = plan.options(program.imputers)
+    options = plan.filled(settings.family if notes is None else notes["settings"].family).options(program.imputers)
     if table is None or encoding is None:
         return _complete_arrays(engine, program, x, output, options, how, progress)
     done = tables.complete_table(engine, program, table, encoding, options, how=how, progress=progress)
     return [f"filled {len(done.intervals)} cells {how}", *map(str, tables.write(done, table, output))]
 
 
-def default_network(path: str) -> Network:
-    """The kind of program that is fitted to a file with blanks."""
+def default_network(target: str, path: str) -> Network | None:
+    """The kind of program that is fitted to a file with blanks; None where the target has but one."""
+    if target in RECIPES and "network" not in RECIPES[target].takes:
+        return None
     return "table" if is_table(path) else "mlp"
 
 
@@ -113,10 +117,10 @@ def _run_folder(target: str) -> Path | None:
     folder = Path(target)
     if (folder / files.DESCRIPTION).is_file():
         return folder
-    if target not in PROGRAMS:
-        fix = f"{files.DESCRIPTION} is missing there." if folder.exists() else closest(target, PROGRAMS)
+    if target not in RECIPES:
+        fix = f"{files.DESCRIPTION} is missing there." if folder.exists() else closest(target, RECIPES)
         raise checks.problem(
-            "target", got=repr(target), expected=f"one of {list(PROGRAMS)}, or a folder that deepgen wrote", fix=fix
+            "target", got=repr(target), expected=f"one of {list(RECIPES)}, or a folder that deepgen wrote", fix=fix
         )
     return None
 
@@ -125,7 +129,7 @@ def _refuse_fit_options(target: str, settings: Settings, keep: Path | None) -> N
     default = Settings(settings.family, settings.source)
     names = ("steps", "latent_dim", "hidden", "likelihood", "learning_rate", "patience")
     given = ["--" + name.replace("_", "-") for name in names if getattr(settings, name) != getattr(default, name)]
-    given += [] if settings.network == default_network(settings.source) else ["--network"]
+    given += [] if settings.network == default_network(target, settings.source) else ["--network"]
     given += [] if keep is None else ["--keep"]
     if given:
         raise checks.problem(
@@ -171,12 +175,12 @@ def _fit(
 ) -> tuple[Any, str]:
     """The program fitted to all rows by the bound of their observed entries, and a sentence about it."""
     support: Support = "boolean" if np.isin(x[~np.isnan(x)], (0, 1)).all() else "real"
-    with Clock().phase("fit", f"fitting at most {settings.steps} steps"):
-        fit, said = fit_program(
-            engine, settings, x, None, support, folder, resume=resume, progress=progress, kinds=kinds
-        )
     columns = None if encoding is None else encoding.names
     data = Dataset(settings.source, x, x[:0], x[:0], support, columns=columns, encoding=encoding)
+    with Clock().phase("fit", f"fitting at most {settings.steps} steps"):
+        fit, said = fit_program(
+            engine, settings, Source(data, None), folder, resume=resume, progress=progress, kinds=kinds
+        )
     write_notes(folder, settings, data, said, image_shape=None, held_out=False)
     how = (
         f"by a {settings.family} fitted to all {len(x)} rows in {fit.steps} steps by the bound of their observed "

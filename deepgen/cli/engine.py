@@ -4,6 +4,7 @@ import importlib
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from deepgen import checks
 from deepgen.capabilities import ENGINES
+from deepgen.cli.recipes import recipe
 
-PROGRAMS = {"vae": "VAE"}
 NETWORKS = ("mlp", "conv", "table")
 _LIBRARIES = {"jax", "jaxlib", "numpyro", "equinox", "optax", "torch", "pyro"}
 
@@ -66,17 +67,23 @@ class Engine:
         pyro.set_rng_seed(stream)
         return ()
 
-    def build(self, family: str, network: str, event_shape: Sequence[int], **options: Any) -> Any:
+    def imputers(self, name: str) -> tuple[str, ...]:
+        """The ways to impute that a recipe's programs offer, the first by default."""
+        return getattr(self.face, recipe(name).program).imputers
+
+    def build(self, name: str, network: str | None, event_shape: Sequence[int], **options: Any) -> Any:
         """An untrained program.
 
         Args:
-            family: one of those in the capability table.
-            network: ``"mlp"`` or ``"conv"``.
+            name: of a recipe.
+            network: ``"mlp"`` or ``"conv"``, for a recipe that takes a network; None for any other.
             event_shape: of a datum.
-            options: of the family's constructor.
+            options: of the recipe's constructor.
         """
-        checks.one_of("network", network, NETWORKS)
-        constructor = getattr(getattr(self.face, PROGRAMS[family]), network)
+        made = recipe(name)
+        if made.constructor is None:
+            checks.one_of("network", network, NETWORKS)
+        constructor = getattr(getattr(self.face, made.program), made.constructor or network or "")
         first = self.start("build")
         return constructor(tuple(event_shape), **options, **({"key": first[0]} if first else {}))
 
@@ -127,6 +134,57 @@ class Engine:
     def active_units(self, program: Any, x: np.ndarray) -> Any:
         """The face's `active_units`."""
         return self.face.active_units(program, x)
+
+    def conditionals(self, program: Any, x: np.ndarray) -> np.ndarray:
+        """log p of what each step decides, given the steps before it, of a program that decides step by step.
+
+        Args:
+            program: with a ``network``, its ``order``, and an ``observation`` law.
+            x: (n, *event_shape), complete.
+
+        Returns:
+            (n, steps) nats; a row's sum is log p(x).
+        """
+        network, element = program.network, program.observation.element(program.network.element_shape)
+        order, given = np.asarray(network.order), program.check_data(x)
+        with self._no_gradients():
+            outputs = _numpy(network(self._array(given)))
+            outputs = np.moveaxis(outputs.reshape(*outputs.shape[:2], -1)[:, :, order], 2, 1)
+            decided = given.reshape(len(given), -1)[:, order].reshape(-1, *network.element_shape)
+            law = element(self._array(outputs.reshape(len(decided), *element.outputs_shape)))
+            return _numpy(law.log_prob(self._array(decided))).reshape(len(given), len(order))
+
+    def encode(self, program: Any, x: np.ndarray) -> np.ndarray:
+        """(n, d) what the base has to draw for a flow to give x."""
+        with self._no_gradients():
+            z = self._array(program.check_data(x))
+            for transform in reversed(program.distribution().transforms):
+                z = transform.inv(z)
+            return _numpy(z)
+
+    def decode(self, program: Any, z: np.ndarray) -> np.ndarray:
+        """(n, *event_shape) what a flow makes of the base's draws z."""
+        with self._no_gradients():
+            x = self._array(z)
+            for transform in program.distribution().transforms:
+                x = transform(x)
+            return _numpy(x)
+
+    def _array(self, x: np.ndarray) -> Any:
+        if self.name == "numpyro":
+            import jax.numpy as jnp
+
+            return jnp.asarray(x)
+        import torch
+
+        return torch.as_tensor(x)
+
+    def _no_gradients(self) -> Any:
+        if self.name == "numpyro":
+            return nullcontext()
+        import torch
+
+        return torch.no_grad()
 
     def save(self, program: Any, folder: Path) -> None:
         """Write the program into a folder."""

@@ -11,15 +11,20 @@ import numpy as np
 import typer
 
 from deepgen import checks
+from deepgen.capabilities import capability
 from deepgen.cli.engine import Engine
+from deepgen.cli.recipes import Recipe, recipe
 from deepgen.cli.refusals import INTERRUPTED
-from deepgen.cli.sources import Settings, default_likelihood
+from deepgen.cli.sources import Settings, Source
+from deepgen.data.dataset import SPLITS
 from deepgen.program import files
 
 CHECKPOINT, LOSSES = "fit.safetensors", "losses.csv"
 CHUNK = 100
-HIDDEN, LATENTS, PATIENCE = (128, 128), 8, 5
-_OBJECTIVES = {False: "evidence lower bound", True: "importance-weighted bound"}
+PATIENCE = 5
+LOGIT = 0.05
+"""The alpha of the logit of data in [0, 1], whose density a flow gives (Dinh et al. 2017)."""
+NO_LAW = "the flow's own density"
 FEWEST_FOR_VALIDATION = 20
 
 
@@ -45,9 +50,7 @@ class Clock:
 def fit_program(
     engine: Engine,
     settings: Settings,
-    train: np.ndarray,
-    validation: np.ndarray | None,
-    support: str,
+    source: Source,
     folder: Path,
     *,
     resume: bool,
@@ -59,9 +62,8 @@ def fit_program(
     Args:
         engine: the engine.
         settings: of the fit.
-        train: (n, *event_shape), NaN where missing.
-        validation: rows to watch, or None to hold out a tenth of ``train`` (nothing of fewer than twenty rows).
-        support: where the data lie.
+        source: the data, NaN where missing. The validation rows are watched; where there are none, a tenth of the
+            training rows is held out (nothing of fewer than twenty).
         folder: where the checkpoint and the program go.
         resume: whether to take up a checkpoint that an interrupted fit left there.
         progress: whether to show a bar; None: on a terminal.
@@ -76,6 +78,8 @@ def fit_program(
         OSError: a folder that cannot be written to.
         typer.Exit: the user interrupted the fit.
     """
+    made, train = recipe(settings.family), source.data.train
+    refuse_holes(settings.family, source)
     files.writable_folder(folder)
     checkpoint = folder / CHECKPOINT
     if resume and checkpoint.is_file():
@@ -90,8 +94,8 @@ def fit_program(
     if settings.network == "table":
         fit, law = _fit_table(engine, settings, train, kinds, common), "of each column's kind"
     else:
-        law = settings.likelihood or default_likelihood(support)
-        fit = _fit(engine, settings, train, validation, law, common)
+        law = law_of(settings, source)
+        fit = _fit(engine, settings, source, law, common)
     engine.save(fit.program, folder)
     _write_losses(folder / LOSSES, fit)
     holes = int(np.isnan(train).sum())
@@ -100,8 +104,8 @@ def fit_program(
         "stopped": fit.stopped,
         "rows": len(train),
         "missing_share": holes / train.size,
-        "objective": _OBJECTIVES[settings.network == "table"] + (" of the observed entries" if holes else ""),
-        "likelihood_law": law,
+        "objective": _objective(made, settings) + (" of the observed entries" if holes else ""),
+        "likelihood_law": law or NO_LAW,
         "parameters": int(sum(np.prod(shape) for shape in _shapes(folder).values())),
         "best_validation_loss": float(np.nanmin(fit.validation_losses)) if len(fit.validation_losses) else None,
     }
@@ -120,22 +124,24 @@ def fit_program(
 def _fit(
     engine: Engine,
     settings: Settings,
-    train: np.ndarray,
-    validation: np.ndarray | None,
-    law: str,
+    source: Source,
+    law: str | None,
     common: dict[str, Any],
 ) -> Any:
-    options: dict[str, Any] = {} if settings.network == "conv" else {"hidden": settings.hidden or HIDDEN}
-    program = engine.build(
-        settings.family,
-        settings.network,
-        train.shape[1:],
-        latent_dim=settings.latent_dim or LATENTS,
-        likelihood=law,
-        data=train,
-        **options,
-    )
-    watched = validation if validation is not None and len(validation) else _share(len(train))
+    made, train, validation = recipe(settings.family), source.data.train, source.data.validation
+    options = dict(made.defaults)
+    chosen = {"hidden": settings.hidden, "latent_dim": settings.latent_dim, "likelihood": law}
+    options |= {name: value for name, value in chosen.items() if value is not None}
+    if settings.network == "conv":
+        del options["hidden"]
+    if law == "categorical":
+        options["num_classes"] = int(source.white) + 1
+    if law is None and source.data.support == "unit_interval":
+        options["logit"] = LOGIT
+    if made.starts:
+        options["data"] = train
+    program = engine.build(settings.family, settings.network, train.shape[1:], **options)
+    watched = validation if len(validation) else _share(len(train))
     patience = (settings.patience or PATIENCE) if isinstance(watched, np.ndarray) or watched else None
     return engine.fit(program, train, validation=watched, patience=patience, chunk=CHUNK, **common)
 
@@ -153,6 +159,66 @@ def _fit_table(
     chosen = {"latent_dim": settings.latent_dim, "hidden": settings.hidden}
     given = {name: value for name, value in chosen.items() if value is not None}
     return engine.fit_table(train, kinds, patience=settings.patience, **given, **common)
+
+
+def law_of(settings: Settings, source: Source) -> str | None:
+    """The observation law of a fit; None where the program is a density by itself.
+
+    Args:
+        settings: of the fit.
+        source: the data.
+
+    Raises:
+        ValueError: data that the recipe has no law for.
+    """
+    made, support = recipe(settings.family), source.data.support
+    if not made.laws:
+        if support == "boolean":
+            raise checks.problem(
+                "data",
+                got=f"zeros and ones for {settings.family}, which is a density",
+                expected="numbers that vary without gaps",
+                fix="Take a family of discrete data: deepgen run made ..., or vae.",
+            )
+        return None
+    law = settings.likelihood or made.laws["levels" if source.grey == "levels" and support != "boolean" else support]
+    if law == "categorical" and source.grey != "levels":
+        raise checks.problem(
+            "likelihood",
+            got=f"'categorical' for {source.data.description or settings.source}",
+            expected="grey levels or whole numbers from 0 to 255"
+            + ("" if made.grey == "levels" else f", and a family of categories ({settings.family} takes none here)"),
+            fix="Pass other data, or another --likelihood; made, pixelcnn, wavenet and transformer take categories.",
+        )
+    return law
+
+
+def refuse_holes(name: str, source: Source) -> None:
+    """Refuse data with holes for a recipe whose likelihood needs complete rows.
+
+    Args:
+        name: of the recipe.
+        source: the data.
+
+    Raises:
+        ValueError: there are holes; with what to do instead.
+    """
+    rows = np.concatenate([getattr(source.data, part) for part in SPLITS])
+    empty = np.isnan(rows).reshape(len(rows), -1).any(1)
+    if not recipe(name).holes and empty.any():
+        raise checks.problem(
+            "data",
+            got=f"{int(empty.sum())} of {len(rows)} rows with blanks for {name}, whose likelihood needs whole rows",
+            expected="complete rows",
+            fix="Take vae, which is fitted to what is observed; or fit to the complete rows alone (a file of them) and "
+            "complete the others by that run: deepgen impute RUN FILE.",
+        )
+
+
+def _objective(made: Recipe, settings: Settings) -> str:
+    if capability(made.family, settings.engine, "log_prob").detail == ("exact",):
+        return "log-likelihood"
+    return "importance-weighted bound" if settings.network == "table" else "evidence lower bound"
 
 
 def _share(rows: int) -> float:

@@ -22,7 +22,12 @@ class NetworkName(StrEnum):
     TABLE = "table"
 
 
-Family = Annotated[str, typer.Argument(help="The family of the program, such as vae.", metavar="FAMILY")]
+Family = Annotated[
+    str,
+    typer.Argument(
+        help="vae, made, pixelcnn, wavenet, transformer, nice, realnvp, maf or nsf (deepgen list).", metavar="FAMILY"
+    ),
+]
 Data = Annotated[
     str, typer.Argument(help="A data set's name (deepgen list), or a CSV, Parquet, npz or IDX file.", metavar="DATA")
 ]
@@ -30,24 +35,33 @@ Folder = Annotated[Path, typer.Argument(help="A folder that deepgen run or fit w
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="The engine.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the split and of every draw: same seed, same numbers.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write. Default: runs/FAMILY-DATA.")]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="At most so many steps of 128 rows.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="At most so many steps of 128 rows. Default: 3000; less of slow networks."),
+]
 LatentDim = Annotated[
     int | None,
-    typer.Option("--latent-dim", min=1, help="How many latents. Default: 16 of a run, 8; of table: its features."),
+    typer.Option(
+        "--latent-dim", min=1, help="How many latents of vae. Default: 16 of a run, 8; of table: its features."
+    ),
 ]
 Hidden = Annotated[
     list[int] | None,
-    typer.Option("--hidden", min=1, help="Width of a hidden layer; once for each. Default: 256 256, 128 128 or 64 64."),
+    typer.Option(
+        "--hidden", min=1, help="Width of a hidden layer; once for each. Of vae: 256 256, 128 128 or 64 64 if left out."
+    ),
 ]
 NetworkOption = Annotated[
-    NetworkName, typer.Option("--network", help="conv: for images; table: from a multivariate normal on.")
+    NetworkName | None,
+    typer.Option("--network", help="Of vae. mlp (default); conv: for images; table: from a multivariate normal on."),
 ]
 Likelihood = Annotated[
     str | None,
     typer.Option(
         "--likelihood",
-        help="The observation law. Default: bernoulli for 0/1 data, else gaussian_predicted. "
-        "discretized_logistic: for pixels, as integers 0 to 255.",
+        help="The observation law. Default: bernoulli for 0/1 data; else gaussian_predicted of vae, categorical or "
+        "gaussian_mixture of made, pixelcnn, wavenet, transformer. discretized_logistic: for pixels, as integers 0 to "
+        "255.",
     ),
 ]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="Of Adam.")]
@@ -66,16 +80,19 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="Of imputation: mcmc, sir, gibbs, pseudo-gibbs, adaptive-gibbs, lair, auto. Default: the program's first.",
+        help="Of imputation. vae: mcmc, sir, gibbs, pseudo-gibbs, adaptive-gibbs, lair, auto; made, pixelcnn, wavenet, "
+        "transformer: auto, exact, smc, enumerate. Default: the program's first.",
     ),
 ]
 Draws = Annotated[int, typer.Option("--draws", min=1, help="Draws of each chain.")]
 Warmup = Annotated[int, typer.Option("--warmup", min=0, help="Iterations of each chain before them.")]
 Chains = Annotated[int, typer.Option("--chains", min=1, help="Chains of each row.")]
 Particles = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--particles", min=1, help="k of the likelihood's bound, and proposals a row of methods sir, lair, auto."
+        "--particles",
+        min=1,
+        help="k of the likelihood's bound, and proposals a row of methods sir, lair, smc, auto. Default: 1000 of vae.",
     ),
 ]
 Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to leave out; may be repeated.")]

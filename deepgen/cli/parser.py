@@ -39,20 +39,23 @@ def run(
     engine: o.EngineOption = o.EngineName.NUMPYRO,
     seed: o.Seed = 0,
     out: o.Out = None,
-    steps: o.Steps = 3000,
+    steps: o.Steps = None,
     latent_dim: o.LatentDim = None,
     hidden: o.Hidden = None,
-    network: o.NetworkOption = o.NetworkName.MLP,
+    network: o.NetworkOption = None,
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
     patience: o.Patience = None,
     missing: Annotated[float, typer.Option("--missing", help="Share of held-out entries to hide, at random.")] = 0.5,
-    rows: Annotated[int, typer.Option("--rows", min=2, help="At most so many held-out rows are completed.")] = 400,
+    rows: Annotated[
+        int | None,
+        typer.Option("--rows", min=2, help="At most so many held-out rows are completed. Default: 400 of vae."),
+    ] = None,
     method: o.Method = None,
     draws: o.Draws = 100,
     warmup: o.Warmup = 200,
     chains: o.Chains = 4,
-    particles: o.Particles = 1000,
+    particles: o.Particles = None,
     resume: o.Resume = True,
     progress: o.Progress = None,
 ) -> None:
@@ -79,10 +82,10 @@ def fit(
     engine: o.EngineOption = o.EngineName.NUMPYRO,
     seed: o.Seed = 0,
     out: o.Out = None,
-    steps: o.Steps = 3000,
+    steps: o.Steps = None,
     latent_dim: o.LatentDim = None,
     hidden: o.Hidden = None,
-    network: o.NetworkOption = o.NetworkName.MLP,
+    network: o.NetworkOption = None,
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
     patience: o.Patience = None,
@@ -126,7 +129,7 @@ def impute(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The completed file.")] = None,
     engine: o.EngineOption = o.EngineName.NUMPYRO,
     seed: o.Seed = 0,
-    steps: o.Steps = 3000,
+    steps: o.Steps = None,
     network: Annotated[
         o.NetworkName | None,
         typer.Option("--network", help="table (default for tables): from a multivariate normal on; or mlp."),
@@ -140,7 +143,7 @@ def impute(
     draws: o.Draws = 100,
     warmup: o.Warmup = 200,
     chains: o.Chains = 4,
-    particles: o.Particles = 1000,
+    particles: o.Particles = None,
     drop: o.Drop = None,
     categorical: o.Categorical = None,
     keep: Annotated[
@@ -157,9 +160,19 @@ def impute(
     """
     from deepgen.cli import completion
 
-    chosen = network or o.NetworkName(completion.default_network(path))
     settings = _settings(
-        target, path, engine, seed, chosen, latent_dim, hidden, likelihood, steps, learning_rate, patience
+        target,
+        path,
+        engine,
+        seed,
+        network,
+        latent_dim,
+        hidden,
+        likelihood,
+        steps,
+        learning_rate,
+        patience,
+        default=completion.default_network(target, path),
     )
     plan = _plan(method, draws, warmup, chains, particles)
     _print(
@@ -186,13 +199,13 @@ def evaluate(
     ] = None,
     engine: o.EngineOption = o.EngineName.NUMPYRO,
     seed: o.Seed = 0,
-    particles: o.Particles = 1000,
+    particles: o.Particles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the log-likelihood of held-out rows, or its bound, and bits per dimension, with standard errors."""
     from deepgen.cli import commands
 
-    _print(commands.evaluate(folder, source, engine.value, seed, particles, as_json))
+    _print(commands.evaluate(folder, source, engine.value, seed, particles or 1000, as_json))
 
 
 @app.command("list")
@@ -212,31 +225,40 @@ def _settings(
     latent_dim: int | None,
     hidden: list[int] | None,
     likelihood: str | None,
-    steps: int,
+    steps: int | None,
     learning_rate: float,
     patience: int | None,
     wide: bool = False,
+    default: str | None = "mlp",
 ) -> Any:
+    from deepgen.cli.recipes import RECIPES, recipe, refuse_unused
     from deepgen.cli.sources import Settings
 
-    if wide and network is not o.NetworkName.TABLE:
-        latent_dim, hidden, patience = latent_dim or 16, hidden or [256, 256], patience or 8
+    if family in RECIPES or wide:
+        made = recipe(family)
+        given = {"network": network, "latent_dim": latent_dim, "hidden": hidden, "likelihood": likelihood}
+        refuse_unused(family, given)
+        steps = steps or made.steps
+        default = default if "network" in made.takes else None
+        if wide and network is not o.NetworkName.TABLE:
+            latent_dim = latent_dim or made.wide.get("latent_dim")
+            hidden, patience = hidden or made.wide.get("hidden"), patience or 8
     return Settings(
         family=family,
         source=source,
         engine=engine.value,
         seed=seed,
-        network=network.value,
+        network=network.value if network else default,
         latent_dim=latent_dim,
         hidden=tuple(hidden) if hidden else None,
         likelihood=likelihood,
-        steps=steps,
+        steps=steps or Settings.steps,
         learning_rate=learning_rate,
         patience=patience,
     )
 
 
-def _plan(method: str | None, draws: int, warmup: int, chains: int, particles: int, **more: Any) -> Any:
+def _plan(method: str | None, draws: int, warmup: int, chains: int, particles: int | None, **more: Any) -> Any:
     from deepgen.cli.run import Plan
 
     return Plan(method=method, draws=draws, warmup=warmup, chains=chains, particles=particles, **more)

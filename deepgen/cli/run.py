@@ -4,22 +4,24 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepgen import checks, data, evaluation, report
+from deepgen.capabilities import capability
 from deepgen.cli.engine import Engine, versions
-from deepgen.cli.fitting import Clock, fit_program
-from deepgen.cli.sources import PIXELS, Settings, Source, white, write_notes
-from deepgen.inference.imputation.methods import METHODS, choose
+from deepgen.cli.fitting import Clock, fit_program, law_of, refuse_holes
+from deepgen.cli.recipes import RECIPES, recipe
+from deepgen.cli.sources import PIXELS, Settings, Source, write_notes
+from deepgen.cli.views import look
+from deepgen.inference.imputation.methods import choose, described
 from deepgen.program import files
 
 METRICS, POSTERIOR, REPORT = "metrics.json", "posterior.nc", "report.html"
 REPLICATES = 50
-SHOWN = 10
 # Beyond these sizes a baseline would take longer than all the rest: its regressions, and a draw from each.
 WIDEST_ITERATIVE, WIDEST_DRAWN, MOST_CELLS_DRAWN = 64, 20, 2000
 MOST_CELLS_FOREST = 2000
@@ -32,21 +34,26 @@ class Plan:
 
     Attributes:
         missing: the share of held-out entries that is hidden, completely at random.
-        rows: at most so many held-out rows are completed.
+        rows: at most so many held-out rows are completed; None takes the recipe's.
         method: of imputation; None takes the program's first.
         draws: of each chain.
         warmup: iterations of each chain before them.
         chains: of each row.
-        particles: of the likelihood's bound, and of the methods that weigh.
+        particles: of the likelihood's bound, and of the methods that weigh; None takes the recipe's.
     """
 
     missing: float = 0.5
-    rows: int = 400
+    rows: int | None = None
     method: str | None = None
     draws: int = 100
     warmup: int = 200
     chains: int = 4
-    particles: int = 1000
+    particles: int | None = None
+
+    def filled(self, name: str) -> "Plan":
+        """The plan with a recipe's numbers where it has none."""
+        made = RECIPES.get(name, RECIPES["vae"])
+        return replace(self, rows=self.rows or made.rows, particles=self.particles or made.particles)
 
     def options(self, imputers: tuple[str, ...]) -> dict[str, Any]:
         """The arguments of `impute` for a program with these imputers.
@@ -55,11 +62,17 @@ class Plan:
             ValueError: an unknown method, or numbers that are not positive.
         """
         name, _ = choose(self.method, imputers, {})
-        given = {"num_samples": self.draws, "num_warmup": self.warmup, "num_chains": self.chains}
-        if "num_warmup" not in METHODS[name].options:
-            given = {"num_samples": self.draws * self.chains}
-        given["num_particles"] = self.particles
-        options = {option: value for option, value in given.items() if option in METHODS[name].options}
+        known = described(name, imputers).options
+        given: dict[str, Any] = {
+            "num_samples": self.draws,
+            "num_warmup": self.warmup,
+            "num_chains": self.chains,
+            "num_particles": self.particles,
+        }
+        # the chains of lair are a row's clouds of proposals, not streams of draws
+        if "num_chains" not in known or name == "lair":
+            given = {"num_samples": self.draws * self.chains, "num_particles": self.particles}
+        options = {option: value for option, value in given.items() if option in known and value is not None}
         choose(name, imputers, options)
         return {"method": name, **options}
 
@@ -86,8 +99,11 @@ def run(
         OSError: a folder that cannot be written to.
     """
     clock = Clock()
-    x = source.data
+    x, made, plan = source.data, recipe(settings.family), plan.filled(settings.family)
     checks.at_least("rows", plan.rows, 2)
+    refuse_holes(settings.family, source)
+    if settings.network != "table":
+        law_of(settings, source)
     test = x.test[: plan.rows]
     # the law of integer pixels couples the three channels of a pixel, which is then hidden whole
     coupled = settings.likelihood == PIXELS and len(x.event_shape) == 3 == x.event_shape[0]
@@ -100,22 +116,96 @@ def run(
     files.writable_folder(folder)
     with clock.phase("import", f"importing {settings.engine}"):
         engine = Engine(settings.engine, settings.seed)
+    imputers = engine.imputers(settings.family)
+    options = plan.options(imputers) if imputers or plan.method else None
+    # what is exact is cheap: all rows are judged, not only those that are completed
+    exact = capability(made.family, settings.engine, "log_prob").detail == ("exact",)
+    judged = x.test if exact else test
     with clock.phase("fit", f"fitting at most {settings.steps} steps"):
-        fit, fitted = fit_program(
-            engine, settings, x.train, x.validation, x.support, folder, resume=resume, progress=progress
-        )
+        fit, fitted = fit_program(engine, settings, source, folder, resume=resume, progress=progress)
     program = fit.program
-    write_notes(folder, settings, x, fitted, image_shape=source.image_shape)
-    options = plan.options(program.imputers)
-    with clock.phase("log_prob", f"bounding the likelihood of {len(test)} held-out rows"):
-        scores = engine.log_prob(program, test, num_particles=plan.particles)
-    hidden = data.hide(test, observed)
+    write_notes(folder, settings, x, fitted, image_shape=source.image_shape, white=source.white)
+    with clock.phase("log_prob", f"the likelihood of {len(judged)} held-out rows"):
+        scores = engine.log_prob(program, judged, num_particles=plan.particles)
+    completed = None
+    if options is not None:
+        completed = _complete(engine, settings, source, program, test, observed, options, clock, progress)
+    with clock.phase("evaluation", "scoring and checking"):
+        samples = engine.sample(program, REPLICATES * len(test)).reshape(REPLICATES, *test.shape)
+        checked = evaluation.ppc(test, samples)
+        seen, drawn = look(made.views, engine, program, x.train, judged)
+    metrics = {
+        "format": 1,
+        "settings": asdict(settings) | {"hidden": settings.hidden and list(settings.hidden)},
+        "recipe": {"family": made.family, "title": made.title, "grey": source.grey},
+        "plan": asdict(plan) | {"rows": len(test)},
+        "data": {
+            "name": x.name,
+            "description": x.description,
+            "event_shape": list(x.event_shape),
+            "support": x.support,
+            "columns": None if x.columns is None else list(x.columns),
+            "rows": {part: len(getattr(x, part)) for part in data.dataset.SPLITS},
+        },
+        "fit": fitted,
+        "log_prob": _likelihood(scores, x.event_shape, plan.particles),
+        "predictive_checks": checked.drop(columns="component").to_dict(orient="records"),
+        **(NOT_COMPLETED if completed is None else completed.metrics),
+        **seen,
+        "versions": dict(versions()),
+        "timing": clock.seconds,
+    }
+    metrics = plain(metrics)
+    with clock.phase("report", "writing the results"):
+        pictures = report.Pictures(
+            losses=fit.losses,
+            validation_steps=fit.validation_steps,
+            validation_losses=fit.validation_losses,
+            image_shape=source.image_shape,
+            white=source.white,
+            samples=samples[0],
+            truth=test,
+            seen=observed,
+            draws=None if completed is None else completed.draws,
+            **drawn,
+        )
+        if completed is not None:
+            evaluation.write_posterior(thinned(completed.posterior), folder / POSTERIOR)
+        page = report.render(metrics, pictures)
+        files.write_atomically(folder / REPORT, page.encode())
+    metrics["timing"] = clock.seconds
+    files.write_atomically(folder / METRICS, json.dumps(metrics, indent=2, allow_nan=False).encode())
+    return metrics
+
+
+NOT_COMPLETED: dict[str, Any] = {"imputation": None, "calibration": None, "pit": None, "sampler": None}
+
+
+class _Completed(NamedTuple):
+    posterior: Any
+    draws: np.ndarray
+    metrics: dict[str, Any]
+
+
+def _complete(
+    engine: Engine,
+    settings: Settings,
+    source: Source,
+    program: Any,
+    test: np.ndarray,
+    observed: np.ndarray,
+    options: dict[str, Any],
+    clock: Clock,
+    progress: bool | None,
+) -> _Completed:
+    """Complete held-out rows of which a part is hidden, by the program and by the baselines, and score both."""
+    x, hidden = source.data, data.hide(test, observed)
     with clock.phase("impute", f"completing {len(test)} rows by {options['method']}"):
         posterior = engine.impute(program, hidden, columns=x.columns, progress=progress, **options)
     with clock.phase("baselines", "completing them by the baselines"):
         methods = [name for name in evaluation.BASELINES if _affordable(name, hidden)]
         others = evaluation.baselines(x.train, hidden, seed=settings.seed, num_draws=50, methods=methods)
-    with clock.phase("evaluation", "scoring and checking"):
+    with clock.phase("scores", "scoring what was completed"):
         own = f"{settings.family} ({settings.engine})"
         errors = {own: evaluation.imputation_error(posterior, test)}
         errors |= {name: evaluation.imputation_error(other, test) for name, other in others.items()}
@@ -125,22 +215,7 @@ def run(
             for name, other in others.items()
             if errors[name].coverage is not None
         }
-        samples = engine.sample(program, REPLICATES * len(test)).reshape(REPLICATES, *test.shape)
-        checked = evaluation.ppc(test, samples)
-        units = engine.active_units(program, x.train)
-        reconstructed = engine.reconstruct(program, test[:SHOWN])
     metrics = {
-        "format": 1,
-        "settings": asdict(settings) | {"hidden": settings.hidden and list(settings.hidden)},
-        "plan": asdict(plan) | {"rows": len(test)},
-        "data": {
-            "name": x.name,
-            "description": x.description,
-            "event_shape": list(x.event_shape),
-            "rows": {part: len(getattr(x, part)) for part in data.dataset.SPLITS},
-        },
-        "fit": fitted,
-        "log_prob": _likelihood(scores, x.event_shape, plan.particles),
         "imputation": {
             "own": own,
             **{key: posterior.attrs[key] for key in ("method", "method_title", "law")},
@@ -151,38 +226,9 @@ def run(
         "calibration": {name: curve.to_dict(orient="list") for name, curve in curves.items()},
         "pit": pit_histogram(posterior, test, settings.seed),
         "sampler": sampler(posterior),
-        "predictive_checks": checked.drop(columns="component").to_dict(orient="records"),
-        "active_units": {
-            "active": units.num_active,
-            "latents": len(units.active),
-            "kl": units.kl.tolist(),
-            "variance": units.variance.tolist(),
-        },
-        "versions": dict(versions()),
-        "timing": clock.seconds,
     }
-    metrics = plain(metrics)
-    with clock.phase("report", "writing the results"):
-        evaluation.write_posterior(thinned(posterior), folder / POSTERIOR)
-        pictures = report.Pictures(
-            losses=fit.losses,
-            validation_steps=fit.validation_steps,
-            validation_losses=fit.validation_losses,
-            image_shape=source.image_shape,
-            samples=samples[0] / white(settings.likelihood),
-            originals=test[:SHOWN] / white(settings.likelihood),
-            observed=observed[:SHOWN],
-            reconstructed=reconstructed / white(settings.likelihood),
-            completed=_flat_draws(posterior)[:, :SHOWN] / white(settings.likelihood),
-            truth=test,
-            seen=observed,
-            draws=_flat_draws(posterior),
-        )
-        page = report.render(metrics, pictures)
-        files.write_atomically(folder / REPORT, page.encode())
-    metrics["timing"] = clock.seconds
-    files.write_atomically(folder / METRICS, json.dumps(metrics, indent=2, allow_nan=False).encode())
-    return metrics
+    draws = posterior["posterior"]["x"].values
+    return _Completed(posterior, draws.reshape(-1, *draws.shape[2:]), metrics)
 
 
 def sampler(posterior: Any) -> dict[str, Any]:
@@ -295,8 +341,3 @@ def _affordable(name: str, x: np.ndarray) -> bool:
         "forest": columns <= WIDEST_DRAWN and x.size <= MOST_CELLS_FOREST,
     }
     return within.get(name, True)
-
-
-def _flat_draws(posterior: Any) -> np.ndarray:
-    draws = posterior["posterior"]["x"].values
-    return draws.reshape(-1, *draws.shape[2:])

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from deepgen import checks, data
-from deepgen.cli.engine import PROGRAMS, Engine
+from deepgen.capabilities import families
+from deepgen.cli.engine import Engine
+from deepgen.cli.recipes import RECIPES, Grey, recipe
 from deepgen.cli.refusals import closest, known
 from deepgen.data import Dataset
 from deepgen.data.builtin import TABLES
@@ -19,6 +21,8 @@ from deepgen.program import files
 NOTES = "run.json"
 PIXELS = "discretized_logistic"
 """The law of integer pixels, 0 to 255."""
+LEVELS = (16, 255)
+"""The white of data sets with few grey levels, and of bytes."""
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
 Network = Literal["mlp", "conv", "table"]
 
@@ -28,15 +32,16 @@ class Settings:
     """What decides a fit.
 
     Attributes:
-        family: of the program.
+        family: the name of a recipe, such as ``"vae"`` or ``"made"``.
         source: the data set's name, or the path of a file.
         engine: ``"numpyro"`` or ``"pyro"``.
         seed: of the split and of every draw.
-        network: ``"mlp"``, ``"conv"`` for images, or ``"table"``: from the multivariate normal on.
-        latent_dim: how many latents; None takes 8, with ``"table"`` as many as features (at most 32).
-        hidden: widths of the dense layers; None takes (128, 128), with ``"table"`` (64, 64).
-        likelihood: the observation law; None takes Bernoulli for zeros and ones, else a normal of predicted scale, and
-            with ``"table"`` that of each column's kind.
+        network: ``"mlp"``, ``"conv"`` for images, or ``"table"``: from the multivariate normal on; None for a recipe
+            that has but one network.
+        latent_dim: how many latents; None takes the recipe's, with ``"table"`` as many as features (at most 32).
+        hidden: widths of the dense layers; None takes the recipe's, with ``"table"`` (64, 64).
+        likelihood: the observation law; None takes the recipe's for such data, with ``"table"`` that of each column's
+            kind.
         steps: at most so many.
         learning_rate: of Adam.
         patience: stop after so many evaluations (one every 100 steps) without improvement; None takes 5, with
@@ -47,7 +52,7 @@ class Settings:
     source: str
     engine: str = "numpyro"
     seed: int = 0
-    network: Network = "mlp"
+    network: Network | None = "mlp"
     latent_dim: int | None = None
     hidden: tuple[int, ...] | None = None
     likelihood: str | None = None
@@ -63,22 +68,45 @@ class Source:
     Attributes:
         data: the three splits, a datum as the program takes it.
         image_shape: (channels, height, width), or None.
+        white: the value of a white pixel.
+        grey: how grey levels became data.
     """
 
     data: Dataset
     image_shape: tuple[int, ...] | None
+    white: float = 1.0
+    grey: Grey = "fractions"
 
 
-def open_source(name: str, *, seed: int, network: Network = "mlp", likelihood: str | None = None) -> Source:
+def open_for(settings: Settings) -> Source:
+    """The data set of a fit's settings, as its recipe takes it."""
+    made = recipe(settings.family)
+    network: Network | None = "conv" if made.images else settings.network
+    return open_source(
+        settings.source, seed=settings.seed, network=network, likelihood=settings.likelihood, grey=made.grey
+    )
+
+
+def open_source(
+    name: str,
+    *,
+    seed: int,
+    network: Network | None = "mlp",
+    likelihood: str | None = None,
+    grey: Grey = "fractions",
+) -> Source:
     """A data set by name or path, its images flattened for multilayer perceptrons.
 
-    For the law of integer pixels, values within [0, 1] become the integers 0 to 255.
+    For the law of integer pixels, values within [0, 1] become the integers 0 to 255. Of 17 or 256 grey levels, scaled
+    to [0, 1], ``grey="levels"`` makes integers again (zeros and ones, cut at a half, for a Bernoulli law), and
+    ``"dequantised"`` spreads level k of K evenly over [k / K, (k + 1) / K].
 
     Args:
         name: of ``deepgen.data.dataset_names``, or a path.
         seed: of the split.
         network: ``"conv"`` keeps images as they are.
         likelihood: the observation law.
+        grey: what grey levels become.
 
     Returns:
         The data set.
@@ -102,11 +130,21 @@ def open_source(name: str, *, seed: int, network: Network = "mlp", likelihood: s
         levels = {part: np.rint(white(likelihood) * getattr(found, part)) for part in data.dataset.SPLITS}
         found = replace(found, **levels, support="real", description=f"{found.description}; as integers 0 to 255")
     shape = found.event_shape if len(found.event_shape) == 3 else None
+    brightest = white(likelihood)
+    top = _brightest(found) if grey != "fractions" else None
+    if top is not None and grey == "levels":
+        found, brightest = _levels(found, top, likelihood)
+    elif top is not None:
+        found = _dequantised(found, top, seed)
+    elif grey == "levels" and likelihood == "categorical":
+        top = _whole(found)
+        brightest = 1.0 if top is None else float(top)
+    grey = grey if top is not None else "fractions"
     if network == "conv":
         checks.image_shape(found.event_shape)
-        return Source(found, shape)
+        return Source(found, shape, brightest, grey)
     flat = {part: getattr(found, part).reshape(len(getattr(found, part)), -1) for part in data.dataset.SPLITS}
-    return Source(replace(found, **flat), shape)
+    return Source(replace(found, **flat), shape, brightest, grey)
 
 
 def is_table(path: str) -> bool:
@@ -119,11 +157,6 @@ def white(likelihood: str | None) -> float:
     return 255.0 if likelihood == PIXELS else 1.0
 
 
-def default_likelihood(support: str) -> str:
-    """The observation law for data of a support."""
-    return "bernoulli" if support == "boolean" else "gaussian_predicted"
-
-
 def write_notes(
     folder: Path,
     settings: Settings,
@@ -131,6 +164,7 @@ def write_notes(
     fitted: Mapping[str, Any],
     *,
     image_shape: tuple[int, ...] | None,
+    white: float = 1.0,
     held_out: bool = True,
 ) -> None:
     """Write what later commands need to know of a run: its settings, and how its data became numbers.
@@ -141,6 +175,7 @@ def write_notes(
         x: the data.
         fitted: what the fit says of itself.
         image_shape: of a datum that is an image.
+        white: the value of a white pixel.
         held_out: whether the data's test rows were kept from the fit.
     """
     notes = {
@@ -148,6 +183,7 @@ def write_notes(
         "settings": asdict(settings),
         "held_out": held_out,
         "image_shape": image_shape,
+        "white": white,
         "support": x.support,
         "data": x.description,
         "encoding": None if x.encoding is None else x.encoding.to_dict(),
@@ -173,7 +209,8 @@ def read_notes(folder: Path) -> dict[str, Any]:
         settings = notes["settings"]
         notes["settings"] = Settings(**{**settings, "hidden": settings["hidden"] and tuple(settings["hidden"])})
         return {
-            key: notes[key] for key in ("settings", "held_out", "image_shape", "support", "data", "encoding", "fit")
+            key: notes[key]
+            for key in ("settings", "held_out", "image_shape", "white", "support", "data", "encoding", "fit")
         }
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is cut short or no description of a run ({error}): run or fit again.") from error
@@ -227,6 +264,47 @@ def open_program(engine: Engine, folder: Path, notes: dict[str, Any] | None) -> 
     Raises:
         ValueError: of another family, of one that this deepgen lacks, or damaged.
     """
-    family = notes["settings"].family if notes else files.read(folder)[0]["family"]
-    known(f"family of {folder}", family, PROGRAMS)
+    if notes:
+        known(f"family of {folder}", notes["settings"].family, RECIPES)
+        return engine.load(folder, family=recipe(notes["settings"].family).family)
+    family = files.read(folder)[0]["family"]
+    known(f"family of {folder}", family, families())
     return engine.load(folder, family=family)
+
+
+def _brightest(x: Dataset) -> int | None:
+    """K - 1 where the values are 0, 1, ... K - 1 of K = 17 or 256 grey levels, scaled to [0, 1]; else None."""
+    if x.support != "unit_interval":
+        return None
+    values = [getattr(x, part) for part in data.dataset.SPLITS]
+    for top in LEVELS:
+        if all(np.allclose(top * part, np.rint(top * part), atol=1e-3) for part in values):
+            return top
+    return None
+
+
+def _whole(x: Dataset) -> int | None:
+    """The largest value where all are whole numbers from 0 to at most 255, else None."""
+    values = np.concatenate([getattr(x, part).reshape(-1) for part in data.dataset.SPLITS])
+    whole = values.min() >= 0 and values.max() <= LEVELS[-1] and (values == np.rint(values)).all()
+    return max(int(values.max()), 1) if whole else None
+
+
+def _levels(x: Dataset, top: int, likelihood: str | None) -> tuple[Dataset, float]:
+    if likelihood == "bernoulli":
+        cut = {part: (getattr(x, part) >= 0.5).astype(np.float32) for part in data.dataset.SPLITS}
+        return replace(x, **cut, support="boolean", description=f"{x.description}; 1 from half of white on"), 1.0
+    if likelihood not in (None, "categorical"):
+        return x, 1.0
+    levels = {part: np.rint(top * getattr(x, part)) for part in data.dataset.SPLITS}
+    return replace(x, **levels, description=f"{x.description}; as integers 0 to {top}"), float(top)
+
+
+def _dequantised(x: Dataset, top: int, seed: int) -> Dataset:
+    rng = np.random.default_rng([seed, 2])
+    spread = {}
+    for part in data.dataset.SPLITS:
+        value = getattr(x, part)
+        noise = rng.random(value.shape, dtype=np.float32)
+        spread[part] = ((np.rint(top * value) + noise) / (top + 1)).astype(np.float32)
+    return replace(x, **spread, description=f"{x.description}; {top + 1} levels, each spread evenly over its interval")

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from deepgen.evaluation import Estimate
-from deepgen.report import figures
+from deepgen.report import figures, views
 from deepgen.report.pictures import Pictures
 from deepgen.report.references import references
 
-SAMPLES = 60
+SAMPLES, SHOWN = 60, 10
 SCORES = {"rmse": "RMSE", "mae": "MAE", "crps": "CRPS", "energy": "energy", "brier": "Brier", "accuracy": "accuracy"}
 
 
@@ -27,6 +27,7 @@ def render(metrics: Mapping[str, Any], pictures: Pictures) -> str:
     """
     from jinja2 import Environment, StrictUndefined
 
+    done = metrics["imputation"]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"estimate": estimate, "number": number}
     template, style = ((files("deepgen.report") / name).read_text("utf-8") for name in ("report.html", "report.css"))
@@ -34,8 +35,8 @@ def render(metrics: Mapping[str, Any], pictures: Pictures) -> str:
         style=style,
         m=metrics,
         shown=_figures(metrics, pictures),
-        tables=error_tables(metrics["imputation"]["errors"]),
-        references=references(metrics["settings"]["family"], metrics["imputation"]["method"]),
+        tables=error_tables(done["errors"]) if done else [],
+        references=references(metrics["settings"]["family"], done["method"] if done else None),
         settings=_flat(metrics["settings"] | {key: v for key, v in metrics["plan"].items() if v is not None}),
         image=pictures.image_shape is not None,
         is_bound=metrics["log_prob"]["kind"] == "bound",
@@ -101,30 +102,46 @@ def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    units = metrics["active_units"]
-    kl, variance = (np.array(units[key], dtype=float) for key in ("kl", "variance"))
-    shown: dict[str, Any] = {
-        "losses": figures.losses(pictures.losses, pictures.validation_steps, pictures.validation_losses),
-        "calibration": figures.calibration(metrics["calibration"]),
-        "pit": figures.pit(metrics["pit"]),
-        "units": figures.units(kl, variance > 0.01),
+    shown: dict[str, Any] = dict.fromkeys(("reconstructions", "units", "order", "normality", "path")) | {
+        "losses": figures.losses(pictures.losses, pictures.validation_steps, pictures.validation_losses)
     }
-    shape = pictures.image_shape
-    if shape is None:
-        hidden = ~pictures.seen & ~np.isnan(pictures.truth)
-        return shown | {"scatter": figures.scatter(pictures.truth[hidden], pictures.draws[:, hidden])}
+    shape, originals = pictures.image_shape, pictures.truth[:SHOWN]
 
     def images(array: np.ndarray) -> np.ndarray:
-        return array.reshape(-1, *shape)
+        return array.reshape(-1, *(shape or ())) / pictures.white
 
-    draws = pictures.completed
-    return shown | {
-        "samples": figures.grid(images(pictures.samples[:SAMPLES]), 20),
-        "reconstructions": figures.pairs(images(pictures.originals), images(pictures.reconstructed)),
-        "completed": figures.completed(
-            images(pictures.originals), images(pictures.observed), draws.reshape(*draws.shape[:2], *shape)
-        ),
-    }
+    if shape is not None:
+        shown["samples"] = figures.grid(images(pictures.samples[:SAMPLES]), 20)
+    if metrics["imputation"] is not None and pictures.draws is not None:
+        shown["calibration"] = figures.calibration(metrics["calibration"])
+        shown["pit"] = figures.pit(metrics["pit"])
+        if shape is None:
+            hidden = ~pictures.seen & ~np.isnan(pictures.truth)
+            shown["scatter"] = figures.scatter(pictures.truth[hidden], pictures.draws[:, hidden])
+        else:
+            some = pictures.draws[:, :SHOWN]
+            strips = images(some).reshape(*some.shape[:2], *shape)
+            seen = pictures.seen[:SHOWN].reshape(-1, *shape)
+            shown["completed"] = figures.completed(images(originals), seen, strips)
+    if pictures.reconstructed is not None and shape is not None:
+        shown["reconstructions"] = figures.pairs(images(originals), images(pictures.reconstructed))
+    if "active_units" in metrics:
+        units = metrics["active_units"]
+        kl, variance = (np.array(units[key], dtype=float) for key in ("kl", "variance"))
+        shown["units"] = figures.units(kl, variance > 0.01)
+    if pictures.places is not None and pictures.surprise is not None:
+        names = metrics["data"]["columns"]
+        shown["order"] = views.order(pictures.places, pictures.surprise, shape, names)
+    if pictures.base_quantiles is not None and pictures.base_draws is not None:
+        shown["normality"] = views.quantiles(pictures.base_quantiles, pictures.base_draws, metrics["normality"]["base"])
+    if pictures.path is not None:
+        if shape is not None:
+            # a line of the sheet is one pair
+            lines = np.moveaxis(pictures.path, 1, 0)
+            shown["path"] = figures.grid(images(lines), len(pictures.path))
+        else:
+            shown["path_of_columns"] = views.path(pictures.path[:, 0], metrics["data"]["columns"])
+    return shown
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -15,13 +15,16 @@ class Pictures:
         validation_losses: in the same units.
         image_shape: (channels, height, width), or None where a datum is no image.
         samples: (m, *event_shape) draws from the program.
-        originals: (k, *event_shape) held-out rows, complete.
-        observed: (k, *event_shape) booleans, False where they were hidden.
-        reconstructed: (k, *event_shape).
-        completed: (draws, k, *event_shape).
         truth: (n, *event_shape) all held-out rows that were completed.
         seen: (n, *event_shape) booleans, False where they were hidden.
-        draws: (draws, n, *event_shape).
+        draws: (draws, n, *event_shape), or None where nothing was completed.
+        white: the value of a white pixel.
+        reconstructed: (k, *event_shape) the first held-out rows again, or None.
+        places: (D,) when each entry is decided, or None.
+        surprise: (D,) the mean nats of each entry given those decided before it, or None.
+        base_quantiles: (n,) the quantiles of a flow's base, or None.
+        base_draws: (n, d) each coordinate of held-out rows in the base, sorted, or None.
+        path: (points, pairs, *event_shape) paths between held-out rows, or None.
     """
 
     losses: np.ndarray
@@ -29,10 +32,13 @@ class Pictures:
     validation_losses: np.ndarray
     image_shape: tuple[int, ...] | None
     samples: np.ndarray
-    originals: np.ndarray
-    observed: np.ndarray
-    reconstructed: np.ndarray
-    completed: np.ndarray
     truth: np.ndarray
     seen: np.ndarray
-    draws: np.ndarray
+    draws: np.ndarray | None = None
+    white: float = 1.0
+    reconstructed: np.ndarray | None = None
+    places: np.ndarray | None = None
+    surprise: np.ndarray | None = None
+    base_quantiles: np.ndarray | None = None
+    base_draws: np.ndarray | None = None
+    path: np.ndarray | None = None

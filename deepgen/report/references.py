@@ -1,17 +1,40 @@
 """The papers behind a run."""
 
-_FAMILIES = {
+_FLOW = [
+    "Rezende and Mohamed (2015). Variational inference with normalizing flows. ICML.",
+    "Papamakarios, Nalisnick, Rezende, Mohamed and Lakshminarayanan (2021). Normalizing flows for probabilistic "
+    "modeling and inference. JMLR 22.",
+    "White (2016). Sampling generative networks. arXiv:1609.04468 (the paths).",
+]
+_CHAIN = "Bengio and Bengio (2000). Modeling high-dimensional discrete data with multi-layer neural networks. NeurIPS."
+_RECIPES = {
     "vae": [
         "Kingma and Welling (2014). Auto-encoding variational Bayes. ICLR.",
         "Rezende, Mohamed and Wierstra (2014). Stochastic backpropagation and approximate inference in deep generative "
         "models. ICML.",
         "Burda, Grosse and Salakhutdinov (2016). Importance weighted autoencoders. ICLR (the bound; active units).",
     ],
-    "flow": [
-        "Rezende and Mohamed (2015). Variational inference with normalizing flows. ICML.",
-        "Papamakarios, Nalisnick, Rezende, Mohamed and Lakshminarayanan (2021). Normalizing flows for probabilistic "
-        "modeling and inference. JMLR 22.",
+    "made": [
+        _CHAIN,
+        "Germain, Gregor, Murray and Larochelle (2015). MADE: masked autoencoder for distribution estimation. ICML.",
     ],
+    "pixelcnn": [
+        _CHAIN,
+        "Van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves and Kavukcuoglu (2016). Conditional image generation "
+        "with PixelCNN decoders. NeurIPS.",
+    ],
+    "wavenet": [_CHAIN, "Van den Oord et al. (2016). WaveNet: a generative model for raw audio. arXiv:1609.03499."],
+    "transformer": [_CHAIN, "Vaswani et al. (2017). Attention is all you need. NeurIPS."],
+    "nice": [
+        *_FLOW,
+        "Dinh, Krueger and Bengio (2015). NICE: non-linear independent components estimation. ICLR workshop.",
+    ],
+    "realnvp": [*_FLOW, "Dinh, Sohl-Dickstein and Bengio (2017). Density estimation using Real NVP. ICLR."],
+    "maf": [
+        *_FLOW,
+        "Papamakarios, Pavlakou and Murray (2017). Masked autoregressive flow for density estimation. NeurIPS.",
+    ],
+    "nsf": [*_FLOW, "Durkan, Bekasov, Murray and Papamakarios (2019). Neural spline flows. NeurIPS."],
 }
 _PSIS = "Vehtari, Simpson, Gelman, Yao and Gabry (2024). Pareto smoothed importance sampling. JMLR 25."
 _SIMKUS = (
@@ -35,6 +58,9 @@ _METHODS = {
     "adaptive-gibbs": [_SIMKUS],
     "lair": [_SIMKUS, _PSIS],
     "auto": [_PSIS],
+    "smc": [
+        "Naesseth, Lindsten and Schön (2019). Elements of sequential Monte Carlo. Foundations and Trends in ML 12."
+    ],
 }
 _EVALUATION = [
     "Gneiting and Raftery (2007). Strictly proper scoring rules, prediction, and estimation. JASA 102 (CRPS, energy "
@@ -43,14 +69,14 @@ _EVALUATION = [
 ]
 
 
-def references(family: str, method: str) -> list[str]:
-    """What to cite for a family, a method of imputation, and the evaluation.
+def references(recipe: str, method: str | None) -> list[str]:
+    """What to cite for a recipe, a method of imputation, and the evaluation.
 
     Args:
-        family: of the program.
-        method: of imputation.
+        recipe: that the program was made by.
+        method: of imputation; None where nothing was completed.
 
     Returns:
         A reference an entry.
     """
-    return [*_FAMILIES.get(family, []), *_METHODS.get(method, []), *_EVALUATION]
+    return [*_RECIPES.get(recipe, []), *_METHODS.get(method or "", []), *_EVALUATION]

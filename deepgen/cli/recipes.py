@@ -1,0 +1,178 @@
+"""What the first argument of a command may be: a family's constructor, with what it takes of the data and options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from deepgen import checks
+from deepgen.cli.refusals import known
+
+Grey = Literal["fractions", "levels", "dequantised"]
+_ORDERED = ("order",)
+_INVERTIBLE = ("normality", "interpolation")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to make a program of a data set.
+
+    Attributes:
+        title: what it is, in a few words.
+        family: of the program, in the capability table.
+        program: its class on the faces.
+        constructor: the class method that makes it; None: the network's name is that.
+        takes: the options of the command line that it uses, beside those that every recipe uses.
+        laws: the observation law for data of each support, if ``takes`` has none; empty where the program has no such
+            law.
+        grey: how grey levels become data: ``"fractions"`` of white, integer ``"levels"`` where they are few, or
+            ``"dequantised"``, spread evenly over their interval of [0, 1].
+        images: whether it needs images; else they are flattened.
+        holes: whether it can be fitted to rows of which entries are missing.
+        starts: whether the constructor starts at the data's marginals.
+        defaults: of the constructor.
+        wide: the same, of ``deepgen run`` and ``deepgen fit``.
+        steps: at most so many, by default.
+        rows: at most so many held-out rows are completed, by default.
+        particles: by default.
+        views: the pictures of its own that a report shows.
+    """
+
+    title: str
+    family: str
+    program: str
+    constructor: str | None
+    takes: tuple[str, ...] = ()
+    laws: Mapping[str, str] = field(default_factory=dict)
+    grey: Grey = "fractions"
+    images: bool = False
+    holes: bool = False
+    starts: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    wide: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 3000
+    rows: int = 400
+    particles: int = 1000
+    views: tuple[str, ...] = ()
+
+
+_LAWS = {"boolean": "bernoulli", "levels": "categorical"}
+
+
+def _autoregressive(title: str, constructor: str, **more: Any) -> Recipe:
+    laws = {**_LAWS, "real": "gaussian_mixture", "unit_interval": "gaussian_mixture"}
+    return Recipe(
+        title, "autoregressive", "AutoregressiveModel", constructor, laws=laws, grey="levels", views=_ORDERED, **more
+    )
+
+
+def _flow(title: str, constructor: str) -> Recipe:
+    return Recipe(
+        title,
+        "flow",
+        "Flow",
+        constructor,
+        takes=("hidden",),
+        grey="dequantised",
+        starts=True,
+        defaults={"hidden": (64, 64)},
+        wide={"hidden": (128, 128)},
+        views=_INVERTIBLE,
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "vae": Recipe(
+        "variational autoencoder",
+        "vae",
+        "VAE",
+        None,
+        takes=("network", "latent_dim", "hidden", "likelihood"),
+        laws={"boolean": "bernoulli", "real": "gaussian_predicted", "unit_interval": "gaussian_predicted"},
+        holes=True,
+        starts=True,
+        defaults={"latent_dim": 8, "hidden": (128, 128)},
+        wide={"latent_dim": 16, "hidden": (256, 256)},
+        views=("reconstructions", "units"),
+    ),
+    "made": _autoregressive(
+        "masked autoregressive perceptron",
+        "made",
+        takes=("hidden", "likelihood"),
+        starts=True,
+        defaults={"hidden": (128,)},
+        wide={"hidden": (256, 256)},
+        rows=100,
+        particles=200,
+    ),
+    "pixelcnn": _autoregressive(
+        "gated PixelCNN, for images",
+        "pixelcnn",
+        takes=("likelihood",),
+        images=True,
+        defaults={"channels": 24, "num_layers": 4, "first_kernel_size": 5},
+        steps=1200,
+        rows=16,
+        particles=32,
+    ),
+    "wavenet": _autoregressive(
+        "dilated causal convolutions, over the entries in their order",
+        "wavenet",
+        takes=("likelihood",),
+        defaults={"channels": 24, "skip_channels": 48, "dilations": (1, 2, 4, 8, 16, 32)},
+        steps=1200,
+        rows=24,
+        particles=32,
+    ),
+    "transformer": _autoregressive(
+        "causal transformer, over the entries in their order",
+        "transformer",
+        takes=("likelihood",),
+        defaults={"width": 48, "num_heads": 4, "num_layers": 2},
+        steps=1000,
+        rows=24,
+        particles=32,
+    ),
+    "nice": _flow("flow of additive couplings", "nice"),
+    "realnvp": _flow("flow of affine couplings", "realnvp"),
+    "maf": _flow("masked autoregressive flow", "maf"),
+    "nsf": _flow("neural spline flow", "nsf"),
+}
+"""Every recipe by its name on the command line."""
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Args:
+        name: one of ``RECIPES``.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: another name, with the closest one that is known.
+    """
+    known("family", name, RECIPES)
+    return RECIPES[name]
+
+
+def refuse_unused(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that a recipe does not use.
+
+    Args:
+        name: of the recipe.
+        given: options and their values, None where they were not given.
+
+    Raises:
+        ValueError: naming the options, and those that the recipe uses.
+    """
+    takes = recipe(name).takes
+    unused = ["--" + option.replace("_", "-") for option, value in given.items() if value and option not in takes]
+    if unused:
+        uses = ["--" + option.replace("_", "-") for option in takes]
+        raise checks.problem(
+            "options",
+            got=f"{unused} with {name}",
+            expected=f"none of them: beside the options of all families it uses {uses or 'no other'}",
+            fix="Leave them out.",
+        )
