@@ -12,7 +12,7 @@ LAWS = {"exact", "asymptotically exact", "approximate"}
 
 
 def test_families_are_rooms_that_exist() -> None:
-    assert families() == ("vae",)
+    assert families() == ("autoregressive", "vae", "flow")
     for family, engine in supporting("sample"):
         importlib.import_module(f"deepgen.models.{family}.{engine}")
 
@@ -43,7 +43,7 @@ def test_declared_laws_are_those_of_the_program_s_methods(engine: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("van", "pyro", "fit"), r"family: got 'van'; expected one of \['vae'\]"),
+        (("van", "pyro", "fit"), r"family: got 'van'; expected one of \['autoregressive', 'vae', 'flow'\]"),
         (("vae", "stan", "fit"), r"engine: got 'stan'; expected one of \['numpyro', 'pyro'\]"),
         (("vae", "pyro", "fly"), r"verb: got 'fly'; expected one of \['fit', "),
     ],
@@ -58,21 +58,22 @@ def test_unknown_names_are_refused(arguments: tuple[str, str, str], message: str
 def test_what_one_engine_lacks_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = capabilities._TABLE["vae"]["numpyro"]
     without = {verb: entry for verb, entry in entries.items() if verb != "interpolate"}
-    monkeypatch.setitem(capabilities._TABLE, "flow", {"numpyro": without})
-    assert families() == ("vae", "flow")
-    assert capability("flow", "numpyro", "fit").supported
-    assert not capability("flow", "numpyro", "interpolate").supported
-    assert not capability("flow", "pyro", "fit").supported
-    assert ("flow", "pyro") not in supporting("fit")
-    line = next(line for line in markdown_table().splitlines() if line.startswith("| flow | pyro"))
-    assert line == f"| flow | pyro {'| – ' * len(VERBS)}|"
+    before = families()
+    monkeypatch.setitem(capabilities._TABLE, "gan", {"numpyro": without})
+    assert sorted(families()) == sorted((*before, "gan"))
+    assert capability("gan", "numpyro", "fit").supported
+    assert not capability("gan", "numpyro", "interpolate").supported
+    assert not capability("gan", "pyro", "fit").supported
+    assert ("gan", "pyro") not in supporting("fit")
+    line = next(line for line in markdown_table().splitlines() if line.startswith("| gan | pyro"))
+    assert line == f"| gan | pyro {'| – ' * len(VERBS)}|"
 
 
 def test_tables_have_every_room_once_and_equal_widths() -> None:
     lines = markdown_table().splitlines()
     assert [line.count("|") for line in lines] == [len(VERBS) + 3] * len(lines)
     assert [room for room in ROOMS for line in lines if line.startswith(f"| {room} |")] == sorted(
-        [*ROOMS, "vae"], key=ROOMS.index
+        [*ROOMS, *families()], key=ROOMS.index
     )
     header, *rows = text_table().splitlines()
     for start in [header.index(f" {name}") + 1 for name in ("engine", *VERBS)]:

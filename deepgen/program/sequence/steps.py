@@ -47,9 +47,9 @@ def missing_last(
         Booleans.
     """
     seen = by_step(observed, order)
-    whole, some = seen.all(2), seen.any(2)
+    whole, some = np.asarray(seen.all(2)), np.asarray(seen.any(2))
     before = np.concatenate([np.ones_like(whole[:1]), np.logical_and.accumulate(whole, 0)[:-1]])
-    return ((~some | before) & (~some | whole if joint else True)).all(0)
+    return np.asarray(((~some | before) & (~some | whole if joint else True)).all(0))
 
 
 def first_missing(
@@ -61,5 +61,5 @@ def first_missing(
         observed: what is observed of each row.
         order: flat indices into the event.
     """
-    holes = ~by_step(observed, order).all(2)
+    holes = ~np.asarray(by_step(observed, order).all(2))
     return np.where(holes.any(0), holes.argmax(0), len(holes))
