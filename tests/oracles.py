@@ -42,6 +42,8 @@ class Oracle:
         quick: whether it is in the suites that are too slow for all.
         latent: whether there are latents; without, only complete rows have a density.
         generator: the program's field that x comes from.
+        order: in which the entries of a flattened datum are decided; none where they are not decided in turn.
+        discrete: whether data have few values, so that completions can be enumerated.
     """
 
     family: str
@@ -61,6 +63,8 @@ class Oracle:
     exact: bool = False
     latent: bool = True
     generator: str = "decoder"
+    order: tuple[int, ...] = ()
+    discrete: bool = False
 
     def __repr__(self) -> str:
         return f"{self.family}-{self.name}"
@@ -71,6 +75,16 @@ class Oracle:
         hidden = rng.random(flat.shape) < rate
         hidden[np.arange(len(x)), rng.integers(flat.shape[1], size=len(x))] = False
         return np.where(hidden.reshape(x.shape), -1 if self.integer else np.nan, x).astype(x.dtype)
+
+    def hide_last(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The data with entries missing that come last in the order, at least one observed in each row."""
+        flat = x.reshape(len(x), -1)
+        hidden = np.argsort(self.order) >= rng.integers(1, flat.shape[1], len(x))[:, None]
+        return np.where(hidden.reshape(x.shape), -1 if self.integer else np.nan, x).astype(x.dtype)
+
+    def offers(self, method: str) -> bool:
+        """Whether a method that the family has is for data like these."""
+        return method != "enumerate" or self.discrete
 
     def is_missing(self, x: np.ndarray) -> np.ndarray:
         return x < 0 if self.integer else np.isnan(x)

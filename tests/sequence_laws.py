@@ -81,6 +81,7 @@ def binary_table() -> dict[str, Any]:
     return {
         "config": _config("bernoulli"),
         "tensors": {"network.layers.0.weight": weight, "network.layers.0.bias": bias},
+        "discrete": True,
         "log_prob": lambda x: log_prob(x.astype(float)),
         "draw": draw,
         "conditional": conditional,
@@ -95,6 +96,7 @@ _COMMON: dict[str, Any] = {
     "exact": True,
     "latent": False,
     "generator": "network",
+    "order": tuple(ORDER),
     "posterior": lambda x: {},
     "decode": lambda latents: np.zeros(4),
 }

@@ -79,6 +79,8 @@ def init(particles: PyTree, log_weights: Float[Array, "*batch n"]) -> State:
     Returns:
         The state, its evidence the mean weight.
     """
+    # weights that are zeros, as where nothing is observed yet, would be reduced by the compiler, in seconds
+    log_weights = lax.optimization_barrier(log_weights)
     return State(particles, *weights.reweigh(weights.even(log_weights), log_weights))
 
 
