@@ -149,7 +149,10 @@ class Engine:
         order, given = np.asarray(network.order), program.check_data(x)
         with self._no_gradients():
             outputs = _numpy(self._compiled(lambda own, rows: own(rows), network, self._array(given)))
-            outputs = np.moveaxis(outputs.reshape(*outputs.shape[:2], -1)[:, :, order], 2, 1)
+            outputs = outputs.reshape(*outputs.shape[:2], -1)
+            # where a law couples the channels of a pixel, the pixel has the outputs, at the place of its first channel
+            places = order if outputs.shape[2] == order.size else order.min(1, keepdims=True)
+            outputs = np.moveaxis(outputs[:, :, places], 2, 1)
             decided = given.reshape(len(given), -1)[:, order].reshape(-1, *network.element_shape)
             law = element(self._array(outputs.reshape(len(decided), *element.outputs_shape)))
             return _numpy(law.log_prob(self._array(decided))).reshape(len(given), len(order))
