@@ -49,7 +49,7 @@ made = dg.AutoregressiveModel.made((64,), "bernoulli", hidden=(128,), data=train
 made = dg.fit(jax.random.key(1), made, train, steps=STEPS, validation=0.1, patience=5).program
 
 trace = numpyro.handlers.trace(numpyro.handlers.seed(made.model, 0)).get_trace(train[:2])
-print({name: type(site["fn"]).__name__ for name, site in trace.items() if site["type"] == "sample"})
+print({name: site["fn"].event_shape for name, site in trace.items() if site["type"] == "sample"})
 score = dg.log_prob(jax.random.key(2), made, test)
 print(f"{evaluation.mean_log_prob(score.value)} nats a digit ({score.kind})")
 
@@ -182,7 +182,7 @@ late[:, 40:] = -1
 posts["exact"] = dg.impute(jax.random.key(11), wavenet, late, method="exact", num_samples=20)
 for name, post in posts.items():
     print(f"{name:6} law of the draws: {post.attrs['law']}")
-print("effective particles, smallest:", round(float(posts["smc"].sample_stats["ess"].min())), "of", particles)
+print("effective particles, smallest:", round(float(posts["smc"].sample_stats["ess"].min())), "of", 4 * particles)
 
 fig, axes = plt.subplots(1, 2, figsize=(8, 2.2), sharey=True)
 for ax, (name, post) in zip(axes, posts.items(), strict=True):

@@ -3,7 +3,8 @@
 #
 # A normalizing flow is a `TransformedDistribution` whose transforms are learned:
 #
-# $$z \sim N(0, I), \quad x = f(z), \qquad \log p(x) = \log p(z) - \log \left| \det \frac{\partial f}{\partial z} \right| .$$
+# $$z \sim N(0, I), \quad x = f(z), \qquad
+#   \log p(x) = \log p(z) - \log \left| \det \frac{\partial f}{\partial z} \right| .$$
 #
 # The transforms are built so that the determinant and the inverse are cheap. That makes one object with four uses for
 # a Bayesian, and this page shows each: a density of data, the prior of a latent, the guide of a model, and a change of
@@ -113,12 +114,6 @@ plt.show()
 
 
 # %%
-def funnel():
-    """Ten dimensions less eight: v, and two u."""
-    v = numpyro.sample("v", dist.Normal(0, 3))
-    numpyro.sample("u", dist.Normal(0, jnp.exp(v / 2)).expand([2]).to_event(1))
-
-
 def target(theta):
     """The funnel's log density of (v, u)."""
     v, u = theta[..., 0], theta[..., 1:]
@@ -131,7 +126,7 @@ def model():
     numpyro.factor("funnel", target(theta))
 
 
-start = dg.Flow.nsf((3,), num_transforms=4, hidden=(32, 32), bound=6.0, key=jax.random.key(4))
+start = dg.Flow.realnvp((3,), num_transforms=4, hidden=(32, 32), key=jax.random.key(4))
 
 
 def flow_guide():
@@ -149,7 +144,7 @@ def mean_field():
 POSITIVE = dist.constraints.positive
 results = {}
 for name, guide in (("mean field", mean_field), ("flow", flow_guide)):
-    svi = SVI(model, guide, Adam(3e-3), Trace_ELBO(num_particles=32))
+    svi = SVI(model, guide, Adam(3e-3), Trace_ELBO(num_particles=16))
     results[name] = svi.run(jax.random.key(5), STEPS, progress_bar=False)
     print(f"{name:11} KL to the funnel about {float(results[name].losses[-STEPS // 10 :].mean()):.2f} nats")
 
@@ -174,8 +169,8 @@ plt.show()
 #
 # $$\log p(f(z)) + \log \left| \det \frac{\partial f}{\partial z} \right| .$$
 #
-# Where the flow is right this is nearly a standard normal, and where it is wrong NUTS corrects it: the draws $f(z)$ have
-# the target's law whatever the flow.
+# Where the flow is right this is nearly a standard normal, and where it is wrong NUTS corrects it: the draws $f(z)$
+# have the target's law whatever the flow.
 
 
 # %%
