@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Exact likelihood: from the chain rule to WaveNet
 #
-# You know NumPyro: a model is a joint density, written as a chain of conditionals. An autoregressive network is the same
+# You know NumPyro: a model is a joint density, written as a chain of conditionals. An autoregressive network is that
 # chain over the *entries of one datum*,
 #
 # $$p(x) = \prod_{t=1}^{T} p(x_t \mid x_1, \ldots, x_{t-1}) ,$$
