@@ -32,7 +32,8 @@ SCORE = {"value", "stderr"}
 def check_metrics(metrics: dict[str, Any]) -> None:
     """The promises of ``metrics.json``."""
     assert set(metrics) == {
-        *("format", "settings", "plan", "data", "fit", "log_prob", "imputation", "calibration", "pit", "sampler"),
+        *("format", "settings", "recipe", "plan", "data", "fit", "log_prob", "imputation", "calibration", "pit"),
+        "sampler",
         *("predictive_checks", "active_units", "versions", "timing"),
     }
     assert metrics["log_prob"]["kind"] == "bound"

@@ -42,16 +42,19 @@ def metrics() -> dict[str, Any]:
     curve = {"nominal": [0.25, 0.5, 0.75], "empirical": [0.3, 0.5, 0.7], "stderr": [0.01, 0.02, 0.01]}
     return {
         "settings": {"family": "vae", "source": "digits", "engine": "pyro", "seed": 0, "likelihood": None},
+        "recipe": {"family": "vae", "title": "variational autoencoder", "grey": "fractions"},
         "plan": {"missing": 0.5, "rows": 20, "method": None},
         "data": {
             "name": "digits",
             "description": "Digits <of> 4 pixels",
+            "columns": None,
             "rows": {"train": 100, "validation": 10, "test": 20},
         },
         "fit": {
             "steps": 50,
             "stopped": "steps",
             "missing_share": 0.0,
+            "objective": "evidence lower bound",
             "likelihood_law": "gaussian",
             "parameters": 1234,
         },
@@ -102,10 +105,7 @@ def pictures() -> report.Pictures:
         validation_losses=np.array([3.0, 1.5]),
         image_shape=(1, 2, 2),
         samples=rng.random((20, 4)),
-        originals=truth[:3],
-        observed=seen[:3],
-        reconstructed=rng.random((3, 4)),
-        completed=draws[:, :3],
+        reconstructed=rng.random((10, 4)),
         truth=truth,
         seen=seen,
         draws=draws,
@@ -229,6 +229,54 @@ def test_a_table_s_report_has_no_images(metrics: dict[str, Any], pictures: repor
     assert "R-hat of" not in text
 
 
+def exact(metrics: dict[str, Any], name: str, **own: Any) -> dict[str, Any]:
+    """The metrics of a program of another family, without latents."""
+    kept = {key: value for key, value in metrics.items() if key != "active_units"}
+    settings = {**metrics["settings"], "family": name}
+    return {**kept, "settings": settings, "log_prob": {**metrics["log_prob"], "kind": "exact"}, **own}
+
+
+def test_an_autoregressive_report_shows_the_order(metrics: dict[str, Any], pictures: report.Pictures) -> None:
+    own = exact(metrics, "made", order={"steps": 4, "entries_a_step": 1, "surprise": [1.0] * 4})
+    arrays = {"reconstructed": None, "places": np.arange(4.0), "surprise": np.array([0.5, 1.0, 2.0, 0.1])}
+    for shape in ((1, 2, 2), None):
+        text = report.render(own, report.Pictures(**{**vars(pictures), **arrays, "image_shape": shape}))
+        found = Resources(text)
+        assert {"order", "completed", "sampler"} <= set(found.ids)
+        assert not {"latents", "normality", "path"} & set(found.ids)
+        assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+        assert found.open == external(text) == []
+        assert "Germain" in text
+        assert "4 steps of" in text
+
+
+def test_a_flow_s_report_shows_its_base_and_owns_that_nothing_was_completed(
+    metrics: dict[str, Any], pictures: report.Pictures
+) -> None:
+    base = {"base": "normal", "dimensions": 4, "rejected": 2, "largest_correlation": 0.123}
+    none = dict.fromkeys(("imputation", "calibration", "pit", "sampler"))
+    own = exact(metrics, "nsf", normality=base, **none)
+    rng = np.random.default_rng(1)
+    arrays = {
+        "reconstructed": None,
+        "draws": None,
+        "base_quantiles": np.linspace(-2, 2, 20),
+        "base_draws": np.sort(rng.standard_normal((20, 4)), axis=0),
+        "path": rng.random((5, 3, 4)),
+    }
+    for shape in ((1, 2, 2), None):
+        text = report.render(own, report.Pictures(**{**vars(pictures), **arrays, "image_shape": shape}))
+        found = Resources(text)
+        assert {"normality", "path", "completed", "likelihood"} <= set(found.ids)
+        assert not {"baselines", "calibration", "sampler", "order", "latents"} & set(found.ids)
+        assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+        assert found.open == external(text) == []
+        assert "nothing was hidden" in text
+        assert "read_posterior" not in text
+        assert "rejects 2 of 4" in text
+        assert "0.123" in text
+
+
 def test_tables_put_the_best_first_and_intervals_apart(metrics: dict[str, Any]) -> None:
     errors, intervals = page.error_tables(metrics["imputation"]["errors"])
     assert [row["name"] for row in errors["rows"]] == ["vae (pyro)", "knn", "mean"]
@@ -290,6 +338,16 @@ def test_references_follow_family_and_method() -> None:
     assert any("Neal" in line for line in references("vae", "mcmc"))
     assert not any("Neal" in line for line in references("vae", "sir"))
     assert any("Pareto" in line for line in references("vae", "sir"))
+    assert any("PixelCNN" in line for line in references("pixelcnn", "smc"))
+    assert any("sequential Monte Carlo" in line for line in references("pixelcnn", "smc"))
+    assert any("spline" in line for line in references("nsf", None))
+
+
+def test_every_recipe_names_its_papers() -> None:
+    from deepgen.cli.recipes import RECIPES
+
+    evaluation = references("", None)
+    assert all(len(references(name, None)) > len(evaluation) for name in RECIPES)
 
 
 def test_template_and_style_are_shipped() -> None:

@@ -3,7 +3,7 @@
 import importlib
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -148,8 +148,11 @@ class Engine:
         network, element = program.network, program.observation.element(program.network.element_shape)
         order, given = np.asarray(network.order), program.check_data(x)
         with self._no_gradients():
-            outputs = _numpy(network(self._array(given)))
-            outputs = np.moveaxis(outputs.reshape(*outputs.shape[:2], -1)[:, :, order], 2, 1)
+            outputs = _numpy(self._compiled(lambda own, rows: own(rows), network, self._array(given)))
+            outputs = outputs.reshape(*outputs.shape[:2], -1)
+            # where a law couples the channels of a pixel, the pixel has the outputs, at the place of its first channel
+            places = order if outputs.shape[2] == order.size else order.min(1, keepdims=True)
+            outputs = np.moveaxis(outputs[:, :, places], 2, 1)
             decided = given.reshape(len(given), -1)[:, order].reshape(-1, *network.element_shape)
             law = element(self._array(outputs.reshape(len(decided), *element.outputs_shape)))
             return _numpy(law.log_prob(self._array(decided))).reshape(len(given), len(order))
@@ -157,18 +160,12 @@ class Engine:
     def encode(self, program: Any, x: np.ndarray) -> np.ndarray:
         """(n, d) what the base has to draw for a flow to give x."""
         with self._no_gradients():
-            z = self._array(program.check_data(x))
-            for transform in reversed(program.distribution().transforms):
-                z = transform.inv(z)
-            return _numpy(z)
+            return _numpy(self._compiled(_to_base, program, self._array(program.check_data(x))))
 
     def decode(self, program: Any, z: np.ndarray) -> np.ndarray:
         """(n, *event_shape) what a flow makes of the base's draws z."""
         with self._no_gradients():
-            x = self._array(z)
-            for transform in program.distribution().transforms:
-                x = transform(x)
-            return _numpy(x)
+            return _numpy(self._compiled(_from_base, program, self._array(z)))
 
     def _array(self, x: np.ndarray) -> Any:
         if self.name == "numpyro":
@@ -178,6 +175,13 @@ class Engine:
         import torch
 
         return torch.as_tensor(x)
+
+    def _compiled(self, function: Callable[[Any, Any], Any], program: Any, x: Any) -> Any:
+        if self.name == "pyro":
+            return function(program, x)
+        import equinox as eqx
+
+        return eqx.filter_jit(function)(program, x)
 
     def _no_gradients(self) -> Any:
         if self.name == "numpyro":
@@ -207,6 +211,18 @@ def versions() -> Mapping[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _to_base(program: Any, x: Any) -> Any:
+    for transform in reversed(program.distribution().transforms):
+        x = transform.inv(x)
+    return x
+
+
+def _from_base(program: Any, z: Any) -> Any:
+    for transform in program.distribution().transforms:
+        z = transform(z)
+    return z
 
 
 def _numpy(array: Any) -> np.ndarray:
