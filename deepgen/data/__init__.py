@@ -8,14 +8,17 @@ from deepgen.data.idx import read_idx
 from deepgen.data.kinds import column_kinds
 from deepgen.data.load import dataset_names, load
 from deepgen.data.missingness import block, half, hide, mar, mcar, mnar, pixels
+from deepgen.data.sequences import Clips, Text, music, spoken_digits, text
 from deepgen.data.table import Column, Table, read_table
 
 __all__ = [
+    "Clips",
     "Column",
     "Dataset",
     "Encoding",
     "FactorImages",
     "Table",
+    "Text",
     "block",
     "column_kinds",
     "dataset_names",
@@ -27,10 +30,13 @@ __all__ = [
     "mar",
     "mcar",
     "mnar",
+    "music",
     "pixels",
     "read_idx",
     "read_table",
     "sklearn_table",
     "split",
+    "spoken_digits",
     "table_dataset",
+    "text",
 ]

@@ -82,13 +82,30 @@ def from_folder(
 
 
 def _file(name: str, *parts: str) -> Path:
+    return located(name, SOURCES[parts[0]], *parts)
+
+
+def located(name: str, source: str, *parts: str) -> Path:
+    """The path of a file of the folder in DEEPGEN_DATA.
+
+    Args:
+        name: of the data set, for the message.
+        source: what to fetch where it is not there.
+        parts: the path in the folder.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: the variable is not set or the file is not there; the message says what belongs where.
+    """
     folder = os.environ.get(VARIABLE)
     path = Path(folder or ".", *parts)
     if not folder or not path.is_file():
         state = f"is {folder!r}, which has no such file" if folder else "is not set"
         raise FileNotFoundError(
             f"data set {name!r}: needs {'/'.join(parts)} in the folder that the environment variable {VARIABLE} names; "
-            f"{VARIABLE} {state}. Fetch {SOURCES[parts[0]]}, put it there, and set {VARIABLE}."
+            f"{VARIABLE} {state}. Fetch {source}, put it there, and set {VARIABLE}."
         )
     return path
 
