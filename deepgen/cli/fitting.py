@@ -91,6 +91,7 @@ def fit_program(
         "resume": resume,
         "progress": progress,
     }
+    law: str | None
     if settings.network == "table":
         fit, law = _fit_table(engine, settings, train, kinds, common), "of each column's kind"
     else:

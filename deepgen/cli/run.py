@@ -100,7 +100,7 @@ def run(
     """
     clock = Clock()
     x, made, plan = source.data, recipe(settings.family), plan.filled(settings.family)
-    checks.at_least("rows", plan.rows, 2)
+    checks.at_least("rows", plan.rows or 0, 2)
     refuse_holes(settings.family, source)
     if settings.network != "table":
         law_of(settings, source)
@@ -322,7 +322,7 @@ def likelihood_estimates(scores: Any, event_shape: tuple[int, ...]) -> dict[str,
     }
 
 
-def _likelihood(scores: Any, event_shape: tuple[int, ...], particles: int) -> dict[str, Any]:
+def _likelihood(scores: Any, event_shape: tuple[int, ...], particles: int | None) -> dict[str, Any]:
     found = likelihood_estimates(scores, event_shape)
     return {
         "kind": scores.kind,
