@@ -229,7 +229,7 @@ def _settings(
     learning_rate: float,
     patience: int | None,
     wide: bool = False,
-    default: str | None = "mlp",
+    default: Any = "mlp",
 ) -> Any:
     from deepgen.cli.recipes import RECIPES, recipe, refuse_unused
     from deepgen.cli.sources import Settings
