@@ -93,7 +93,8 @@ def fit_program(
     }
     law: str | None
     if settings.network == "table":
-        fit, law = _fit_table(engine, settings, train, kinds, common), "of each column's kind"
+        law: str | None = "of each column's kind"
+        fit = _fit_table(engine, settings, train, kinds, common)
     else:
         law = law_of(settings, source)
         fit = _fit(engine, settings, source, law, common)

@@ -76,6 +76,7 @@ def _flow(title: str, constructor: str) -> Recipe:
         starts=True,
         defaults={"hidden": (64, 64)},
         wide={"hidden": (128, 128)},
+        steps=1500,
         views=_INVERTIBLE,
     )
 
@@ -101,8 +102,8 @@ RECIPES: dict[str, Recipe] = {
         starts=True,
         defaults={"hidden": (128,)},
         wide={"hidden": (256, 256)},
-        rows=100,
-        particles=200,
+        rows=40,
+        particles=100,
     ),
     "pixelcnn": _autoregressive(
         "gated PixelCNN, for images",

@@ -100,11 +100,12 @@ def run(
     """
     clock = Clock()
     x, made, plan = source.data, recipe(settings.family), plan.filled(settings.family)
-    checks.at_least("rows", plan.rows or 0, 2)
+    rows, particles = plan.rows or made.rows, plan.particles or made.particles
+    checks.at_least("rows", rows, 2)
     refuse_holes(settings.family, source)
     if settings.network != "table":
         law_of(settings, source)
-    test = x.test[: plan.rows]
+    test = x.test[:rows]
     # the law of integer pixels couples the three channels of a pixel, which is then hidden whole
     coupled = settings.likelihood == PIXELS and len(x.event_shape) == 3 == x.event_shape[0]
     observed = data.mcar(test[:, :1] if coupled else test, plan.missing, seed=np.random.default_rng([settings.seed, 1]))
@@ -126,7 +127,7 @@ def run(
     program = fit.program
     write_notes(folder, settings, x, fitted, image_shape=source.image_shape, white=source.white)
     with clock.phase("log_prob", f"the likelihood of {len(judged)} held-out rows"):
-        scores = engine.log_prob(program, judged, num_particles=plan.particles)
+        scores = engine.log_prob(program, judged, num_particles=particles)
     completed = None
     if options is not None:
         completed = _complete(engine, settings, source, program, test, observed, options, clock, progress)
@@ -148,7 +149,7 @@ def run(
             "rows": {part: len(getattr(x, part)) for part in data.dataset.SPLITS},
         },
         "fit": fitted,
-        "log_prob": _likelihood(scores, x.event_shape, plan.particles),
+        "log_prob": _likelihood(scores, x.event_shape, particles),
         "predictive_checks": checked.drop(columns="component").to_dict(orient="records"),
         **(NOT_COMPLETED if completed is None else completed.metrics),
         **seen,
@@ -322,7 +323,7 @@ def likelihood_estimates(scores: Any, event_shape: tuple[int, ...]) -> dict[str,
     }
 
 
-def _likelihood(scores: Any, event_shape: tuple[int, ...], particles: int | None) -> dict[str, Any]:
+def _likelihood(scores: Any, event_shape: tuple[int, ...], particles: int) -> dict[str, Any]:
     found = likelihood_estimates(scores, event_shape)
     return {
         "kind": scores.kind,
