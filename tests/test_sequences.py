@@ -71,7 +71,7 @@ def test_what_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch, read, 
     with pytest.raises(FileNotFoundError, match=rf"needs {missing} .* has no such file. Fetch"):
         read()
     monkeypatch.delenv("DEEPGEN_DATA")
-    with pytest.raises(FileNotFoundError, match="DEEPGEN_DATA is not set. Fetch"):
+    with pytest.raises(FileNotFoundError, match=r"DEEPGEN_DATA is not set\. Fetch"):
         read()
 
 
