@@ -91,7 +91,6 @@ def fit_program(
         "resume": resume,
         "progress": progress,
     }
-    law: str | None
     if settings.network == "table":
         law: str | None = "of each column's kind"
         fit = _fit_table(engine, settings, train, kinds, common)
