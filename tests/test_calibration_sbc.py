@@ -16,7 +16,10 @@ from deepgen.evaluation import sbc_ranks, uniformity_pvalue
 from deepgen.inference.imputation.methods import METHODS, described
 
 # the estimated Pareto k of a few of so many rows passes 0.7 by chance
-pytestmark = pytest.mark.filterwarnings("ignore:the importance weights of:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the importance weights of:UserWarning"),
+    pytest.mark.filterwarnings("ignore:the particles of:UserWarning"),
+]
 
 DRAWS = 19
 DATA_SETS = 500
@@ -36,9 +39,6 @@ OPTIONS: dict[str, dict[str, int]] = {
     "auto": {"num_chains": 1, "num_warmup": 40, "num_samples": DRAWS, "num_steps": 6, "num_particles": 3000},
 }
 
-
-# among hundreds of rows some are far from what the order expects
-pytestmark = pytest.mark.filterwarnings("ignore:the particles of:UserWarning")
 
 TIGHT = next(oracle for oracle in ORACLES if oracle.tight)
 LOOSE = 3.0
