@@ -167,7 +167,7 @@ def test_a_family_that_this_version_lacks_is_refused(engine: Any, saved: Path) -
             return program.spec()
 
     files.write(saved, Other(), NUMPYRO.tensors(program))
-    with pytest.raises(ValueError, match=r"family: got 'hypernet'; expected one of \['vae'"):
+    with pytest.raises(ValueError, match=r"family: got 'hypernet'; expected one of \['autoregressive', 'vae'"):
         engine.face.load(saved)
 
 
