@@ -175,7 +175,7 @@ class MLP(eqx.Module):
         y = last.weight @ self._hidden(x).T + last.bias[:, None]
         return y if self.skip is None else y + self.skip.weight @ x.T
 
-    def _hidden(self, x: Array) -> Array:
+    def _hidden(self, x: Any) -> Any:
         act = activation_function(self.activation)
         for i, layer in enumerate(self.layers[:-1]):
             h = layer(x)
