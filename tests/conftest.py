@@ -34,19 +34,6 @@ def engine_settings() -> dict[str, object]:
     return found
 
 
-MOST_MAPPINGS = 30_000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_compiled_programs() -> Iterator[None]:
-    """Each compiled program maps memory, of which Linux allows a process 65,530 pieces; at the limit it is killed."""
-    yield
-    maps = Path("/proc/self/maps")
-    if "jax" in sys.modules and maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
-        sys.modules["jax"].clear_caches()
-        gc.collect()
-
-
 @pytest.fixture(autouse=True, scope="module")
 def empty_param_store() -> None:
     """Parameters that one file's Pyro programs left behind must not meet another file's."""
