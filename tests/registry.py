@@ -285,6 +285,34 @@ def _masked(name: str, law: dict[str, Any], options: dict[str, Any], data: Any) 
     return Instance("autoregressive", name, {"observation": law, "network": {**network, **options}}, data, holes=False)
 
 
-INSTANCES: tuple[Instance, ...] = (*_vae_instances(), *_autoregressive_instances())
+def _flow_instances() -> list[Instance]:
+    """Couplings, autoregressive maps and mixing layers."""
+    mask, size = [False, False, True, True], 4
+    mlp: dict[str, Any] = {"network": "MLP", "in_size": 2, "hidden": [6, 6], "activation": "gelu"}
+    made = {"network": "MaskedMLP", "event_shape": [size], "hidden": [6, 6], "activation": "gelu"}
+    spline = {"num_bins": 4, "bound": 5.0}
+    affine = {"transform": "AffineAutoregressive", "network": {**made, "num_params": 2}}
+    own: dict[str, list[dict[str, Any]]] = {
+        "realnvp": [
+            {"transform": "ActNorm", "size": size},
+            {"transform": "AffineCoupling", "mask": mask, "network": {**mlp, "out_size": 4}},
+            {"transform": "Permute", "permutation": [2, 0, 3, 1]},
+            {"transform": "AdditiveCoupling", "mask": mask, "network": {**mlp, "out_size": 2}},
+        ],
+        "nsf": [
+            {"transform": "SplineCoupling", "mask": mask, "network": {**mlp, "out_size": 22}, **spline},
+            {"transform": "LULinear", "size": size},
+        ],
+        "maf": [{**affine, "parallel": "inverse"}],
+        "iaf": [{**affine, "parallel": "forward"}],
+        "spline-maf": [{"transform": "SplineAutoregressive", "network": {**made, "num_params": 11}, **spline}],
+    }
+    return [
+        Instance("flow", name, {"size": size, "base": "normal", "transforms": transforms}, _real((size,)), holes=False)
+        for name, transforms in own.items()
+    ]
+
+
+INSTANCES: tuple[Instance, ...] = (*_vae_instances(), *_autoregressive_instances(), *_flow_instances())
 
 __all__ = ["INSTANCES", "ORACLES", "Instance", "cases", "oracle_program", "randomised", "twin"]

@@ -26,12 +26,8 @@ def _weights(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return weight, np.where(earlier, weight, 0.0).astype(float), bias
 
 
-def linear_regressions() -> dict[str, Any]:
-    """x_i = b_i + sum over what is decided before of A_ij x_j + s e."""
-    weight, kept, bias = _weights(3)
-    raw = stretch(np.log(0.7), *SCALE).astype(np.float32)
-    inverse = np.linalg.inv(np.eye(4) - kept)
-    mean, covariance = inverse @ bias, inverse @ inverse.T * np.exp(2 * squash(raw, *SCALE))
+def normal(mean: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
+    """Draws, the density and the conditionals of a normal."""
 
     def draw(rng: np.random.Generator, n: int) -> np.ndarray:
         return rng.multivariate_normal(mean, covariance, n).astype(np.float32)
@@ -46,11 +42,23 @@ def linear_regressions() -> dict[str, Any]:
         return np.stack([m for m, _ in found]), np.stack([c for _, c in found])
 
     return {
-        "config": _config("gaussian"),
-        "tensors": {"network.layers.0.weight": weight, "network.layers.0.bias": bias, "observation.raw_scale": raw},
         "log_prob": lambda x: stats.multivariate_normal(mean, covariance).logpdf(x.astype(float)),
         "draw": draw,
         "conditional": conditional,
+    }
+
+
+def linear_regressions() -> dict[str, Any]:
+    """x_i = b_i + sum over what is decided before of A_ij x_j + s e."""
+    weight, kept, bias = _weights(3)
+    raw = stretch(np.log(0.7), *SCALE).astype(np.float32)
+    inverse = np.linalg.inv(np.eye(4) - kept)
+    mean, covariance = inverse @ bias, inverse @ inverse.T * np.exp(2 * squash(raw, *SCALE))
+
+    return {
+        "config": _config("gaussian"),
+        "tensors": {"network.layers.0.weight": weight, "network.layers.0.bias": bias, "observation.raw_scale": raw},
+        **normal(mean, covariance),
         **_COMMON,
     }
 

@@ -113,13 +113,14 @@ def test_log_prob_is_right_within_its_stated_error(oracle: Any, engine: Any) -> 
     truth = oracle.log_prob(holes)
     found = valued(oracle, engine, PARTICLES)
     assert found.kind == oracle_program(oracle, engine).likelihood
-    assert worst_stated_error(found.value, found.stderr, truth) < 1
-
     if not oracle.latent:
+        # nothing random: right but for rounding
         assert found.stderr.max() == 0
-        wrong = engine.call("log_prob", twin(oracle, engine, **{oracle.generator: 0.97}), holes)
-        assert worst_stated_error(wrong.value, wrong.stderr, truth) > 1
+        assert np.abs(found.value - truth).max() < 2e-5
+        wrong = engine.call("log_prob", twin(oracle, engine, **{oracle.generator: 0.999}), holes)
+        assert np.abs(wrong.value - truth).max() > 2e-5
         return
+    assert worst_stated_error(found.value, found.stderr, truth) < 1
     filled = np.where(oracle.is_missing(holes), 1, holes).astype(holes.dtype)
     counted = engine.call("log_prob", oracle_program(oracle, engine), filled, num_particles=PARTICLES)
     planted = {
@@ -140,10 +141,9 @@ def test_log_prob_is_right_within_its_stated_error(oracle: Any, engine: Any) -> 
         assert worst_stated_error(value, stderr, truth) > 1, fault
 
 
-@pytest.mark.parametrize(("oracle", "engine"), cases(ORACLES, all_quick=False))
+@pytest.mark.parametrize(("oracle", "engine"), cases([o for o in ORACLES if o.latent], all_quick=False))
 def test_a_bound_lies_below_the_truth_and_rises_with_particles(oracle: Any, engine: Any) -> None:
-    if oracle_program(oracle, engine).likelihood != "bound":
-        pytest.skip("no bound")
+    assert oracle_program(oracle, engine).likelihood == "bound"
     holes = incomplete(oracle, 640)
     truth, poor = oracle.log_prob(holes), twin(oracle, engine, encoder=0.1, posterior=0.1)
     values = [engine.call("log_prob", poor, holes, num_particles=k, seed=2).value for k in (1, 10, 100)]
