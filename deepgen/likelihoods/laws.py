@@ -283,23 +283,36 @@ def check_data(law: Law, x: Any, *, missing: bool = False, observed: np.ndarray 
     present = ~is_missing(array) if law.integer or array.dtype.kind == "f" else np.ones(array.shape, dtype=bool)
     if observed is not None:
         present = present & observed
-    if not missing and not present.all():
-        raise checks.problem(
-            "x", got="missing entries", expected="complete data", fix="Drop these rows, or complete them with impute."
-        )
-    empty = ~present.reshape(len(array), -1).any(1)
-    if empty.any():
-        raise checks.problem(
-            "x",
-            got=f"{int(empty.sum())} rows of which nothing is observed, the first at {int(np.argmax(empty))}",
-            expected="at least one observed entry in each row",
-            fix="Drop these rows; draws from nothing but the prior are what `sample` gives.",
-        )
+    refuse_missing(present, missing)
     law.check_support(array, present)
     if law.integer:
         return np.where(present, array, -1).astype(np.int32)
     dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.dtype(np.float32)
     return np.where(present, array, np.nan).astype(dtype)
+
+
+def refuse_missing(present: np.ndarray, missing: bool) -> None:
+    """Refuse entries that are missing where they may not be, and rows of which nothing is observed.
+
+    Args:
+        present: (n, ...) booleans, what is observed.
+        missing: whether missing entries are allowed.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if not missing and not present.all():
+        raise checks.problem(
+            "x", got="missing entries", expected="complete data", fix="Drop these rows, or complete them with impute."
+        )
+    empty = ~present.reshape(len(present), -1).any(1)
+    if empty.any():
+        raise checks.problem(
+            "x",
+            got=f"{int(empty.sum())} rows of which nothing is observed, the first at {int(np.argmax(empty))}",
+            expected="at least one observed entry in each row",
+            fix="Drop these rows; draws given nothing at all are what `sample` gives.",
+        )
 
 
 def output_shape(law: Law, shape: tuple[int, ...], batch_shape: tuple[int, ...]) -> tuple[int, ...]:

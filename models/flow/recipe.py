@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepgen import checks
-from deepgen.likelihoods.laws import is_missing
+from deepgen.likelihoods.laws import is_missing, refuse_missing
 from deepgen.models.flow import affine, shapes
 
 BASES = ("normal", "logistic")
@@ -80,19 +80,7 @@ def check_x(
     array = checks.data("x", x, event_shape, missing=missing, observed=observed)
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
     array = array if observed is None else np.where(observed, array, np.nan).astype(array.dtype)
-    absent = is_missing(array)
-    if absent.any() and not missing:
-        raise checks.problem(
-            "x", got="missing entries", expected="complete data", fix="Drop these rows, or complete them with impute."
-        )
-    empty = absent.reshape(len(array), -1).all(1)
-    if empty.any():
-        raise checks.problem(
-            "x",
-            got=f"{int(empty.sum())} rows of which nothing is observed, the first at {int(np.argmax(empty))}",
-            expected="at least one observed entry in each row",
-            fix="Drop these rows; draws from the flow are what `sample` gives.",
-        )
+    refuse_missing(~is_missing(array), missing)
     return array
 
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.contrib.module import eqx_module
 
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.numpyro import autoregressive, constructors, couplings, linear
 from deepgen.models.flow.numpyro.transforms import FlowDistribution
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
+from deepgen.program.numpyro import declare
 
 TRANSFORMS: dict[str, Any] = {
     "AdditiveCoupling": couplings.AdditiveCoupling,
@@ -106,7 +106,7 @@ class Flow(eqx.Module):
         Returns:
             x, given or drawn.
         """
-        law = self._distribution(_declare(self.transforms), context)
+        law = self._distribution(declare("transforms", self.transforms), context)
         with numpyro.plate("data", size if x is None else len(x)):
             return numpyro.sample("x", law, obs=x)
 
@@ -219,12 +219,6 @@ def _round_trip(program: Flow, x: jax.Array) -> jax.Array:
     for transform in program.transforms:
         z = transform(z)
     return z
-
-
-def _declare(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not jax.tree.leaves(eqx.filter(transforms, eqx.is_inexact_array)):
-        return transforms
-    return eqx_module("transforms", transforms)
 
 
 def build(config: Mapping[str, Any], *, key: jax.Array) -> Flow:

@@ -1,5 +1,6 @@
 """What all transforms of this room are in NumPyro, and the distribution that they make of a base."""
 
+from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
@@ -44,13 +45,13 @@ class FlowTransform(eqx.Module, _Unregistered):
         """The inverse transform."""
         return _InverseTransform(self)
 
+    @abstractmethod
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """The image of x, and log |det dy/dx| of each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """What is mapped to y, and log |det dx/dy| of each."""
-        raise NotImplementedError
 
     def condition(self, context: Any) -> Any:
         """The transform given a context.

@@ -46,11 +46,7 @@ def nice(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    def make(size: int, number: int) -> Any:
-        return AdditiveCoupling.mlp(
-            recipe.mask(size, number), hidden=hidden, activation=activation, context_dim=context_dim
-        )
-
+    make = _couplings(AdditiveCoupling, hidden, activation, context_dim)
     return _flow(
         cls,
         event_shape,
@@ -102,11 +98,7 @@ def realnvp(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    def make(size: int, number: int) -> Any:
-        return AffineCoupling.mlp(
-            recipe.mask(size, number), hidden=hidden, activation=activation, context_dim=context_dim
-        )
-
+    make = _couplings(AffineCoupling, hidden, activation, context_dim)
     return _flow(cls, event_shape, make, num_transforms, 2, base=base, mixing=mixing, logit=logit, data=data)
 
 
@@ -147,16 +139,7 @@ def maf(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    def make(size: int, number: int) -> Any:
-        return AffineAutoregressive.mlp(
-            size,
-            parallel="inverse",
-            order=recipe.reversed_order(size, number),
-            hidden=hidden,
-            activation=activation,
-            context_dim=context_dim,
-        )
-
+    make = _autoregressive("inverse", hidden, activation, context_dim)
     return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data)
 
 
@@ -197,16 +180,7 @@ def iaf(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    def make(size: int, number: int) -> Any:
-        return AffineAutoregressive.mlp(
-            size,
-            parallel="forward",
-            order=recipe.reversed_order(size, number),
-            hidden=hidden,
-            activation=activation,
-            context_dim=context_dim,
-        )
-
+    make = _autoregressive("forward", hidden, activation, context_dim)
     return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data)
 
 
@@ -268,6 +242,34 @@ def nsf(
 
     pairs = 1 if autoregressive else 2
     return _flow(cls, event_shape, make, num_transforms, pairs, base=base, mixing=mixing, logit=logit, data=data)
+
+
+def _couplings(kind: Any, hidden: Sequence[int], activation: str, context_dim: int) -> Callable[[int, int], Any]:
+    """From a flow's size and a coupling's number to the coupling, whose moved halves take turns."""
+
+    def make(size: int, number: int) -> Any:
+        mask = recipe.mask(size, number)
+        return kind.mlp(mask, hidden=hidden, activation=activation, context_dim=context_dim)
+
+    return make
+
+
+def _autoregressive(
+    parallel: str, hidden: Sequence[int], activation: str, context_dim: int
+) -> Callable[[int, int], Any]:
+    """From a flow's size and a transform's number to the transform, whose orders take turns."""
+
+    def make(size: int, number: int) -> Any:
+        return AffineAutoregressive.mlp(
+            size,
+            parallel=parallel,
+            order=recipe.reversed_order(size, number),
+            hidden=hidden,
+            activation=activation,
+            context_dim=context_dim,
+        )
+
+    return make
 
 
 def _flow(

@@ -13,7 +13,7 @@ from deepgen.models.flow.pyro import autoregressive, constructors, couplings, li
 from deepgen.models.flow.pyro.transforms import FlowDistribution
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
-from deepgen.program.pyro import tensor
+from deepgen.program.pyro import declare, tensor
 
 TRANSFORMS: dict[str, Any] = {
     "AdditiveCoupling": couplings.AdditiveCoupling,
@@ -106,7 +106,7 @@ class Flow(torch.nn.Module):
         Returns:
             x, given or drawn.
         """
-        law = self._distribution(pyro.module("transforms", self.transforms), context)
+        law = self._distribution(declare("transforms", self.transforms), context)
         with pyro.plate("data", size if x is None else len(x)):
             return pyro.sample("x", law, obs=x)
 

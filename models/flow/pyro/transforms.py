@@ -1,5 +1,6 @@
 """What all transforms of this room are in Pyro, and the distribution that they make of a base."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,7 +12,7 @@ from torch.distributions.utils import _sum_rightmost
 from deepgen.models.flow import shapes
 
 
-class FlowTransform(TransformModule):
+class FlowTransform(TransformModule, ABC):
     """An invertible map of the base's draws towards the data, with its log-Jacobian in both directions.
 
     It is a Pyro ``TransformModule``: it can stand in any ``TransformedDistribution``. Nothing is remembered from one
@@ -26,13 +27,13 @@ class FlowTransform(TransformModule):
     def __init__(self) -> None:
         super().__init__(cache_size=0)
 
+    @abstractmethod
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The image of x, and log |det dy/dx| of each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """What is mapped to y, and log |det dx/dy| of each."""
-        raise NotImplementedError
 
     def condition(self, context: Any) -> Any:
         """The transform given a context.

@@ -15,7 +15,7 @@ from deepgen.models.vae.hierarchy import Level
 from deepgen.models.vae.pyro import constructors, parts, posteriors, priors
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
-from deepgen.program.pyro import tensor
+from deepgen.program.pyro import declare, tensor
 
 
 class VAE(torch.nn.Module):
@@ -92,7 +92,7 @@ class VAE(torch.nn.Module):
             x, given or drawn.
         """
         decoder = pyro.module("decoder", self.decoder)
-        observation = pyro.module("observation", self.observation)
+        observation = declare("observation", self.observation)
         rows = size if x is None else len(x)
         prior = self._prior(rows)
         with pyro.plate("data", rows):
@@ -109,7 +109,7 @@ class VAE(torch.nn.Module):
         Returns:
             z.
         """
-        given = pyro.module("encoder", self.encoder), pyro.module("posterior", self.posterior)
+        given = pyro.module("encoder", self.encoder), declare("posterior", self.posterior)
         rows = size if x is None else len(x)
         posterior = self._prior(rows) if x is None else self._posterior(*given, x)
         with pyro.plate("data", rows):
@@ -207,10 +207,10 @@ class VAE(torch.nn.Module):
 
     def _prior(self, rows: int) -> Any:
         def posterior(features: torch.Tensor) -> Any:
-            given = pyro.module("encoder", self.encoder), pyro.module("posterior", self.posterior)
+            given = pyro.module("encoder", self.encoder), declare("posterior", self.posterior)
             return self._given(*given, features, torch.ones_like(features, dtype=torch.bool))
 
-        return pyro.module("prior", self.prior)(posterior, self.fill.new_zeros(rows, self.latent_dim))
+        return declare("prior", self.prior)(posterior, self.fill.new_zeros(rows, self.latent_dim))
 
 
 def build(config: Mapping[str, Any]) -> VAE:
