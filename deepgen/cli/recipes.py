@@ -102,8 +102,8 @@ RECIPES: dict[str, Recipe] = {
         starts=True,
         defaults={"hidden": (128,)},
         wide={"hidden": (256, 256)},
-        rows=40,
-        particles=100,
+        rows=20,
+        particles=1000,
     ),
     "pixelcnn": _autoregressive(
         "gated PixelCNN, for images",
