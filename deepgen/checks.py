@@ -204,3 +204,14 @@ def elementwise(site: str, independent: bool, law: Any) -> None:
             expected="a law whose elements are independent given the latents",
             fix="Take a method that treats the missing entries as latents, such as method='nuts' on the plain model.",
         )
+
+
+def declared(name: str, names: Iterable[str]) -> None:
+    """Refuse a name under which no parameters were declared.
+
+    Raises:
+        ValueError: naming the name and those there are.
+    """
+    names = sorted(set(names))
+    if name not in names:
+        raise problem("name", got=repr(name), expected=f"one of {names}", fix="Pass the name that the model declares.")

@@ -44,16 +44,24 @@ def declare(name: str, module: Any) -> Any:
     return eqx.tree_at(fields, declared, fields(module), is_leaf=lambda leaf: leaf is None) if held else declared
 
 
-def with_params(program: P, params: Mapping[str, Any]) -> P:
+def with_params(program: P, params: Mapping[str, Any], *, name: str | None = None) -> P:
     """The program with other parameters.
 
     Args:
         program: an ``equinox.Module`` whose fields are declared under their own names.
         params: param site to value, such as ``{"decoder$params": ...}``, as SVI returns it; other sites are ignored.
+        name: under which the program was declared as a whole, as in ``flow.distribution(name="x_flow")``; None where
+            its fields are.
 
     Returns:
         A program of the same type with these leaves.
+
+    Raises:
+        ValueError: nothing was declared under the name.
     """
+    if name is not None:
+        checks.declared(name, [site.removesuffix("$params") for site in params])
+        return eqx.combine(params[f"{name}$params"], program)
     for site, value in params.items():
         field = site.removesuffix("$params")
         if field != site and (field := files.path_of(program, field)):

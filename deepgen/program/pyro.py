@@ -33,23 +33,32 @@ def declare(name: str, module: Any) -> Any:
     return module if next(module.parameters(), None) is None else pyro.module(name, module)
 
 
-def with_params(program: P, params: Mapping[str, torch.Tensor]) -> P:
+def with_params(program: P, params: Mapping[str, torch.Tensor], *, name: str | None = None) -> P:
     """The program with other parameters.
 
     Args:
         program: a ``torch.nn.Module`` whose fields are declared under their own names; it is left as it is.
         params: param site to value, such as ``{"decoder$$$layers.0.weight": ...}``, as Pyro's param store names them;
             other sites are ignored.
+        name: under which the program was declared as a whole, as in ``flow.distribution(name="x_flow")``; None where
+            its fields are.
 
     Returns:
         A copy of the program with these parameters.
+
+    Raises:
+        ValueError: nothing was declared under the name.
     """
     program = deepcopy(program)
     own = dict(program.named_parameters())
+    if name is not None:
+        checks.declared(name, [site.partition("$$$")[0] for site in params])
     with torch.no_grad():
         for site, value in params.items():
-            field, _, name = site.partition("$$$")
-            if (path := files.path_of(program, field)) and (full := f"{path}.{name}".rstrip(".")) in own:
+            field, _, inner = site.partition("$$$")
+            path = files.path_of(program, field) if name is None else ""
+            full = inner if field == name else f"{path}.{inner}".rstrip(".") if path else ""
+            if full in own:
                 own[full].copy_(value)
     return program
 

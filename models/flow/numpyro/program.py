@@ -81,11 +81,16 @@ class Flow(eqx.Module):
         """The size of the context; 0 where there is none."""
         return recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
 
-    def distribution(self, context: Any = None) -> dist.Distribution:
+    def distribution(self, context: Any = None, *, name: str | None = None) -> dist.Distribution:
         """The flow as a distribution, for a site of any program.
+
+        Inside a model or guide, ``name`` declares the flow's parameters there, so that SVI trains them with the rest:
+        ``numpyro.sample("x", flow.distribution(name="x_flow"))``. `with_params` then takes the name too.
 
         Args:
             context: (..., context_dim), whose leading axes are its batch shape; None where there is none.
+            name: under which the parameters are declared, each flow of a model under its own; None leaves them as they
+                are.
 
         Returns:
             A ``TransformedDistribution`` of event shape ``event_shape``.
@@ -93,7 +98,8 @@ class Flow(eqx.Module):
         Raises:
             ValueError: a context that is missing, not wanted, or of another size.
         """
-        return self._distribution(self.transforms, context)
+        flow = self if name is None else declare(name, self)
+        return flow._distribution(flow.transforms, context)
 
     def model(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
         """p(x), or p(x | context), in the plate ``"data"``.

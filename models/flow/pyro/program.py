@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from deepgen import checks
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.pyro import autoregressive, constructors, couplings, linear
 from deepgen.models.flow.pyro.transforms import FlowDistribution
@@ -81,19 +82,26 @@ class Flow(torch.nn.Module):
         """The size of the context; 0 where there is none."""
         return recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
 
-    def distribution(self, context: Any = None) -> Any:
+    def distribution(self, context: Any = None, *, name: str | None = None) -> Any:
         """The flow as a distribution, for a site of any program.
+
+        Inside a model or guide, ``name`` declares the flow's parameters there, so that SVI trains them with the rest:
+        ``pyro.sample("x", flow.distribution(name="x_flow"))``. `with_params` then takes the name too.
 
         Args:
             context: (..., context_dim), whose leading axes are its batch shape; None where there is none.
+            name: under which the parameters are declared, each flow of a model under its own; None leaves them as they
+                are.
 
         Returns:
             A ``TransformedDistribution`` of event shape ``event_shape``.
 
         Raises:
-            ValueError: a context that is missing, not wanted, or of another size.
+            ValueError: a context that is missing, not wanted, or of another size, or a name under which the param store
+                holds the parameters of another flow.
         """
-        return self._distribution(self.transforms, context)
+        flow = self if name is None else _declare(name, self)
+        return flow._distribution(flow.transforms, context)
 
     def model(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
         """p(x), or p(x | context), in the plate ``"data"``.
@@ -186,6 +194,19 @@ class Flow(torch.nn.Module):
             return base
         wanted = [t.condition(context) if getattr(t, "context_dim", 0) else t for t in transforms]
         return FlowDistribution(base, wanted)
+
+
+def _declare(name: str, flow: Flow) -> Flow:
+    """Declare a flow as a whole, unless the param store would go on to train another one in its place."""
+    store, own = pyro.get_param_store(), [(f"{name}$$${key}", value) for key, value in flow.named_parameters()]
+    if any(key in store and store[key] is not value for key, value in own):
+        raise checks.problem(
+            "name",
+            got=f"{name!r}, under which the param store holds the parameters of another module",
+            expected="a name of its own for each flow",
+            fix="Choose another name, or call pyro.clear_param_store() before a new run.",
+        )
+    return declare(name, flow)
 
 
 class _Transforms(torch.nn.Module):
