@@ -6,6 +6,7 @@ import numpy as np
 
 from deepgen import checks
 from deepgen.nn.bounded import unbounded
+from deepgen.program import Conditional
 
 NAMES = ("standard", "mixture", "vamp")
 
@@ -19,11 +20,11 @@ def check_name(name: str) -> None:
     checks.one_of("prior", name, NAMES)
 
 
-def check_components(name: str, num_components: int | None) -> int:
+def check_components(name: Any, num_components: int | None) -> int:
     """The number of components, where the prior is a mixture.
 
     Args:
-        name: the prior's name.
+        name: the prior's name, or a flow that is the prior.
         num_components: the user's, or None.
 
     Returns:
@@ -32,15 +33,17 @@ def check_components(name: str, num_components: int | None) -> int:
     Raises:
         ValueError: an unknown prior, a number that is missing, too small, or that nothing would use.
     """
-    check_name(name)
-    if name == "standard" and num_components is not None:
+    flow = isinstance(name, Conditional)
+    if not flow:
+        check_name(name)
+    if (flow or name == "standard") and num_components is not None:
         raise checks.problem(
             "num_components",
             got=num_components,
-            expected="None with prior='standard'",
+            expected="None with a flow as prior" if flow else "None with prior='standard'",
             fix="Leave it out, or take prior='mixture' or 'vamp'.",
         )
-    if name != "standard" and (num_components is None or num_components < 2):
+    if not flow and name != "standard" and (num_components is None or num_components < 2):
         raise checks.problem(
             "num_components", got=num_components, expected="a number >= 2", fix="Say how many components the prior has."
         )

@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.numpyro import autoregressive, constructors, couplings, linear
-from deepgen.models.flow.numpyro.transforms import FlowDistribution
+from deepgen.models.flow.numpyro.transforms import FlowDistribution, given_context
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
 from deepgen.program.numpyro import declare
@@ -191,8 +191,7 @@ class Flow(eqx.Module):
         base = LAWS[self.base](like, jnp.ones_like(like)).to_event(1)
         if not transforms:
             return base
-        wanted = [t.condition(context) if getattr(t, "context_dim", 0) else t for t in transforms]
-        return FlowDistribution(base, wanted)
+        return FlowDistribution(base, given_context(transforms, context))
 
 
 class Given(eqx.Module):

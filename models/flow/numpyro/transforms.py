@@ -1,6 +1,7 @@
 """What all transforms of this room are in NumPyro, and the distribution that they make of a base."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -151,6 +152,19 @@ class FlowDistribution(dist.TransformedDistribution):
             event_dim = transform.domain.event_dim + batch_ndim
         base = self.base_dist.log_prob(value)
         return total + sum_rightmost(base, event_dim - len(self.base_dist.event_shape))
+
+
+def given_context(transforms: Iterable[Any], context: Any) -> list[Any]:
+    """The transforms given a context, those that take none as they are.
+
+    Args:
+        transforms: of this room or of the engine.
+        context: (..., context_dim), or None.
+
+    Returns:
+        As many transforms.
+    """
+    return [each.condition(context) if getattr(each, "context_dim", 0) else each for each in transforms]
 
 
 def rows(x: jax.Array, context: jax.Array | None) -> tuple[tuple[int, ...], jax.Array, jax.Array | None]:

@@ -11,7 +11,7 @@ import torch
 from deepgen import checks
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.pyro import autoregressive, constructors, couplings, linear
-from deepgen.models.flow.pyro.transforms import FlowDistribution
+from deepgen.models.flow.pyro.transforms import FlowDistribution, given_context
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
 from deepgen.program.pyro import declare, tensor
@@ -192,8 +192,7 @@ class Flow(torch.nn.Module):
         base = LAWS[self.base](self.like, torch.ones_like(self.like)).to_event(1)
         if not len(list(transforms)):
             return base
-        wanted = [t.condition(context) if getattr(t, "context_dim", 0) else t for t in transforms]
-        return FlowDistribution(base, wanted)
+        return FlowDistribution(base, given_context(transforms, context))
 
 
 def _declare(name: str, flow: Flow) -> Flow:

@@ -1,6 +1,7 @@
 """What all transforms of this room are in Pyro, and the distribution that they make of a base."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -112,10 +113,16 @@ class FlowDistribution(dist.TransformedDistribution):
         """The log density of each value."""
         if self._validate_args:
             self._validate_sample(value)
+        return self._along(value, [None] * len(self.transforms))
+
+    def _along(self, value: torch.Tensor, known: Sequence[tuple[torch.Tensor, torch.Tensor] | None]) -> torch.Tensor:
+        """The log density, given of each transform what came before it and its log-Jacobian, where that is known."""
         event_dim: int = len(self.event_shape)
         total: Any = 0.0
-        for transform in reversed(self.transforms):
-            if isinstance(transform, FlowTransform):
+        for transform, found in reversed(list(zip(self.transforms, known, strict=True))):
+            if found is not None:
+                x, log_det = found[0], -found[1]
+            elif isinstance(transform, FlowTransform):
                 x, log_det = transform.inverse_and_log_det(value)
             else:
                 x = transform.inv(value)
@@ -125,6 +132,57 @@ class FlowDistribution(dist.TransformedDistribution):
             event_dim = transform.domain.event_dim + batch_ndim
         base = self.base_dist.log_prob(value)
         return total + _sum_rightmost(base, event_dim - len(self.base_dist.event_shape))
+
+
+class GuideFlow(FlowDistribution):
+    """A `FlowDistribution` for guides, which has the log density of its latest draw at hand, as NumPyro's sites do.
+
+    Otherwise an inverse autoregressive map would have to solve for its own draw, entry by entry. That log density is
+    a function of the parameters and the base's draw; by the draw itself it can be differentiated only as a copy.
+
+    Args:
+        base_distribution: of the draws.
+        transforms: a transform or a list of them, from the base to the latents.
+    """
+
+    _latest: tuple[torch.Tensor, int, bool, list[tuple[torch.Tensor, torch.Tensor]]] | None = None
+
+    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
+        """Draws that can be differentiated by the parameters."""
+        value = self.base_dist.rsample(torch.Size(sample_shape))
+        passed: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for transform in self.transforms:
+            before = value
+            if isinstance(transform, FlowTransform):
+                value, log_det = transform.forward_and_log_det(before)
+            else:
+                value = transform(before)
+                log_det = transform.log_abs_det_jacobian(before, value)
+            passed.append((before, log_det))
+        self._latest = value, value._version, value.requires_grad, passed
+        return value
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """The log density of each value."""
+        if self._latest is not None:
+            drawn, version, differentiable, passed = self._latest
+            # a draw that was changed, or by which alone it is now to be differentiated, is any other value
+            if drawn is value and version == value._version and differentiable == value.requires_grad:
+                return self._along(value, list(passed))
+        return super().log_prob(value)
+
+
+def given_context(transforms: Iterable[Any], context: Any) -> list[Any]:
+    """The transforms given a context, those that take none as they are.
+
+    Args:
+        transforms: of this room or of the engine.
+        context: (..., context_dim), or None.
+
+    Returns:
+        As many transforms.
+    """
+    return [each.condition(context) if getattr(each, "context_dim", 0) else each for each in transforms]
 
 
 def rows(x: torch.Tensor, context: torch.Tensor | None) -> tuple[tuple[int, ...], torch.Tensor, torch.Tensor | None]:

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from deepgen.models.flow.numpyro import Flow
+from deepgen.models.flow.numpyro import build as build_flow
+from deepgen.models.vae import flows
 from deepgen.models.vae import posterior as reading
 from deepgen.models.vae import prior as names
 
@@ -75,7 +78,51 @@ class Vamp(eqx.Module):
         return {"prior": "vamp", "num_components": count, "num_features": size}
 
 
-Prior = Standard | Mixture | Vamp
+class FlowPrior(eqx.Module):
+    """z ~ a flow, such as one that is learned with the rest: any density that is not zero anywhere.
+
+    Rezende & Mohamed 2015; Huang, Touati, Dinh, Drozdzal, Havaei, Charlin & Courville 2017, Learnable explicit density
+    for continuous latent space and variational inference.
+
+    Args:
+        flow: of event shape (latent_dim,), without a context.
+        latent_dim: how many latents.
+
+    Raises:
+        ValueError: a flow of another event shape or with a context.
+    """
+
+    flow: Flow
+
+    def __init__(self, flow: Flow, latent_dim: int):
+        flows.check_prior(flow, latent_dim)
+        self.flow = flow
+
+    def __call__(self, posterior: Callable[[jax.Array], Any], like: jax.Array) -> dist.Distribution:
+        """The law of latents of that shape, (rows, latent_dim)."""
+        return self.flow.distribution().expand((len(like),))
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"prior": "flow", "flow": self.flow.spec()}
+
+
+Prior = Standard | Mixture | Vamp | FlowPrior
+
+
+def chosen(prior: Any, latent_dim: int) -> Any:
+    """What stands for a prior that a program was given.
+
+    Args:
+        prior: a flow, any prior, or None for a standard normal.
+        latent_dim: how many latents.
+
+    Raises:
+        ValueError: a flow that is no law of the latents.
+    """
+    if isinstance(prior, Flow):
+        return FlowPrior(prior, latent_dim)
+    return Standard() if prior is None else prior
 
 
 def build(spec: Mapping[str, Any], key: jax.Array) -> Any:
@@ -85,6 +132,8 @@ def build(spec: Mapping[str, Any], key: jax.Array) -> Any:
         spec: what a prior's ``spec()`` gave.
         key: for its first parameters.
     """
+    if spec["prior"] == "flow":
+        return FlowPrior(build_flow(spec["flow"], key=key), spec["flow"]["size"])
     names.check_name(spec["prior"])
     if spec["prior"] == "mixture":
         return Mixture(spec["num_components"], spec["latent_dim"], key=key)

@@ -27,8 +27,9 @@ class VAE(eqx.Module):
 
     .. math:: z \sim p(z), \quad x \sim p(x \mid \mathrm{decoder}(z)), \quad q(z \mid x) = N(m(x), V(x))
 
-    with p(z) a standard normal, a mixture of normals or a VampPrior, and m and V read from encoder(x): V diagonal,
-    full, or that of a linear-Gaussian program stretched. Where x is missing the encoder is shown the data's mean.
+    with p(z) a standard normal, a mixture of normals, a VampPrior or a flow, and m and V read from encoder(x): V
+    diagonal, full, or that of a linear-Gaussian program stretched; or diagonal, with a flow after it. Where x is
+    missing the encoder is shown the data's mean.
 
     Kingma & Welling 2014, Auto-Encoding Variational Bayes; Rezende, Mohamed & Wierstra 2014.
 
@@ -38,8 +39,9 @@ class VAE(eqx.Module):
         observation: the law of a datum, from ``deepgen.likelihoods``.
         latent_dim: how many latents.
         input_shape: the shape in which the encoder takes a datum's features; None for the law's ``feature_shape``.
-        posterior: what the encoder's numbers mean, from `posteriors`; None for `posteriors.Diagonal`.
-        prior: of the latents, from `priors`; None for `priors.Standard`.
+        posterior: what the encoder's numbers mean, from `posteriors`, or a flow, which carries a diagonal normal
+            on; None for `posteriors.Diagonal`.
+        prior: of the latents, from `priors`, or a flow; None for `priors.Standard`.
         sees_mask: whether the encoder is also shown which features are observed, behind them, as ones and zeros.
         data: (n, *event_shape), from which the mean of the features is taken; None for zeros.
 
@@ -77,8 +79,8 @@ class VAE(eqx.Module):
     ):
         checks.positive("latent_dim", latent_dim)
         self.encoder, self.decoder, self.observation, self.latent_dim = encoder, decoder, observation, latent_dim
-        self.posterior = posteriors.Diagonal() if posterior is None else posterior
-        self.prior = priors.Standard() if prior is None else prior
+        self.posterior = posteriors.chosen(posterior, latent_dim)
+        self.prior = priors.chosen(prior, latent_dim)
         self.input_shape, self.sees_mask = tuple(input_shape or observation.feature_shape), sees_mask
         fill = np.zeros(observation.feature_shape) if data is None else observation.feature_mean(data)
         self.fill = jnp.asarray(fill, dtype=jnp.result_type(float))
@@ -237,7 +239,7 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> VAE:
     key_encoder, key_decoder = jax.random.split(key)
     chosen = {name: config[name] for name in ("sees_mask",) if name in config}
     if "posterior" in config:
-        chosen["posterior"] = posteriors.build(config["posterior"])
+        chosen["posterior"] = posteriors.build(config["posterior"], jax.random.fold_in(key, 1))
     if "prior" in config:
         chosen["prior"] = priors.build(config["prior"], key)
     return VAE(

@@ -28,8 +28,8 @@ def mlp(
     residual: bool = False,
     layer_norm: bool = False,
     num_classes: int | None = None,
-    posterior: str = "diagonal",
-    prior: str = "standard",
+    posterior: Any = "diagonal",
+    prior: Any = "standard",
     num_components: int | None = None,
     data: Any | None = None,
 ) -> Any:
@@ -45,8 +45,11 @@ def mlp(
         residual: whether hidden layers of equal width add their input.
         layer_norm: whether hidden layers are normalised.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
-        posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched).
-        prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors).
+        posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched); or a flow
+            of event shape (latent_dim,), such as ``Flow.iaf((latent_dim,), context_dim=16)``, that carries the
+            diagonal normal on and sees ``context_dim`` more numbers of the encoder.
+        prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors); or a flow of event
+            shape (latent_dim,), which is learned with the rest.
         num_components: of a mixture.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
 
@@ -81,8 +84,8 @@ def conv(
     kernel_size: int = 3,
     activation: str = "gelu",
     num_classes: int | None = None,
-    posterior: str = "diagonal",
-    prior: str = "standard",
+    posterior: Any = "diagonal",
+    prior: Any = "standard",
     num_components: int | None = None,
     data: Any | None = None,
 ) -> Any:
@@ -98,8 +101,11 @@ def conv(
         kernel_size: at least 2.
         activation: the networks' activation.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
-        posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched).
-        prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors).
+        posterior: ``"diagonal"``, ``"full"`` (covariance) or ``"conjugate"`` (linear-Gaussian, stretched); or a flow
+            of event shape (latent_dim,), such as ``Flow.iaf((latent_dim,), context_dim=16)``, that carries the
+            diagonal normal on and sees ``context_dim`` more numbers of the encoder.
+        prior: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors); or a flow of event
+            shape (latent_dim,), which is learned with the rest.
         num_components: of a mixture.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
 
@@ -190,8 +196,8 @@ def _law(likelihood: Any, event_shape: Sequence[int], num_classes: int | None, d
 def _parts(
     law: Any,
     latent_dim: int,
-    posterior: str,
-    prior: str,
+    posterior: Any,
+    prior: Any,
     num_components: int | None,
     data: np.ndarray | None,
 ) -> dict[str, Any]:
@@ -205,7 +211,7 @@ def _parts(
         shown = _features(law, data)
         start = priors_of.pseudo_inputs(*shown, count, torch.randn(count, size).numpy())
         return {"posterior": chosen, "prior": priors.Vamp(torch.as_tensor(start, dtype=torch.get_default_dtype()))}
-    return {"posterior": chosen, "prior": priors.Standard()}
+    return {"posterior": chosen, "prior": priors.chosen(None if prior == "standard" else prior, latent_dim)}
 
 
 def _features(law: Any, data: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:

@@ -9,6 +9,10 @@ import torch
 from torch import nn
 
 from deepgen.likelihoods.laws import MAX_SCALE, MIN_SCALE
+from deepgen.models.flow.pyro import Flow
+from deepgen.models.flow.pyro import build as build_flow
+from deepgen.models.flow.pyro.transforms import GuideFlow, given_context
+from deepgen.models.vae import flows
 from deepgen.models.vae import posterior as names
 from deepgen.models.vae.linear import evidence
 from deepgen.nn.bounded import bounded
@@ -94,14 +98,97 @@ class Conjugate(nn.Module):
         return {"posterior": "conjugate", "num_features": self.weight.shape[0], "latent_dim": self.weight.shape[1]}
 
 
-Posterior = Diagonal | Full | Conjugate
+class FlowPosterior(nn.Module):
+    r"""q(z | x): a diagonal normal, carried on by a flow that sees what the encoder says of x.
 
+    .. math:: z_0 \sim N(m(x), \mathrm{diag}\, s(x)^2), \quad z = f_T(\cdots f_1(z_0; h(x)); h(x))
 
-def posterior(name: str, num_features: int, latent_dim: int) -> Any:
-    """The posterior of that name.
+    The encoder gives m, the raw log s, bounded to (-7, 3), and h, the context of the flow's transforms.
+
+    Rezende & Mohamed 2015, Variational inference with normalizing flows; Kingma, Salimans, Jozefowicz, Chen, Sutskever
+    & Welling 2016, Improving variational inference with inverse autoregressive flow.
 
     Args:
-        name: ``"diagonal"``, ``"full"`` or ``"conjugate"``.
+        flow: of event shape (latent_dim,) and with a normal base, in whose place the encoder's stands. Its context_dim
+            is the size of h; at 0 all rows share the same map.
+        latent_dim: how many latents.
+
+    Raises:
+        ValueError: a flow of another event shape or base.
+    """
+
+    def __init__(self, flow: Flow, latent_dim: int):
+        super().__init__()
+        flows.check_posterior(flow, latent_dim)
+        self.flow = flow
+
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
+        return 2 * latent_dim + self.flow.context_dim
+
+    def forward(self, raw: torch.Tensor, features: torch.Tensor, observed: torch.Tensor) -> Any:
+        """The posterior of each row, given its numbers."""
+        loc, raw_scale, context = raw.tensor_split((self.flow.size, 2 * self.flow.size), dim=-1)
+        base = dist.Normal(loc, names.scale(raw_scale)).to_event(1)
+        return FlowPosteriorLaw(base, given_context(self.flow.transforms, context))
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {"posterior": "flow", "flow": self.flow.spec()}
+
+
+class FlowPosteriorLaw(GuideFlow):
+    """The distribution that a `FlowPosterior` gives, whose moments are means over fixed points of its base.
+
+    They are exact where the flow is affine, else approximations; densities and draws do not depend on them.
+
+    Args:
+        base_distribution: the encoder's normals.
+        transforms: the flow's, given the context.
+    """
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """E[z | x] of each row, approximately."""
+        return self._moments()[0]
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """var[z | x] of each row, approximately."""
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        loc, scale = self.base_dist.base_dist.loc, self.base_dist.base_dist.scale
+        places = torch.as_tensor(flows.points(loc.shape[-1]), dtype=loc.dtype, device=loc.device)
+        z = loc + scale * places.reshape(-1, *[1] * (loc.ndim - 1), loc.shape[-1])
+        for transform in self.transforms:
+            z = transform(z)
+        return z.mean(0), z.var(0, unbiased=False)
+
+
+Posterior = Diagonal | Full | Conjugate | FlowPosterior
+
+
+def chosen(posterior: Any, latent_dim: int) -> Any:
+    """What stands for a posterior that a program was given.
+
+    Args:
+        posterior: a flow, any posterior, or None for a diagonal normal.
+        latent_dim: how many latents.
+
+    Raises:
+        ValueError: a flow that does not carry normals to the latents.
+    """
+    if isinstance(posterior, Flow):
+        return FlowPosterior(posterior, latent_dim)
+    return Diagonal() if posterior is None else posterior
+
+
+def posterior(name: Any, num_features: int, latent_dim: int) -> Any:
+    """The posterior of that name, or of that flow.
+
+    Args:
+        name: ``"diagonal"``, ``"full"`` or ``"conjugate"``, or a flow.
         num_features: how many numbers the encoder sees of a datum.
         latent_dim: how many latents.
 
@@ -109,12 +196,20 @@ def posterior(name: str, num_features: int, latent_dim: int) -> Any:
         The posterior.
 
     Raises:
-        ValueError: another name.
+        ValueError: another name, or a flow that does not carry normals to the latents.
     """
+    if isinstance(name, Flow):
+        return chosen(name, latent_dim)
     names.check_name(name)
     return Conjugate(num_features, latent_dim) if name == "conjugate" else {"diagonal": Diagonal, "full": Full}[name]()
 
 
 def build(spec: Mapping[str, Any]) -> Any:
-    """The posterior that ``spec`` describes."""
+    """The posterior that ``spec`` describes.
+
+    Args:
+        spec: what a posterior's ``spec()`` gave.
+    """
+    if spec["posterior"] == "flow":
+        return FlowPosterior(build_flow(spec["flow"]), spec["flow"]["size"])
     return posterior(spec["posterior"], spec.get("num_features", 0), spec.get("latent_dim", 0))
