@@ -1,4 +1,4 @@
-"""A flow whose law is known: an affine one."""
+"""Flows whose law is known: affine ones."""
 
 from typing import Any
 
@@ -9,19 +9,60 @@ from sequence_laws import normal
 SIZE, LOG_SCALE = 4, (-5.0, 5.0)
 
 
+def affine_config(size: int) -> dict[str, Any]:
+    """The configuration of one affine map, z = L U (x - b)."""
+    transform = {"transform": "LULinear", "size": size, "context_dim": 0}
+    return {"size": size, "base": "normal", "transforms": [transform]}
+
+
+def affine_prior(size: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """The mean and a root of the covariance of an affine flow as prior, and its tensors."""
+    rng = np.random.default_rng(9)
+    weight, raw = (0.5 * rng.normal(size=shape).astype(np.float32) for shape in ((size, size), size))
+    bias = rng.normal(size=size).astype(np.float32)
+    named = {"weight": weight, "log_diagonal": raw, "bias": bias}
+    return (
+        bias.astype(float),
+        np.linalg.inv(whitening(weight, raw)),
+        {f"prior.flow.transforms.0.{name}": value for name, value in named.items()},
+    )
+
+
+def affine_posterior(
+    precision: np.ndarray, gain: np.ndarray, bias: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
+    """A diagonal normal and an affine map after it that give N(gain x + bias, inv(precision)).
+
+    precision = U' diag(1 / s^2) U with U unit upper triangular: z = inv(U) z0, z0 ~ N(U (gain x + bias), diag s^2).
+
+    Returns:
+        The encoder's weight and bias, s, and the map's tensors.
+    """
+    upper = np.linalg.cholesky(precision).T
+    spread = 1 / np.diag(upper)
+    unit = spread[:, None] * upper
+    size = len(precision)
+    named = {"weight": np.triu(unit, 1), "log_diagonal": np.zeros(size), "bias": np.zeros(size)}
+    tensors = {f"posterior.flow.transforms.0.{name}": value.astype(np.float32) for name, value in named.items()}
+    return (unit @ gain, unit @ bias), spread, tensors
+
+
+def whitening(weight: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    """L U of an affine flow's tensors."""
+    upper = np.triu(weight.astype(float), 1) + np.diag(np.exp(squash(raw.astype(float), *LOG_SCALE)))
+    return (np.tril(weight.astype(float), -1) + np.eye(len(weight))) @ upper
+
+
 def affine() -> dict[str, Any]:
     """z = L U (x - b) with z standard normal: x ~ N(b, (U'L'L U)^-1)."""
     rng = np.random.default_rng(6)
     weight, raw = 0.5 * rng.normal(size=(SIZE, SIZE)).astype(np.float32), np.float32([0.3, -0.4, 0.1, 0.6])
     bias = rng.normal(size=SIZE).astype(np.float32)
-    lower = np.tril(weight.astype(float), -1) + np.eye(SIZE)
-    upper = np.triu(weight.astype(float), 1) + np.diag(np.exp(squash(raw.astype(float), *LOG_SCALE)))
-    whitening = lower @ upper
-    transform = {"transform": "LULinear", "size": SIZE, "context_dim": 0}
+    white = whitening(weight, raw)
     return {
-        "config": {"size": SIZE, "base": "normal", "transforms": [transform]},
+        "config": affine_config(SIZE),
         "tensors": {"transforms.0.weight": weight, "transforms.0.log_diagonal": raw, "transforms.0.bias": bias},
-        **normal(bias.astype(float), np.linalg.inv(whitening.T @ whitening)),
+        **normal(bias.astype(float), np.linalg.inv(white.T @ white)),
         "event_shape": (SIZE,),
         "integer": False,
         "tight": True,

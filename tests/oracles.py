@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
-from flow_laws import affine
+from flow_laws import affine, affine_config, affine_posterior, affine_prior
 from level_laws import two_levels
 from logistic_laws import discretized_logistic
 from oracle import Moments, Oracle
@@ -58,13 +58,15 @@ def linear_gaussian(
     sd: np.ndarray,
     widen: float,
     conjugate: bool = False,
+    flows: bool = False,
     **kwargs: Any,
 ) -> Oracle:
     """x = W z + b + s e: PPCA where s is one number, factor analysis where it is one for each dimension.
 
     The encoder has the posterior's mean and ``widen`` times its standard deviations, the correlations left out: it is
     the exact posterior where W'W / s^2 is diagonal and ``widen`` is 1. A ``conjugate`` guide is it always, whatever is
-    missing, where ``widen`` is 1.
+    missing, where ``widen`` is 1. With ``flows`` the prior is an affine flow, z ~ N(c, A A'), and so is what comes
+    after the encoder's normal, such that the guide of a complete row is its exact posterior, correlations and all.
     """
     shared = sd.ndim == 0
     law = "gaussian" if shared else "gaussian_per_dimension"
@@ -73,17 +75,27 @@ def linear_gaussian(
     loading = loading.astype(np.float32).astype(float)
     raw = stretch(np.log(sd), *SCALE).astype(np.float32)
     noise = np.broadcast_to(np.exp(squash(raw, *SCALE)), (size,))
-    precision = np.eye(latent_dim) + loading.T @ (loading / noise[:, None] ** 2)
+    centre, root, own = affine_prior(latent_dim) if flows else (np.zeros(latent_dim), np.eye(latent_dim), {})
+    inverse = np.linalg.inv(root @ root.T)
+    precision = inverse + loading.T @ (loading / noise[:, None] ** 2)
     gain = np.linalg.solve(precision, loading.T / noise**2)
     spread = np.sqrt(np.diag(np.linalg.inv(precision)))
+    encoder = gain, np.linalg.solve(precision, inverse @ centre) - gain @ offset
+    if flows:
+        encoder, spread, after = affine_posterior(precision, *encoder)
+        own = own | after
     tensors = _vae_tensors(
         (loading, offset),
-        (gain, -gain @ offset),
+        encoder,
         widen * spread,
+        **own,
         fill=offset.reshape(event_shape),
         **{"observation.raw_scale": raw if shared else raw.reshape(event_shape)},
     )
     config = _vae_config(event_shape, latent_dim, {"law": law}, 1)
+    if flows:
+        flow = affine_config(latent_dim)
+        config |= {"prior": {"prior": "flow", "flow": flow}, "posterior": {"posterior": "flow", "flow": flow}}
     if conjugate:
         config |= {"posterior": {"posterior": "conjugate", "num_features": size, "latent_dim": latent_dim}}
         silent = {name: np.zeros_like(tensors[f"encoder.layers.0.{name}"]) for name in ("weight", "bias")}
@@ -93,8 +105,8 @@ def linear_gaussian(
             "posterior.bias": offset.astype(np.float32),
             "posterior.raw_scale": np.broadcast_to(stretch(np.log(widen * noise), *SCALE), (size,)).astype(np.float32),
         }
-    mean = np.concatenate([offset, np.zeros(latent_dim)])
-    joint = np.concatenate([loading, np.eye(latent_dim)])
+    mean = np.concatenate([offset + loading @ centre, centre])
+    joint = np.concatenate([loading @ root, root])
     covariance = joint @ joint.T + np.diag(np.concatenate([noise**2, np.zeros(latent_dim)]))
 
     def given(row: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -132,7 +144,7 @@ def linear_gaussian(
         tensors,
         event_shape,
         integer=False,
-        tight=(diagonal or conjugate) and widen == 1.0,
+        tight=(diagonal or conjugate or flows) and widen == 1.0,
         exact=conjugate and widen == 1.0,
         draw=draw,
         log_prob=lambda x: rows(x)[2],
@@ -280,6 +292,15 @@ def _vae_oracles() -> list[Oracle]:
             np.array([0.9, 0.7, 0.8, 0.6]),
             1.0,
             conjugate=True,
+        ),
+        linear_gaussian(
+            "affine-flows",
+            "factor analysis whose prior is an affine flow, and whose guide is the exact posterior by another",
+            (4,),
+            correlated[:4],
+            np.array([0.9, 0.7, 0.8, 0.6]),
+            1.0,
+            flows=True,
         ),
         one_latent(
             "bernoulli",

@@ -195,6 +195,17 @@ def _vae_parts() -> list[Instance]:
             },
         ),
     }
+    made = {"network": "MaskedMLP", "event_shape": [2], "hidden": [6], "activation": "gelu"}
+    coupling: dict[str, Any] = {"mask": [False, True], "network": {**mlp, "in_size": 1}}
+    spline = {"transform": "SplineCoupling", **coupling, "num_bins": 4, "bound": 5.0}
+    spline["network"] = {**mlp, "in_size": 1, "out_size": 11}
+    inverse = {"transform": "AffineAutoregressive", "parallel": "forward", "context_dim": 3}
+    inverse["network"] = {**made, "num_params": 2, "context_size": 3}
+    laws = [{"size": 2, "base": "normal", "transforms": transforms} for transforms in ([spline], [inverse])]
+    chosen["flows"] = (
+        7,
+        {"prior": {"prior": "flow", "flow": laws[0]}, "posterior": {"posterior": "flow", "flow": laws[1]}},
+    )
     return [
         Instance(
             "vae",

@@ -1,7 +1,8 @@
-"""Normalizing flows in NumPyro: the program, its transforms and the distribution that they make."""
+"""Normalizing flows in NumPyro: the program, its transforms, their distribution, and guides of any model."""
 
 from deepgen.models.flow.numpyro.autoregressive import AffineAutoregressive, SplineAutoregressive
 from deepgen.models.flow.numpyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
+from deepgen.models.flow.numpyro.guide import AutoFlow
 from deepgen.models.flow.numpyro.linear import ActNorm, Logit, LULinear, Permute, Unflatten
 from deepgen.models.flow.numpyro.program import Flow, build
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, FlowTransform
@@ -11,6 +12,7 @@ __all__ = [
     "AdditiveCoupling",
     "AffineAutoregressive",
     "AffineCoupling",
+    "AutoFlow",
     "Flow",
     "FlowDistribution",
     "FlowTransform",
