@@ -89,7 +89,7 @@ def linear_gaussian(
         encoder,
         widen * spread,
         **own,
-        fill=offset.reshape(event_shape),
+        fill=(offset + loading @ centre).reshape(event_shape),
         **{"observation.raw_scale": raw if shared else raw.reshape(event_shape)},
     )
     config = _vae_config(event_shape, latent_dim, {"law": law}, 1)
@@ -298,7 +298,7 @@ def _vae_oracles() -> list[Oracle]:
             "factor analysis whose prior is an affine flow, and whose guide is the exact posterior by another",
             (4,),
             correlated[:4],
-            np.array([0.9, 0.7, 0.8, 0.6]),
+            np.array([1.3, 1.1, 1.2, 1.0]),
             1.0,
             flows=True,
         ),

@@ -35,18 +35,19 @@ def train(
     num_particles: int = 1,
     seed: int = 0,
 ) -> Losses:
-    """The losses and the parameters of the engine's own SVI with its own Adam and ``Trace_ELBO``."""
+    """The losses and the parameters of the engine's own SVI, its Adam with falling steps and ``Trace_ELBO``."""
     values = [engine.array(value) for value in args]
     if engine is NUMPYRO:
         loss = numpyro.infer.Trace_ELBO(num_particles=num_particles)
-        svi = numpyro.infer.SVI(model, guide, numpyro.optim.Adam(learning_rate), loss)
+        optimizer = numpyro.optim.Adam(lambda step: learning_rate * 0.05 ** (step / steps))
+        svi = numpyro.infer.SVI(model, guide, optimizer, loss)
         run = svi.run(jax.random.key(seed), steps, *values, progress_bar=False)
         return np.asarray(run.losses), run.params
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
     elbo = pyro.infer.Trace_ELBO(num_particles=num_particles, vectorize_particles=num_particles > 1)
     with pyro.validation_enabled(False):
-        trainer = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": learning_rate}), elbo)
+        trainer = pyro.infer.SVI(model, guide, pyro.optim.ClippedAdam({"lr": learning_rate, "lrd": 0.05 ** (1 / steps)}), elbo)
         losses = [trainer.step(*values) for _ in range(steps)]
     return np.array(losses), {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
 

@@ -62,5 +62,5 @@ def check_size(flow: Any, latent_dim: int, event_shape: Any, context_dim: int) -
             "flow",
             got=f"transforms from {latent_dim} latents to {tuple(event_shape)} with context_dim={context_dim}",
             expected=f"transforms from ({latent_dim},) to ({latent_dim},) without a context",
-            fix=f"The model's latents are {latent_dim} numbers once they are unconstrained: make transforms of that size.",
+            fix=f"Unconstrained, the model's latents are {latent_dim} numbers: make transforms of that size.",
         )
