@@ -47,7 +47,9 @@ def train(
     pyro.set_rng_seed(seed)
     elbo = pyro.infer.Trace_ELBO(num_particles=num_particles, vectorize_particles=num_particles > 1)
     with pyro.validation_enabled(False):
-        trainer = pyro.infer.SVI(model, guide, pyro.optim.ClippedAdam({"lr": learning_rate, "lrd": 0.05 ** (1 / steps)}), elbo)
+        trainer = pyro.infer.SVI(
+            model, guide, pyro.optim.ClippedAdam({"lr": learning_rate, "lrd": 0.05 ** (1 / steps)}), elbo
+        )
         losses = [trainer.step(*values) for _ in range(steps)]
     return np.array(losses), {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
 
