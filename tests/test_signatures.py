@@ -24,6 +24,7 @@ ENGINES_OWN = {
     "RandomMember": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
     "FlowDistribution": {"log_prob"},
+    "AutoFlow": {"get_posterior", "get_transform"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
 }

@@ -43,6 +43,9 @@ class AutoFlow(AutoContinuous):
         options: of a named flow, such as ``{"num_transforms": 4, "hidden": (32, 32)}``, which are the defaults.
         key: for the weights of a named flow.
 
+    Attributes:
+        flow: the flow, once the model has been run; trained, ``with_params(guide.flow, params, name="auto_flow")``.
+
     Raises:
         ValueError: an unknown name, options beside transforms, a scale that is not positive; and, when the model is
             first run, transforms that do not fit its latents.

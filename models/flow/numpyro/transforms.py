@@ -26,7 +26,8 @@ class FlowTransform(eqx.Module, _Unregistered):
     """An invertible map of the base's draws towards the data, with its log-Jacobian in both directions.
 
     It is a ``numpyro.distributions.transforms.Transform`` and an ``equinox.Module``: it can stand in any
-    ``TransformedDistribution``. Nothing is remembered from one call to the other.
+    ``TransformedDistribution``, declared in a model as any module, ``eqx_module("coupling", coupling)``. Nothing is
+    remembered from one call to the other.
     """
 
     context_dim: eqx.AbstractVar[int]

@@ -39,6 +39,9 @@ class AutoFlow(AutoContinuous):
         init_scale: the standard deviation of each unconstrained latent at first.
         options: of a named flow, such as ``{"num_transforms": 4, "hidden": (32, 32)}``, which are the defaults.
 
+    Attributes:
+        flow: the flow, once the model has been run; SVI trains it where it is.
+
     Raises:
         ValueError: an unknown name, options beside transforms, a scale that is not positive; and, when the model is
             first run, transforms that do not fit its latents.
