@@ -118,7 +118,7 @@ def fit(
     size = missing.sum(1)
     log_norm = [math.lgamma((DF + k) / 2) - math.lgamma(DF / 2) - k / 2 * math.log(DF * math.pi) for k in size]
     log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
-    widths, spread = np.full(len(v), width), np.broadcast_to(np.sqrt(spread), v.shape)
+    widths, spread = np.full(len(v), width), np.broadcast_to(np.sqrt(spread), v.shape).copy()
     return Mixture(
         centre, factor, log_det, neighbours, log_shares, widths, size.astype(float), np.array(log_norm), spread
     )
@@ -172,6 +172,19 @@ def log_density(u: Float[Any, "k n d"], law: Mixture) -> Float[Any, "k n"]:
     near = largest + xp.log(xp.sum(xp.exp(terms - largest[..., None]), axis=-1))
     near = near - law.size * (xp.log(law.width) + 0.5 * math.log(2 * math.pi))
     return xp.logaddexp(far, near) - math.log(2)
+
+
+def floored(log_weights: Float[np.ndarray, "k n"]) -> Float[np.ndarray, "k n"]:
+    """Log weights of which those that are not numbers or that vanish beside the row's largest are put at its edge.
+
+    Args:
+        log_weights: of each row's completions, nats.
+
+    Returns:
+        The same, at most 700 nats below the largest of a row.
+    """
+    found = np.where(np.isnan(log_weights), -np.inf, log_weights)
+    return np.maximum(found, found.max(0) - 700)
 
 
 def rows_at_once(rows: int, dims: int, particles: int, budget: int = 2**24) -> int:

@@ -65,7 +65,7 @@ def weigh(
         fitted = mixture.fit(draws, np.asarray(v[index], dtype=float), np.asarray(seen[index]))
         law = mixture.Mixture(*(jnp.asarray(part, v.dtype) for part in fitted))
         completed, found = _weigh(key_fill, rows, law, v[index], seen[index], num_particles)
-        log_weights = np.asarray(found, dtype=float)[:, :count]
+        log_weights = mixture.floored(np.asarray(found, dtype=float)[:, :count])
         weights.append(log_weights)
         spread.append(fitted.spread[:count])
         smoothed = importance.smooth(log_weights.T)
@@ -147,8 +147,7 @@ def _weigh(
         uniform = jax.random.uniform(key_uniform, (2 * _CHUNK * n,), v.dtype).reshape(2, _CHUNK, n)
         noise = mixture.Noise(normal[..., :dims], normal[..., dims:], *uniform)
         completed, log_q = mixture.complete(noise, law, v, observed)
-        weight = chart.log_prob(completed) - log_q
-        return None, (completed, jnp.where(jnp.isnan(weight), -jnp.inf, weight))
+        return None, (completed, chart.log_prob(completed) - log_q)
 
     _, found = lax.scan(step, None, jax.random.split(rng_key, -(-num_particles // _CHUNK)))
     completed, weights = (part.reshape(-1, *part.shape[2:])[:num_particles] for part in found)

@@ -58,7 +58,7 @@ def weigh(chart: Any, x: torch.Tensor, observed: torch.Tensor, num_particles: in
             fitted = mixture.fit(draws, v[index].double().cpu().numpy(), seen[index].cpu().numpy())
             law = mixture.Mixture(*(torch.as_tensor(part, dtype=v.dtype, device=v.device) for part in fitted))
             completed, found = _weigh(rows, law, v[index], seen[index], num_particles)
-            log_weights = found.double().cpu().numpy()
+            log_weights = mixture.floored(found.double().cpu().numpy())
             weights.append(log_weights)
             spread.append(fitted.spread)
             smoothed = importance.smooth(log_weights.T)
@@ -131,6 +131,6 @@ def _weigh(
         uniform = torch.rand((2, *shape), dtype=v.dtype, device=v.device)
         noise = mixture.Noise(normal[..., : v.shape[1]], normal[..., v.shape[1] :], *uniform)
         completed, log_q = mixture.complete(noise, law, v, observed)
-        parts.append((completed, torch.nan_to_num(chart.log_prob(completed) - log_q, nan=-torch.inf)))
+        parts.append((completed, chart.log_prob(completed) - log_q))
     completed, weights = (torch.cat(part) for part in zip(*parts, strict=True))
     return completed, weights
