@@ -150,7 +150,7 @@ def impute(
         engine="numpyro",
         options=options,
         columns=columns,
-        attrs=draws.attrs,
+        attrs={"method_title": methods.described(name, program.imputers).title, **draws.attrs},
     )
 
 

@@ -146,7 +146,7 @@ def impute(
         engine="pyro",
         options=options,
         columns=columns,
-        attrs=draws.attrs,
+        attrs={"method_title": methods.described(name, program.imputers).title, **draws.attrs},
     )
 
 

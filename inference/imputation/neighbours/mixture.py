@@ -73,9 +73,7 @@ class Mixture(NamedTuple):
     spread: Any
 
 
-def fit(
-    draws: Float[np.ndarray, "m #n d"], v: Float[np.ndarray, "n d"], observed: Bool[np.ndarray, "n d"]
-) -> Mixture:
+def fit(draws: Float[np.ndarray, "m #n d"], v: Float[np.ndarray, "n d"], observed: Bool[np.ndarray, "n d"]) -> Mixture:
     """The law of each row's missing coordinates, in float64.
 
     Args:
