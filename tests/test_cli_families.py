@@ -157,7 +157,7 @@ def test_flows_run_on_tables(name: str, tmp_path: Path) -> None:
 
 def test_a_flow_completes_a_table(csv_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    numbers = ["--drop", "town", "--drop", "member"]
+    numbers = ["--hidden", "8", "--steps", "12", "--drop", "town", "--drop", "member"]
     shown = done(
         "impute",
         "realnvp",

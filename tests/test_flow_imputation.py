@@ -5,12 +5,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpyro.distributions
 import pytest
-import torch
-from engines import ENGINES, NUMPYRO, PYRO
+from engines import ENGINES, PYRO
 from kernels import holds, start_at_target
-from montecarlo import RATE, limit, worst_moment, worst_stated_error
+from montecarlo import RATE, worst_moment, worst_stated_error
 from registry import ORACLES, oracle_program, twin
 from scipy import stats
 from test_oracle import data, worst_of_imputation
@@ -18,7 +16,6 @@ from test_oracle import data, worst_of_imputation
 from deepgen.inference.imputation import importance
 from deepgen.inference.imputation.clamped import clamping
 from deepgen.inference.imputation.gibbs import metropolis
-from deepgen.inference.imputation.methods import METHODS
 from deepgen.inference.imputation.neighbours import mixture
 from deepgen.inference.imputation.projected import latent
 

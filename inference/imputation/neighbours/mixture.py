@@ -7,9 +7,9 @@ program does, and half a mixture of normals around those J draws whose observed 
 .. math:: q(u) = \tfrac12 t_\nu(u; 0, I) + \tfrac12 \sum_j w_j N(u; L^{-1} e_j, h^2 I), \quad
     w_j \propto \exp(-d_j^2 / 2 h^2), \quad h = M^{-1 / (D + 4)}
 
-with e_j the residual of draw j in the regression on the observed coordinates and d_j its Mahalanobis distance there. It is
-the conditional of a kernel density estimate (Silverman 1986), of J terms, with a defensive component (Hesterberg 1995).
-A normal alone would leave out one of two modes, and the neighbours alone have no tails.
+with e_j the residual of draw j in the regression on the observed coordinates and d_j its Mahalanobis distance there. It
+is the conditional of a kernel density estimate (Silverman 1986), of J terms, with a defensive component (Hesterberg
+1995). A normal alone would leave out one of two modes, and the neighbours alone have no tails.
 """
 
 import math

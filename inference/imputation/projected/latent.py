@@ -1,14 +1,14 @@
 r"""Metropolis-Hastings in the base of an invertible map: what is proposed, and with what probability it is accepted.
 
 The chain's state is v_M, the missing coordinates of a row whose observed ones are v_O. Beside them stand auxiliary
-coordinates :math:`y \sim q(y) = N(v_O, s^2)`, drawn anew before each step, and together they are the image of one point of
-the base, :math:`(v_M, y) = f(z)`. A proposal z' gives :math:`(v'_M, y') = f(z')`, of which v'_M is kept: the row is
+coordinates :math:`y \sim q(y) = N(v_O, s^2)`, drawn anew before each step, and together they are the image of one point
+of the base, :math:`(v_M, y) = f(z)`. A proposal z' gives :math:`(v'_M, y') = f(z')`, of which v'_M is kept: the row is
 projected back onto what is observed. The target of (v_M, y) is :math:`p(v_M \mid v_O)\, q(y)`, so that of z is
 
 .. math:: \pi(z) \propto p(v_M, v_O)\; q(y)\; \left| \det \frac{\partial f}{\partial z} \right|
 
-and the ratio :math:`\pi(z')\, g(z \mid z') / \pi(z)\, g(z' \mid z)` leaves it as it is. A step is either a symmetric walk in
-z or a draw of the base, which knows nothing of z and so can cross between modes.
+and the ratio :math:`\pi(z')\, g(z \mid z') / \pi(z)\, g(z' \mid z)` leaves it as it is. A step is either a symmetric
+walk in z or a draw of the base, which knows nothing of z and so can cross between modes.
 
 Cannella, Soltani & Tarokh 2021, Projected latent Markov chain Monte Carlo: conditional sampling of normalizing flows.
 There y stays with the chain; drawing it anew is a Gibbs step of the same target.
