@@ -1,4 +1,4 @@
-"""Missing variables under flows: contexts, images, two modes, log p of what is observed, and kernels from the target."""
+"""Missing variables under flows: two modes, kernels from the target, what completes, log p of what is observed."""
 
 import importlib
 from functools import cache

@@ -82,8 +82,8 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     a lower bound of log p(x) in expectation, which it reaches as K grows (Burda, Grosse & Salakhutdinov 2016). Missing
     entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
     log p(x | y) where the class is given and log p(x), the classes summed out, where it is not. Of an invertible
-    program (a flow) the missing entries of a row are integrated out by K weighted completions, as `impute` draws them by
-    ``"importance"``: the log of their mean weight, of kind ``"estimate"``.
+    program (a flow) the missing entries of a row are integrated out by K weighted completions, as `impute` draws them
+    by ``"importance"``: the log of their mean weight, of kind ``"estimate"``.
 
     Args:
         rng_key: the key.
