@@ -101,7 +101,10 @@ OPTIONS = {
     "importance": {"num_samples": 2000, "num_particles": 4000},
     "auto": {"num_samples": 500, "num_particles": 4000},
     "pl-mcmc": {"num_chains": 60, "num_samples": 20, "num_warmup": 10, "num_steps": 8},
+    "hmc": {"num_chains": 200, "num_samples": 5, "num_warmup": 10, "num_steps": 4},
 }
+LEAST = 80
+"""Effective completions among those from which the starts of chains are drawn: the chains may keep their modes."""
 
 
 @BOTH
@@ -110,33 +113,27 @@ def test_both_modes_have_their_share(engine: Any, method: str) -> None:
     """Against quadrature; a method that stays in one mode, or gives both the same share, would show."""
     post = engine.call("impute", moons_program(engine), half_moons(), method=method, seed=1, **OPTIONS[method])
     u = uniform(post.posterior["x"].values[..., 1].astype(float))
-    particles = post.sample_stats["ess"].values if "ess" in post.sample_stats else np.inf
+    particles = post.sample_stats["ess"].values if "ess" in post.sample_stats else LEAST if method == "hmc" else np.inf
     assert worst_uniform(u, particles) < 1
     assert worst_uniform(np.where(u < 0.5, u, 1 - u), particles) > 1, "one mode"
-    assert worst_uniform(u**1.2, particles) > 1
+    assert worst_uniform(u**2, particles) > 1
     if method == "pl-mcmc":
         assert ((u[:, 1:] < 0.5) != (u[:, :-1] < 0.5)).mean((0, 1)).min() > 0.05, "its chains cross between modes"
-
-
-@BOTH
-def test_hamiltonian_chains_begin_in_both_modes_and_seldom_cross(engine: Any) -> None:
-    few = {"num_chains": 30, "num_samples": 10, "num_warmup": 10, "num_steps": 4}
-    post = engine.call("impute", moons_program(engine), half_moons(), method="hmc", seed=2, **few)
-    above = post.posterior["x"].values[..., 1] > 0.25
-    # of the rows whose modes are both large
-    share = above[:, 0].mean(0)[1:4]
-    assert (share > 0.1).all()
-    assert (share < 0.9).all()
-    far = engine.call("impute", moons_program(engine), half_moons(), method="pl-mcmc", seed=2, **few)
-    crossing = [(x[:, 1:] != x[:, :-1]).mean() for x in (above, far.posterior["x"].values[..., 1] > 0.25)]
-    assert crossing[0] < crossing[1]
 
 
 # kernels from the target on
 
 
-@BOTH
-@pytest.mark.parametrize("fault", [None, "no ratio", "no jacobian", "no auxiliary law", "no law of the way back"])
+# JAX compiles anew for each fault: one fault there, all in Pyro
+FAULTS = ("no ratio", "no jacobian", "no auxiliary law", "no law of the way back")
+CASES = [
+    pytest.param(engine, fault, id=f"{engine.name}-{fault}")
+    for engine in ENGINES
+    for fault in (None, *(FAULTS if engine is PYRO else FAULTS[1:2]))
+]
+
+
+@pytest.mark.parametrize(("engine", "fault"), CASES)
 def test_exact_draws_stay_exact(engine: Any, fault: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Projected latent steps on a flow whose Jacobian is not constant."""
     faults: dict[str, Any] = {

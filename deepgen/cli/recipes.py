@@ -80,6 +80,7 @@ def _flow(title: str, constructor: str) -> Recipe:
         defaults={"hidden": (64, 64)},
         wide={"hidden": (128, 128)},
         steps=1500,
+        rows=100,
         views=_INVERTIBLE,
     )
 
