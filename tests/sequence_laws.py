@@ -41,8 +41,12 @@ def normal(mean: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
         found = [given(row) for row in x.reshape(len(x), -1).astype(float)]
         return np.stack([m for m, _ in found]), np.stack([c for _, c in found])
 
+    def log_prob(row: np.ndarray) -> float:
+        seen = np.flatnonzero(~np.isnan(row))
+        return float(stats.multivariate_normal(mean[seen], covariance[np.ix_(seen, seen)]).logpdf(row[seen]))
+
     return {
-        "log_prob": lambda x: stats.multivariate_normal(mean, covariance).logpdf(x.astype(float)),
+        "log_prob": lambda x: np.array([log_prob(row) for row in x.reshape(len(x), -1).astype(float)]),
         "draw": draw,
         "conditional": conditional,
     }

@@ -34,6 +34,9 @@ OPTIONS: dict[str, dict[str, int]] = {
     "smc": {"num_chains": 1, "num_samples": DRAWS, "num_particles": 3000},
     "exact": {"num_chains": 1, "num_samples": DRAWS},
     "enumerate": {"num_chains": 1, "num_samples": DRAWS},
+    "hmc": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2, "num_steps": 6},
+    "pl-mcmc": {"num_chains": DRAWS, "num_warmup": 15, "num_samples": 2, "num_steps": 6},
+    "importance": {"num_samples": DRAWS, "num_particles": 600},
     # one chain for all rows, thinned
     "nuts": {"num_chains": 1, "num_warmup": 100, "num_samples": 3 * DRAWS},
     "auto": {"num_chains": 1, "num_warmup": 40, "num_samples": DRAWS, "num_steps": 6, "num_particles": 3000},

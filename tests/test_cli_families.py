@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from commanding import ENGINES, SLOW_IN_JAX, call, csv_path, done
 
@@ -152,6 +153,42 @@ def test_flows_run_on_tables(name: str, tmp_path: Path) -> None:
     assert (tmp_path / name / "posterior.nc").is_file() is completes
     done("sample", tmp_path / name, "-n", "3", "-o", tmp_path / "s.csv", "--engine", "pyro")
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 4
+
+
+def test_a_flow_completes_a_table(csv_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    numbers = ["--hidden", "8", "--steps", "12", "--drop", "town", "--drop", "member"]
+    shown = done(
+        "impute",
+        "realnvp",
+        csv_path,
+        "--engine",
+        "pyro",
+        "--hidden",
+        "8",
+        "--steps",
+        "12",
+        *CLOUD,
+        *numbers,
+        "--out",
+        out,
+    ).stdout
+    assert "by a realnvp fitted to all 60 rows with their blanks drawn 5 times from the multivariate normal" in shown
+    before, after = pd.read_csv(csv_path, dtype=str), pd.read_csv(out, dtype=str)
+    assert list(after) == ["height", "age", "price"]
+    blank = before[list(after)].isna()
+    assert blank.any().all()
+    assert not after.isna().any().any()
+    assert (before[list(after)] == after).to_numpy()[~blank].all()
+    assert after["age"].str.fullmatch(r"\d+").all()
+    cells = pd.read_csv(tmp_path / "out.intervals.csv")
+    assert len(cells) == blank.to_numpy().sum()
+    assert (cells["lower"] < cells["upper"]).all()
+    assert read_posterior(tmp_path / "out.nc").attrs["chosen"] in {"importance", "hmc"}
+    refused = call("impute", "realnvp", csv_path, "--engine", "pyro", "--out", out)
+    assert refused.exit_code == 2
+    assert re.search(r"columns: got categories \['town', 'member'\] for realnvp.*--drop", refused.stderr)
+    assert "fitting" not in refused.stderr
 
 
 def test_a_flow_runs_on_grey_levels_through_a_logit(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ OPTIONS: dict[str, dict[str, int]] = {
     "adaptive-gibbs": {"num_warmup": 120, "num_samples": 160, "num_chains": 10},
     "lair": {"num_samples": 1000, "num_particles": 2000, "num_chains": 9},
     "smc": {"num_particles": 4000},
+    "hmc": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4},
+    "pl-mcmc": {"num_warmup": 20, "num_samples": 80, "num_chains": 10, "num_steps": 6},
+    "importance": {"num_samples": 1000, "num_particles": 2000},
     "auto": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4, "num_particles": 2000},
 }
 """What makes a method quick; one that is not here runs with its defaults."""

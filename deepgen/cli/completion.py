@@ -10,7 +10,7 @@ import numpy as np
 from deepgen import checks, evaluation
 from deepgen.cli import tables
 from deepgen.cli.engine import Engine
-from deepgen.cli.fitting import Clock, fit_program
+from deepgen.cli.fitting import FEWEST_FOR_VALIDATION, Clock, fit_program
 from deepgen.cli.recipes import RECIPES
 from deepgen.cli.refusals import closest
 from deepgen.cli.run import Plan
@@ -28,7 +28,11 @@ from deepgen.cli.sources import (
 from deepgen.data import Dataset, Encoding, Table, column_kinds
 from deepgen.data.dataset import Support
 from deepgen.data.table import read_table
+from deepgen.math.gaussian import fit_gaussian
 from deepgen.program import files
+
+COPIES, EM_STEPS = 5, 100
+NUMBERS = ("real", "integer")
 
 
 def impute(
@@ -173,20 +177,43 @@ def _fit(
     resume: bool,
     progress: bool | None,
 ) -> tuple[Any, str]:
-    """The program fitted to all rows by the bound of their observed entries, and a sentence about it."""
+    """The program fitted to all rows, and a sentence about it."""
     support: Support = "boolean" if np.isin(x[~np.isnan(x)], (0, 1)).all() else "real"
     columns = None if encoding is None else encoding.names
-    data = Dataset(settings.source, x, x[:0], x[:0], support, columns=columns, encoding=encoding)
+    drawn = RECIPES[settings.family].drawn
+    train, validation = _drawn(settings, x, encoding) if drawn else (x, x[:0])
+    data = Dataset(settings.source, train, validation, x[:0], support, columns=columns, encoding=encoding)
     with Clock().phase("fit", f"fitting at most {settings.steps} steps"):
         fit, said = fit_program(
             engine, settings, Source(data, None), folder, resume=resume, progress=progress, kinds=kinds
         )
     write_notes(folder, settings, data, said, image_shape=None, held_out=False)
-    how = (
-        f"by a {settings.family} fitted to all {len(x)} rows in {fit.steps} steps by the bound of their observed "
-        "entries (values taken for missing at random)"
+    means = (
+        f"with their blanks drawn {COPIES} times from the multivariate normal that EM fits to them"
+        if drawn
+        else f"in {fit.steps} steps by the bound of their observed entries"
     )
+    how = f"by a {settings.family} fitted to all {len(x)} rows {means} (values taken for missing at random)"
     return fit.program, how
+
+
+def _drawn(settings: Settings, x: np.ndarray, encoding: Encoding | None) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation rows without blanks, for a density that needs whole rows."""
+    kinds = [] if encoding is None else [column.name for column in encoding.columns if column.kind not in NUMBERS]
+    if kinds:
+        raise checks.problem(
+            "columns",
+            got=f"categories {kinds} for {settings.family}, which is a density",
+            expected="columns of numbers",
+            fix="Leave these columns out with --drop, or take vae.",
+        )
+    flat = x.reshape(len(x), -1)
+    rng = np.random.default_rng([settings.seed, 2])
+    draws = fit_gaussian(flat, max_steps=EM_STEPS).sample(flat, COPIES, seed=rng).astype(x.dtype)
+    draws = draws.reshape(COPIES, *x.shape)
+    held = len(x) // 10 if len(x) >= FEWEST_FOR_VALIDATION else 0
+    order = rng.permutation(len(x))
+    return draws[:, order[held:]].reshape(-1, *x.shape[1:]), draws[0, order[:held]]
 
 
 def _complete_arrays(

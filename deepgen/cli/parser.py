@@ -156,7 +156,8 @@ def impute(
 
     Of a table it writes the completed table (observed cells as the text they were), STEM.intervals.csv with a line for
     each filled cell, and STEM.nc with the draws. A family is fitted to all rows by the bound of their observed cells,
-    which is right where values are missing at random; options of the fit do nothing for a run's folder and are refused.
+    which is right where values are missing at random; a flow, which needs whole rows, to rows whose blanks are drawn
+    from the multivariate normal that EM fits to them. Options of the fit do nothing for a run's folder and are refused.
     """
     from deepgen.cli import completion
 

@@ -28,6 +28,7 @@ class Recipe:
             ``"dequantised"``, spread evenly over their interval of [0, 1].
         images: whether it needs images; else they are flattened.
         holes: whether it can be fitted to rows of which entries are missing.
+        drawn: whether `deepgen impute` fits it to rows whose blanks are drawn from the normal that EM fits to them.
         starts: whether the constructor starts at the data's marginals.
         defaults: of the constructor.
         wide: the same, of ``deepgen run`` and ``deepgen fit``.
@@ -46,6 +47,7 @@ class Recipe:
     grey: Grey = "fractions"
     images: bool = False
     holes: bool = False
+    drawn: bool = False
     starts: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     wide: Mapping[str, Any] = field(default_factory=dict)
@@ -73,10 +75,12 @@ def _flow(title: str, constructor: str) -> Recipe:
         constructor,
         takes=("hidden",),
         grey="dequantised",
+        drawn=True,
         starts=True,
         defaults={"hidden": (64, 64)},
         wide={"hidden": (128, 128)},
         steps=1500,
+        rows=100,
         views=_INVERTIBLE,
     )
 

@@ -58,6 +58,12 @@ _METHODS = {
     "adaptive-gibbs": [_SIMKUS],
     "lair": [_SIMKUS, _PSIS],
     "auto": [_PSIS],
+    "importance": [_PSIS],
+    "hmc": ["Neal (2011). MCMC using Hamiltonian dynamics. In: Handbook of Markov Chain Monte Carlo."],
+    "pl-mcmc": [
+        "Cannella, Soltani and Tarokh (2021). Projected latent Markov chain Monte Carlo: conditional sampling of "
+        "normalizing flows. ICLR."
+    ],
     "smc": [
         "Naesseth, Lindsten and Schön (2019). Elements of sequential Monte Carlo. Foundations and Trends in ML 12."
     ],

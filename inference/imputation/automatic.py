@@ -14,7 +14,14 @@ SHARE = 0.99
 """The share of rows whose weights must be fit for use."""
 
 
-def judge(judged: importance.Weights, num_particles: int, *, discrete: bool) -> tuple[str, dict[str, Any]]:
+def judge(
+    judged: importance.Weights,
+    num_particles: int,
+    *,
+    discrete: bool = False,
+    whose: str = "the guide's",
+    ways: tuple[str, str] = ("sir", "mcmc"),
+) -> tuple[str, dict[str, Any]]:
     """Resampling where the weights of nearly all rows are fit for use, else chains.
 
     A row's weights are fit where they are to be trusted (`importance.untrusted`) and amount to ``ENOUGH`` effective
@@ -24,16 +31,18 @@ def judge(judged: importance.Weights, num_particles: int, *, discrete: bool) -> 
         judged: the weights of each row's draws from the guide.
         num_particles: how many draws.
         discrete: whether some latent is discrete, along which Hamiltonian Monte Carlo cannot move.
+        whose: the weights are, for the sentence that says why.
+        ways: the methods that resample and that run chains.
 
     Returns:
-        ``"sir"``, ``"mcmc"`` or ``"adaptive-gibbs"``, and attributes that say why.
+        One of ``ways``, or ``"adaptive-gibbs"`` for a discrete latent, and attributes that say why.
     """
     enough = min(ENOUGH, num_particles / 2)
     fit = ~importance.untrusted(judged, num_particles) & (judged.ess >= enough)
     resampling = bool(fit.mean() >= SHARE)
-    chosen = "sir" if resampling else "adaptive-gibbs" if discrete else "mcmc"
+    chosen = ways[0] if resampling else "adaptive-gibbs" if discrete else ways[1]
     why = (
-        f"the guide's importance weights are fit for use in {int(fit.sum())} of {len(fit)} rows "
+        f"{whose} importance weights are fit for use in {int(fit.sum())} of {len(fit)} rows "
         f"(median ESS {np.median(judged.ess):.0f} of {num_particles}, largest Pareto k {judged.pareto_k.max():.2f}); "
         f"resampling needs {SHARE:.0%} of rows with a Pareto k of at most {importance.LARGEST_K} and an ESS of "
         f"{enough:.0f}"
@@ -50,16 +59,17 @@ def judge(judged: importance.Weights, num_particles: int, *, discrete: bool) -> 
     return chosen, said
 
 
-def stats(judged: importance.Weights) -> dict[str, Any]:
+def stats(judged: importance.Weights, whose: str = "guide") -> dict[str, Any]:
     """The judged weights, as statistics of chains that took their place.
 
     Args:
         judged: the weights of each row's draws from the guide.
+        whose: the weights are, the first part of the names.
 
     Returns:
         ``guide_ess`` and ``guide_pareto_k`` with their dimensions.
     """
-    return {"guide_ess": (("row",), judged.ess), "guide_pareto_k": (("row",), judged.pareto_k)}
+    return {f"{whose}_ess": (("row",), judged.ess), f"{whose}_pareto_k": (("row",), judged.pareto_k)}
 
 
 def without_latents(sequence: Any, observed: np.ndarray) -> tuple[str, dict[str, Any]]:

@@ -74,6 +74,21 @@ METHODS = {
         "exact",
         {"num_samples": 250, "num_chains": 4},
     ),
+    "hmc": Method(
+        "Hamiltonian Monte Carlo on the missing entries, the observed ones clamped",
+        "asymptotically exact",
+        {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8},
+    ),
+    "pl-mcmc": Method(
+        "projected latent Markov chain Monte Carlo: steps in the base, projected back onto the observed entries",
+        "asymptotically exact",
+        {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8},
+    ),
+    "importance": Method(
+        "importance resampling of completions drawn near the program's own draws",
+        "asymptotically exact",
+        {"num_samples": 1000, "num_particles": 2000},
+    ),
     "nuts": Method(
         "the No-U-Turn sampler over the model's latents and the missing entries together",
         "asymptotically exact",
@@ -87,11 +102,17 @@ AUTO_WITHOUT_LATENTS = Method(
     "asymptotically exact",
     {"num_samples": 250, "num_chains": 4, "num_particles": 1000},
 )
+AUTO_INVERTIBLE = Method(
+    "importance resampling of completions where their weights allow it, else Hamiltonian Monte Carlo from them",
+    "asymptotically exact",
+    {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8, "num_particles": 2000},
+)
 
 
 def described(name: str, offered: tuple[str, ...]) -> Method:
     """What a method is for a program that offers these."""
-    return AUTO_WITHOUT_LATENTS if name == "auto" and "smc" in offered else METHODS[name]
+    others = {"smc": AUTO_WITHOUT_LATENTS, "importance": AUTO_INVERTIBLE}
+    return next((others[way] for way in offered if name == "auto" and way in others), METHODS[name])
 
 
 def choose(method: str | None, offered: tuple[str, ...], given: Mapping[str, int | None]) -> tuple[str, dict[str, int]]:

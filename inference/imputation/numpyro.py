@@ -13,15 +13,19 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.clamped import numpyro as clamped
 from deepgen.inference.imputation.enumeration import numpyro as enumeration
 from deepgen.inference.imputation.gibbs import numpyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
 from deepgen.inference.imputation.lair import numpyro as lair
 from deepgen.inference.imputation.mcmc import numpyro as mcmc
+from deepgen.inference.imputation.neighbours import numpyro as neighbours
+from deepgen.inference.imputation.projected import numpyro as projected
 from deepgen.inference.imputation.resampling import numpyro as resampling
 from deepgen.inference.imputation.sequential import numpyro as sequential
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, given, takes_labels
+from deepgen.program.invertible import Invertible
 from deepgen.program.sequence import Sequential
 
 if TYPE_CHECKING:
@@ -72,20 +76,33 @@ def impute(
     - ``"enumerate"``: all completions weighed exactly, where at most 4096 a row.
     - ``"auto"``: the first of ``"exact"``, ``"enumerate"``, ``"smc"`` that can be taken for all rows.
 
+    Methods for a program whose data are the image of a base under an invertible map, such as a flow, all on
+    p(x_missing | x_observed) itself:
+
+    - ``"hmc"``: Hamiltonian Monte Carlo on the missing entries. It does not cross between modes; its chains start at
+      weighted completions, so that they are spread over them.
+    - ``"pl-mcmc"``: projected latent Markov chain Monte Carlo (Cannella, Soltani & Tarokh 2021); needs no gradient, and
+      crosses between modes of few entries.
+    - ``"importance"``: completions from the conditional normal of the program's draws and from the nearest of them,
+      resampled by weight; exact as ``num_particles`` grows, and told by the Pareto k how far to trust it.
+    - ``"auto"``: ``"importance"`` where the weights are fit for use in nearly all rows, else ``"hmc"`` started from the
+      weighted completions.
+
     For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
         rng_key: the key.
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
         x: (n, *event_shape), NaN where missing (a negative integer in integer data, the mask of a masked array).
-        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown.
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
+            (n, context_dim) the context of a conditional program.
         observed: booleans of x's shape, where NaN cannot say it.
         method: one of the above, of a program its first of ``imputers`` if None.
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc).
-        num_particles: proposals of each row (sir, lair, auto), particles of each chain (smc, auto).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc), or of proposals (pl-mcmc).
+        num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
         model_kwargs: keyword arguments of a plain model.
@@ -133,7 +150,7 @@ def impute(
         engine="numpyro",
         options=options,
         columns=columns,
-        attrs=draws.attrs,
+        attrs={"method_title": methods.described(name, program.imputers).title, **draws.attrs},
     )
 
 
@@ -148,6 +165,8 @@ def _auto(
     if isinstance(program, Sequential):
         chosen, said = automatic.without_latents(program.sequential(), np.asarray(observed))
         return _WITHOUT_LATENTS[chosen](rng_key, program, x, observed, options, progress)._replace(attrs=said)
+    if isinstance(program, Invertible):
+        return _auto_invertible(rng_key, program, x, observed, options, progress)
     key_propose, key_start, key_draw = jax.random.split(rng_key, 3)
     count, chains = options["num_particles"], options["num_chains"]
     proposals = resampling.propose(key_propose, program, x, observed, count)
@@ -161,6 +180,27 @@ def _auto(
     return draws._replace(stats={**draws.stats, **automatic.stats(proposals.judged)}, attrs={**draws.attrs, **said})
 
 
+def _auto_invertible(
+    rng_key: jax.Array,
+    program: Any,
+    x: jax.Array,
+    observed: jax.Array,
+    options: Mapping[str, int],
+    progress: bool | None,
+) -> result.Draws:
+    key_weigh, key_run = jax.random.split(rng_key)
+    count, chains, samples = options["num_particles"], options["num_chains"], options["num_samples"]
+    chart = program.chart()
+    weighed = neighbours.weigh(key_weigh, chart, x, observed, count, chains * samples)
+    chosen, said = automatic.judge(weighed.judged, count, whose="the completions'", ways=("importance", "hmc"))
+    if chosen == "importance":
+        draws = neighbours.resample(chart, weighed, samples, chains)
+        return draws._replace(attrs={**draws.attrs, **said})
+    draws = clamped.clamped(key_run, program, x, observed, options, progress, weighed.chosen[:chains])
+    stats = automatic.stats(weighed.judged, "completions")
+    return draws._replace(stats={**draws.stats, **stats}, attrs={**draws.attrs, **said})
+
+
 _STARTED: dict[str, Callable[..., result.Draws]] = {
     "mcmc": mcmc.mcmc,
     **{method: partial(gibbs.gibbs, method=method) for method in RULES},
@@ -172,6 +212,11 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
     "enumerate": enumeration.enumerate_missing,
 }
 _WAYS |= _WITHOUT_LATENTS
+_WAYS |= {
+    "hmc": clamped.clamped,
+    "pl-mcmc": projected.projected,
+    "importance": neighbours.importance_resampling,
+}
 
 
 def _nuts(

@@ -12,15 +12,19 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.clamped import pyro as clamped
 from deepgen.inference.imputation.enumeration import pyro as enumeration
 from deepgen.inference.imputation.gibbs import pyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
 from deepgen.inference.imputation.lair import pyro as lair
 from deepgen.inference.imputation.mcmc import pyro as mcmc
+from deepgen.inference.imputation.neighbours import pyro as neighbours
+from deepgen.inference.imputation.projected import pyro as projected
 from deepgen.inference.imputation.resampling import pyro as resampling
 from deepgen.inference.imputation.sequential import pyro as sequential
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, given, takes_labels
+from deepgen.program.invertible import Invertible
 from deepgen.program.pyro import tensor
 from deepgen.program.sequence import Sequential
 
@@ -71,19 +75,32 @@ def impute(
     - ``"enumerate"``: all completions weighed exactly, where at most 4096 a row.
     - ``"auto"``: the first of ``"exact"``, ``"enumerate"``, ``"smc"`` that can be taken for all rows.
 
+    Methods for a program whose data are the image of a base under an invertible map, such as a flow, all on
+    p(x_missing | x_observed) itself:
+
+    - ``"hmc"``: Hamiltonian Monte Carlo on the missing entries. It does not cross between modes; its chains start at
+      weighted completions, so that they are spread over them.
+    - ``"pl-mcmc"``: projected latent Markov chain Monte Carlo (Cannella, Soltani & Tarokh 2021); needs no gradient, and
+      crosses between modes of few entries.
+    - ``"importance"``: completions from the conditional normal of the program's draws and from the nearest of them,
+      resampled by weight; exact as ``num_particles`` grows, and told by the Pareto k how far to trust it.
+    - ``"auto"``: ``"importance"`` where the weights are fit for use in nearly all rows, else ``"hmc"`` started from the
+      weighted completions.
+
     For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
         x: (n, *event_shape), NaN where missing (a negative integer in integer data, the mask of a masked array).
-        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown.
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
+            (n, context_dim) the context of a conditional program.
         observed: booleans of x's shape, where NaN cannot say it.
         method: one of the above, of a program its first of ``imputers`` if None.
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc).
-        num_particles: proposals of each row (sir, lair, auto), particles of each chain (smc, auto).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc), or of proposals (pl-mcmc).
+        num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
         model_kwargs: keyword arguments of a plain model.
@@ -129,7 +146,7 @@ def impute(
         engine="pyro",
         options=options,
         columns=columns,
-        attrs=draws.attrs,
+        attrs={"method_title": methods.described(name, program.imputers).title, **draws.attrs},
     )
 
 
@@ -139,6 +156,8 @@ def _auto(
     if isinstance(program, Sequential):
         chosen, said = automatic.without_latents(program.sequential(), observed.cpu().numpy())
         return _WITHOUT_LATENTS[chosen](program, x, observed, options, progress)._replace(attrs=said)
+    if isinstance(program, Invertible):
+        return _auto_invertible(program, x, observed, options, progress)
     count, chains = options["num_particles"], options["num_chains"]
     proposals = resampling.propose(program, x, observed, count)
     chosen, said = automatic.judge(proposals.judged, count, discrete=mcmc.has_discrete_latents(program, x))
@@ -149,6 +168,21 @@ def _auto(
     start = resampling.start_from(proposals, chains * (1 + (chosen == "adaptive-gibbs")))
     draws = _STARTED[chosen](program, x, observed, options, progress, start)
     return draws._replace(stats={**draws.stats, **automatic.stats(proposals.judged)}, attrs={**draws.attrs, **said})
+
+
+def _auto_invertible(
+    program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
+) -> result.Draws:
+    count, chains, samples = options["num_particles"], options["num_chains"], options["num_samples"]
+    chart = program.chart()
+    weighed = neighbours.weigh(chart, x, observed, count, chains * samples)
+    chosen, said = automatic.judge(weighed.judged, count, whose="the completions'", ways=("importance", "hmc"))
+    if chosen == "importance":
+        draws = neighbours.resample(chart, weighed, samples, chains)
+        return draws._replace(attrs={**draws.attrs, **said})
+    draws = clamped.clamped(program, x, observed, options, progress, weighed.chosen[:chains])
+    stats = automatic.stats(weighed.judged, "completions")
+    return draws._replace(stats={**draws.stats, **stats}, attrs={**draws.attrs, **said})
 
 
 _STARTED: dict[str, Callable[..., result.Draws]] = {
@@ -162,6 +196,11 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
     "enumerate": enumeration.enumerate_missing,
 }
 _WAYS |= _WITHOUT_LATENTS
+_WAYS |= {
+    "hmc": clamped.clamped,
+    "pl-mcmc": projected.projected,
+    "importance": neighbours.importance_resampling,
+}
 
 
 def _nuts(

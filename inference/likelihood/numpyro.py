@@ -10,9 +10,12 @@ from jax import lax
 from numpyro import handlers
 
 from deepgen import checks
+from deepgen.inference.imputation.neighbours import numpyro as neighbours
 from deepgen.inference.likelihood import streaming
+from deepgen.inference.likelihood.weighted import marginal
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
+from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, given, takes_labels
+from deepgen.program.invertible import Invertible
 from deepgen.program.numpyro import log_joint, propose
 
 
@@ -78,7 +81,9 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
 
     a lower bound of log p(x) in expectation, which it reaches as K grows (Burda, Grosse & Salakhutdinov 2016). Missing
     entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
-    log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
+    log p(x | y) where the class is given and log p(x), the classes summed out, where it is not. Of an invertible
+    program (a flow) the missing entries of a row are integrated out by K weighted completions, as `impute` draws them
+    by ``"importance"``: the log of their mean weight, of kind ``"estimate"``.
 
     Args:
         rng_key: the key.
@@ -86,14 +91,19 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
         x: (n, *event_shape), NaN (negative integers) where missing.
         y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
             (n, context_dim) the context of a conditional program.
-        num_particles: K; a program without latents needs none.
+        num_particles: K; a program without latents needs none for complete rows.
 
     Returns:
         Value, standard error and kind.
 
     Raises:
         ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
+
+    Warns:
+        UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
+    if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
+        return _marginal(rng_key, program, x, y, num_particles)
     value, stderr = _values(rng_key, program, x, y, num_particles, by_class=False)
     return LogProb(value, stderr, program.likelihood)
 
@@ -116,6 +126,14 @@ def class_log_prob(rng_key: jax.Array, program: Any, x: Any, *, num_particles: i
     takes_labels(program, "program")
     value, stderr = _values(rng_key, program, x, None, num_particles, by_class=True)
     return LogProb(value, stderr, program.likelihood)
+
+
+def _marginal(rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int) -> LogProb:
+    checks.at_least("num_particles", num_particles, 1)
+    array = program.check_data(x, missing=True)
+    view, missing = given(program, y, len(array)), is_missing(array)
+    found = neighbours.weigh(rng_key, view.chart(), jnp.asarray(array), jnp.asarray(~missing), int(num_particles))
+    return marginal(found.log_weights, found.judged, missing)
 
 
 def _values(

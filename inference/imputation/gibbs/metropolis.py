@@ -76,7 +76,7 @@ def log_mixture(
     return xp.logaddexp(log_guide + float(np.log1p(-epsilon)), log_prior + float(np.log(epsilon)))
 
 
-def log_ratio(target: Float[Any, "2 rows"], proposal: Float[Any, "2 rows"]) -> Float[Any, " rows"]:
+def log_ratio(target: Float[Any, "2 *rows"], proposal: Float[Any, "2 *rows"]) -> Float[Any, "*rows"]:
     """The logarithm of the acceptance ratio of an independent proposal, p(z') q(z) / p(z) q(z').
 
     Args:
@@ -91,7 +91,7 @@ def log_ratio(target: Float[Any, "2 rows"], proposal: Float[Any, "2 rows"]) -> F
     return xp.where(xp.isnan(ratio), xp.full_like(ratio, -xp.inf), ratio)
 
 
-def accepts(uniform: Float[Any, " rows"], ratio: Float[Any, " rows"]) -> Bool[Any, " rows"]:
+def accepts(uniform: Float[Any, "*rows"], ratio: Float[Any, "*rows"]) -> Bool[Any, "*rows"]:
     """Whether a proposal with this log ratio is accepted.
 
     Args:
@@ -104,7 +104,7 @@ def accepts(uniform: Float[Any, " rows"], ratio: Float[Any, " rows"]) -> Bool[An
     return uniform < accept_prob(ratio)
 
 
-def accept_prob(ratio: Float[Any, " rows"]) -> Float[Any, " rows"]:
+def accept_prob(ratio: Float[Any, "*rows"]) -> Float[Any, "*rows"]:
     """min(1, ratio), of its logarithm."""
     xp = array_api_compat.array_namespace(ratio)
     return xp.exp(xp.minimum(ratio, xp.zeros_like(ratio)))

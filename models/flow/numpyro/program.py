@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.numpyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow.numpyro.chart import Chart
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, given_context
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
@@ -52,7 +53,7 @@ class Flow(eqx.Module):
 
     family: ClassVar[str] = "flow"
     likelihood: ClassVar[LikelihoodKind] = "exact"
-    imputers: ClassVar[tuple[str, ...]] = ()
+    imputers: ClassVar[tuple[str, ...]] = ("auto", "hmc", "pl-mcmc", "importance")
 
     transforms: tuple[Any, ...]
     size: int = eqx.field(static=True)
@@ -136,6 +137,21 @@ class Flow(eqx.Module):
         """
         return Given(self, jnp.asarray(context))
 
+    def chart(self, context: Any = None) -> Chart:
+        """The flow in coordinates of which each has its entry, see `deepgen.program.invertible.Invertible`.
+
+        Args:
+            context: (n, context_dim) of a conditional flow.
+
+        Returns:
+            The chart.
+
+        Raises:
+            ValueError: a context that is missing, not wanted, or of another size.
+        """
+        shapes.check_context(self.context_dim, None if context is None else jnp.shape(context))
+        return Chart(self._base(), self.transforms, context)
+
     def check_context(self, context: Any, rows: int) -> np.ndarray:
         """A context for each of the rows, as the flow takes it.
 
@@ -187,11 +203,14 @@ class Flow(eqx.Module):
 
     def _distribution(self, transforms: Sequence[Any], context: Any) -> dist.Distribution:
         shapes.check_context(self.context_dim, None if context is None else jnp.shape(context))
-        like = jnp.zeros(self.size)
-        base = LAWS[self.base](like, jnp.ones_like(like)).to_event(1)
+        base = self._base()
         if not transforms:
             return base
         return FlowDistribution(base, given_context(transforms, context))
+
+    def _base(self) -> dist.Distribution:
+        like = jnp.zeros(self.size)
+        return LAWS[self.base](like, jnp.ones_like(like)).to_event(1)
 
 
 class Given(eqx.Module):
@@ -211,6 +230,10 @@ class Given(eqx.Module):
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
+
+    def chart(self) -> Chart:
+        """The flow's chart given the context."""
+        return self.program.chart(self.context)
 
     def _rows(self, rows: int) -> jax.Array:
         return jnp.tile(self.context, (-(-rows // len(self.context)), 1))[:rows]

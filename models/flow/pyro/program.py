@@ -11,6 +11,7 @@ import torch
 from deepgen import checks
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.pyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow.pyro.chart import Chart
 from deepgen.models.flow.pyro.transforms import FlowDistribution, given_context
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
@@ -51,7 +52,7 @@ class Flow(torch.nn.Module):
 
     family: ClassVar[str] = "flow"
     likelihood: ClassVar[LikelihoodKind] = "exact"
-    imputers: ClassVar[tuple[str, ...]] = ()
+    imputers: ClassVar[tuple[str, ...]] = ("auto", "hmc", "pl-mcmc", "importance")
 
     like: torch.Tensor
 
@@ -138,6 +139,21 @@ class Flow(torch.nn.Module):
         """
         return Given(self, torch.as_tensor(context, dtype=self.like.dtype, device=self.like.device))
 
+    def chart(self, context: Any = None) -> Chart:
+        """The flow in coordinates of which each has its entry, see `deepgen.program.invertible.Invertible`.
+
+        Args:
+            context: (n, context_dim) of a conditional flow.
+
+        Returns:
+            The chart.
+
+        Raises:
+            ValueError: a context that is missing, not wanted, or of another size.
+        """
+        shapes.check_context(self.context_dim, None if context is None else tuple(context.shape))
+        return Chart(self._base(), list(self.transforms), context)
+
     def check_context(self, context: Any, rows: int) -> np.ndarray:
         """A context for each of the rows, as the flow takes it.
 
@@ -189,10 +205,13 @@ class Flow(torch.nn.Module):
 
     def _distribution(self, transforms: Any, context: Any) -> Any:
         shapes.check_context(self.context_dim, None if context is None else tuple(context.shape))
-        base = LAWS[self.base](self.like, torch.ones_like(self.like)).to_event(1)
+        base = self._base()
         if not len(list(transforms)):
             return base
         return FlowDistribution(base, given_context(transforms, context))
+
+    def _base(self) -> Any:
+        return LAWS[self.base](self.like, torch.ones_like(self.like)).to_event(1)
 
 
 def _declare(name: str, flow: Flow) -> Flow:
@@ -240,6 +259,10 @@ class Given:
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
+
+    def chart(self) -> Chart:
+        """The flow's chart given the context."""
+        return self.program.chart(self.context)
 
     def _rows(self, rows: int) -> torch.Tensor:
         return self.context.tile((-(-rows // len(self.context)), 1))[:rows]
