@@ -2,23 +2,31 @@
 
 from deepgen.models.flow.numpyro.autoregressive import AffineAutoregressive, SplineAutoregressive
 from deepgen.models.flow.numpyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
+from deepgen.models.flow.numpyro.image_couplings import AdditiveCoupling2d, AffineCoupling2d
+from deepgen.models.flow.numpyro.images import ActNorm2d, InvertibleConv1x1, Split, Squeeze
 from deepgen.models.flow.numpyro.linear import ActNorm, Logit, LULinear, Permute, Unflatten
 from deepgen.models.flow.numpyro.program import Flow, build
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, FlowTransform
 
 __all__ = [
     "ActNorm",
+    "ActNorm2d",
     "AdditiveCoupling",
+    "AdditiveCoupling2d",
     "AffineAutoregressive",
     "AffineCoupling",
+    "AffineCoupling2d",
     "Flow",
     "FlowDistribution",
     "FlowTransform",
+    "InvertibleConv1x1",
     "LULinear",
     "Logit",
     "Permute",
     "SplineAutoregressive",
     "SplineCoupling",
+    "Split",
+    "Squeeze",
     "Unflatten",
     "build",
 ]

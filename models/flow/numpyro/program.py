@@ -11,7 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from deepgen.models.flow import recipe, shapes
-from deepgen.models.flow.numpyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow.numpyro import autoregressive, constructors, couplings, image_couplings, images, linear
 from deepgen.models.flow.numpyro.transforms import FlowDistribution
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
@@ -28,6 +28,12 @@ TRANSFORMS: dict[str, Any] = {
     "Permute": linear.Permute,
     "Logit": linear.Logit,
     "Unflatten": linear.Unflatten,
+    "Squeeze": images.Squeeze,
+    "Split": images.Split,
+    "ActNorm2d": images.ActNorm2d,
+    "InvertibleConv1x1": images.InvertibleConv1x1,
+    "AdditiveCoupling2d": image_couplings.AdditiveCoupling2d,
+    "AffineCoupling2d": image_couplings.AffineCoupling2d,
 }
 LAWS = {"normal": dist.Normal, "logistic": dist.Logistic}
 
@@ -231,10 +237,17 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> Flow:
     Returns:
         The program.
     """
+    return Flow(config["size"], _made(config["transforms"], key), base=config["base"])
+
+
+def _made(specs: Sequence[Mapping[str, Any]], key: jax.Array) -> list[Any]:
     made = []
-    for i, spec in enumerate(config["transforms"]):
+    for i, spec in enumerate(specs):
         options = {name: value for name, value in spec.items() if name != "transform"}
+        own = jax.random.fold_in(key, i)
         if "network" in options:
-            options["network"] = nn.build(options["network"], key=jax.random.fold_in(key, i))
+            options["network"] = nn.build(options["network"], key=own)
+        if "transforms" in options:
+            options["transforms"] = _made(options["transforms"], own)
         made.append(TRANSFORMS[spec["transform"]](**options))
-    return Flow(config["size"], made, base=config["base"])
+    return made

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 
 from deepgen.models.flow import recipe, shapes
-from deepgen.models.flow.pyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow.pyro import autoregressive, constructors, couplings, image_couplings, images, linear
 from deepgen.models.flow.pyro.transforms import FlowDistribution
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
@@ -26,6 +26,12 @@ TRANSFORMS: dict[str, Any] = {
     "Permute": linear.Permute,
     "Logit": linear.Logit,
     "Unflatten": linear.Unflatten,
+    "Squeeze": images.Squeeze,
+    "Split": images.Split,
+    "ActNorm2d": images.ActNorm2d,
+    "InvertibleConv1x1": images.InvertibleConv1x1,
+    "AdditiveCoupling2d": image_couplings.AdditiveCoupling2d,
+    "AffineCoupling2d": image_couplings.AffineCoupling2d,
 }
 LAWS = {"normal": dist.Normal, "logistic": dist.Logistic}
 
@@ -244,10 +250,16 @@ def build(config: Mapping[str, Any]) -> Flow:
     Returns:
         The program.
     """
+    return Flow(config["size"], _made(config["transforms"]), base=config["base"])
+
+
+def _made(specs: Sequence[Mapping[str, Any]]) -> list[Any]:
     made = []
-    for spec in config["transforms"]:
+    for spec in specs:
         options = {name: value for name, value in spec.items() if name != "transform"}
         if "network" in options:
             options["network"] = nn.build(options["network"])
+        if "transforms" in options:
+            options["transforms"] = _made(options["transforms"])
         made.append(TRANSFORMS[spec["transform"]](**options))
-    return Flow(config["size"], made, base=config["base"])
+    return made
