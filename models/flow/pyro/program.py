@@ -8,8 +8,16 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from deepgen.models.flow import recipe, shapes
-from deepgen.models.flow.pyro import autoregressive, constructors, couplings, image_couplings, images, linear
+from deepgen.models.flow import multiscale, recipe, shapes
+from deepgen.models.flow.pyro import (
+    autoregressive,
+    constructors,
+    couplings,
+    image_constructors,
+    image_couplings,
+    images,
+    linear,
+)
 from deepgen.models.flow.pyro.transforms import FlowDistribution
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
@@ -73,6 +81,8 @@ class Flow(torch.nn.Module):
     maf = classmethod(constructors.maf)
     iaf = classmethod(constructors.iaf)
     nsf = classmethod(constructors.nsf)
+    glow = classmethod(image_constructors.glow)
+    realnvp_image = classmethod(image_constructors.realnvp_image)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -86,6 +96,11 @@ class Flow(torch.nn.Module):
     def context_dim(self) -> int:
         """The size of the context; 0 where there is none."""
         return recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """How many of the base's entries belong to each scale, the coarsest first; one number without a split."""
+        return multiscale.scales(self.size, list(self.transforms), images.Split)
 
     def distribution(self, context: Any = None) -> Any:
         """The flow as a distribution, for a site of any program.
