@@ -318,10 +318,37 @@ def _flow_instances() -> list[Instance]:
         "iaf": [{**affine, "parallel": "forward"}],
         "spline-maf": [{"transform": "SplineAutoregressive", "network": {**made, "num_params": 11}, **spline}],
     }
-    return [
+    vectors = [
         Instance("flow", name, {"size": size, "base": "normal", "transforms": transforms}, _real((size,)), holes=False)
         for name, transforms in own.items()
     ]
+    return [*vectors, _flow_of_images()]
+
+
+def _flow_of_images() -> Instance:
+    """Two scales, with every transform of images."""
+    net: dict[str, Any] = {"network": "ConvNet", "hidden": [5, 4], "kernel_size": 3, "activation": "gelu"}
+
+    def coupling(kind: str, shape: list[int], pattern: str, seen: int, outputs: int) -> dict[str, Any]:
+        network = {**net, "in_channels": seen, "out_channels": outputs}
+        return {"transform": kind, "event_shape": shape, "pattern": pattern, "network": network}
+
+    inner, outer = [2, 2, 1], [4, 2, 1]
+    deeper = [
+        {"transform": "Unflatten", "event_shape": inner},
+        coupling("AdditiveCoupling2d", inner, "channels", 1, 1),
+        {"transform": "ActNorm2d", "channels": 2},
+    ]
+    transforms = [
+        {"transform": "Split", "event_shape": outer, "transforms": deeper},
+        coupling("AffineCoupling2d", outer, "channels", 2, 4),
+        {"transform": "InvertibleConv1x1", "channels": 4, "permutation": [2, 0, 3, 1]},
+        {"transform": "Squeeze"},
+        coupling("AffineCoupling2d", [1, 4, 2], "checkerboard", 1, 2),
+    ]
+    return Instance(
+        "flow", "images", {"size": 8, "base": "normal", "transforms": transforms}, _real((1, 4, 2)), holes=False
+    )
 
 
 INSTANCES: tuple[Instance, ...] = (*_vae_instances(), *_autoregressive_instances(), *_flow_instances())

@@ -31,10 +31,37 @@ MAKERS: dict[str, Callable[[Any, Any], Any]] = {
     "permute": lambda dg, _: dg.Permute([3, 0, 4, 1, 2]),
     "logit": lambda dg, _: dg.Logit(0.05),
     "unflatten": lambda dg, _: dg.Unflatten((1, D)),
+    "additive-2d": lambda dg, kw: dg.AdditiveCoupling2d.conv(IMAGE, hidden=(5, 5), **kw),
+    "affine-2d": lambda dg, kw: dg.AffineCoupling2d.conv(IMAGE, flip=True, hidden=(5,), **kw),
+    "checkerboard": lambda dg, kw: dg.AffineCoupling2d.conv(IMAGE, pattern="checkerboard", hidden=(5,), **kw),
+    "seen-image": lambda dg, kw: dg.AffineCoupling2d.conv(
+        IMAGE, pattern="checkerboard", flip=True, hidden=(5,), **{"context_dim": 8, **kw}, context_image=True
+    ),
+    "actnorm-2d": lambda dg, kw: dg.ActNorm2d(IMAGE[0], **_without_key(kw)),
+    "conv1x1": lambda dg, _: dg.InvertibleConv1x1(IMAGE[0], permutation=[2, 0, 1]),
+    "conv1x1-plain": lambda dg, _: dg.InvertibleConv1x1(IMAGE[0]),
+    "squeeze": lambda dg, _: dg.Squeeze(),
+    "split": lambda dg, kw: dg.Split([dg.Unflatten(HALF), dg.ActNorm2d(2, **_without_key(kw)), _scale(dg, kw)], IMAGE),
+    "logit-2d": lambda dg, _: dg.Logit(0.05, axes=3),
 }
-WITH_CONTEXT = tuple(MAKERS)[:9]
-CASES = [(name, 0) for name in MAKERS] + [(name, C) for name in ("affine", "spline", "iaf", "actnorm", "lu")]
-IDENTITY = tuple(MAKERS)[:9]
+IMAGE, HALF = (3, 4, 2), (2, 4, 2)
+EVENTS = {
+    **dict.fromkeys(MAKERS, (D,)),
+    **dict.fromkeys(tuple(MAKERS)[12:], IMAGE),
+    "squeeze": (8, 2, 1),
+    "split": (24,),
+}
+CONTEXTS = {**dict.fromkeys(MAKERS, C), "seen-image": 8}
+WITH_CONTEXT = (*tuple(MAKERS)[:9], "additive-2d", "affine-2d", "checkerboard", "seen-image", "actnorm-2d", "split")
+TOLD = ("affine", "spline", "iaf", "actnorm", "lu", "affine-2d", "checkerboard", "actnorm-2d", "split")
+CASES = [(name, 0) for name in MAKERS if name != "seen-image"] + [(name, C) for name in TOLD] + [("seen-image", 8)]
+IDENTITY = (*WITH_CONTEXT[:-1], "conv1x1-plain")
+VOLUME_KEPT = ("additive", "permute", "unflatten", "additive-2d", "squeeze")
+
+
+def _scale(dg: Any, kw: dict[str, Any]) -> Any:
+    """A scale by itself: squeezed, half of it factored out, and put together again."""
+    return dg.AffineCoupling2d.conv(HALF, pattern="checkerboard", hidden=(5,), **kw)
 
 
 def _without_key(kw: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +91,8 @@ def moved(engine: Any, name: str, context_dim: int) -> Any:
 
 def rows(name: str, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(8)
-    return 1.3 * rng.standard_normal((ROWS, D)).astype(dtype), rng.standard_normal((ROWS, C)).astype(dtype)
+    x, context = rng.standard_normal((ROWS, *EVENTS[name])), rng.standard_normal((ROWS, CONTEXTS[name]))
+    return 1.3 * x.astype(dtype), context.astype(dtype)
 
 
 def in_jax(name: str, context_dim: int) -> dict[str, np.ndarray]:
@@ -78,13 +106,13 @@ def in_jax(name: str, context_dim: int) -> dict[str, np.ndarray]:
         back, log_inverse = given.inverse_and_log_det(y)
 
         def one(v: Any, c: Any) -> Any:
-            return transform.condition(c if context_dim else None)(v).reshape(-1)
+            return transform.condition(c if context_dim else None)(v.reshape(x.shape[1:])).reshape(-1)
 
-        jacobian = jax.vmap(jax.jacrev(one))(x, context)
+        jacobian = jax.vmap(jax.jacrev(one))(x.reshape(ROWS, -1), context)
 
         def density(transform: Any) -> Any:
             z, log_det = transform.condition(context if context_dim else None).inverse_and_log_det(y)
-            return (log_det - 0.5 * (z**2).sum(-1)).sum()
+            return log_det.sum() - 0.5 * (z**2).sum()
 
         gradient = jax.tree.leaves(eqx.filter_grad(density)(transform))
         return {
@@ -110,7 +138,8 @@ def in_torch(name: str, context_dim: int) -> dict[str, np.ndarray]:
     jacobian = []
     for v, c in zip(x, context, strict=True):
         one = transform.condition(c if context_dim else None)
-        jacobian.append(torch.autograd.functional.jacobian(lambda v, one=one: one(v).reshape(-1), v))
+        flat: Any = lambda v, one=one: one(v.reshape(x.shape[1:])).reshape(-1)  # noqa: E731
+        jacobian.append(torch.autograd.functional.jacobian(flat, v.reshape(-1)))
     params = list(transform.parameters())
     gradient = [torch.zeros(0)]
     if params:
@@ -164,7 +193,7 @@ def test_log_jacobians_are_those_of_autodiff(engine: Any, name: str, context_dim
     found = numbers(engine, name, context_dim)
     assert found["y"].dtype == np.float64
     assert worst_log_det(found) < 1e-8
-    if name not in ("additive", "permute", "unflatten"):
+    if name not in VOLUME_KEPT:
         assert worst_log_det(found, 0.0) > 1e-2  # left out
         assert worst_log_det(found, -1.0) > 1e-2  # the wrong sign
 
@@ -208,7 +237,7 @@ def test_a_faulty_parameter_shows_between_engines(name: str, context_dim: int) -
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
-@each([(name, 0) for name in MAKERS])
+@each([case for case in CASES if not case[1]])
 def test_float32_is_inverted(engine: Any, name: str, context_dim: int) -> None:
     x, _ = rows(name, np.float32)
     transform = moved(engine, name, context_dim)
@@ -222,14 +251,16 @@ def test_float32_is_inverted(engine: Any, name: str, context_dim: int) -> None:
 @pytest.mark.parametrize("name", IDENTITY)
 def test_the_first_parameters_are_the_identity(engine: Any, name: str) -> None:
     x, context = rows(name, np.float32)
-    y = make(engine, name, C).condition(engine.array(context))(engine.array(x))
+    context_dim = CONTEXTS[name] if name in WITH_CONTEXT else 0
+    context = context if context_dim else None
+    y = make(engine, name, context_dim).condition(None if context is None else engine.array(context))(engine.array(x))
     np.testing.assert_allclose(engine_numpy(y), x, atol=2e-6)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("name", WITH_CONTEXT)
 def test_the_context_counts(engine: Any, name: str) -> None:
-    transform = moved(engine, name, C)
+    transform = moved(engine, name, CONTEXTS[name])
     x, context = (engine.array(part) for part in rows(name, np.float32))
     first, second = (engine_numpy(transform.condition(c)(x)) for c in (context, context + 1))
     assert np.abs(first - second).max() > 1e-2
@@ -246,20 +277,23 @@ def test_the_engines_own_distribution_agrees(engine: Any, name: str, context_dim
     x, context = (engine.array(part) for part in rows(name, np.float32))
     given = moved(engine, name, context_dim).condition(context if context_dim else None)
     module = numpyro.distributions if engine is NUMPYRO else pyro.distributions
-    base = module.Normal(engine.array(np.zeros(D, np.float32)), 1.0).to_event(1)
+    event = EVENTS[name]
+    base = module.Normal(engine.array(np.zeros(event, np.float32)), 1.0).to_event(len(event))
     own, plain = engine.face.FlowDistribution(base, [given]), module.TransformedDistribution(base, [given])
     y = engine.array(engine_numpy(given(x)))
     assert own.batch_shape == plain.batch_shape == ((ROWS,) if context_dim else ())
     np.testing.assert_allclose(engine_numpy(own.log_prob(y)), engine_numpy(plain.log_prob(y)), rtol=1e-3, atol=5e-3)
-    truth = -0.5 * (engine_numpy(x) ** 2).sum(-1) - 0.5 * D * np.log(2 * np.pi)
+    flat = engine_numpy(x).reshape(ROWS, -1)
+    truth = -0.5 * (flat**2).sum(-1) - 0.5 * flat.shape[1] * np.log(2 * np.pi)
     truth = truth - engine_numpy(given.forward_and_log_det(x)[1])
     np.testing.assert_allclose(engine_numpy(own.log_prob(y)), truth, rtol=1e-3, atol=5e-3)
 
 
 def test_a_module_moves_to_another_precision() -> None:
-    for name in MAKERS:
-        transform = moved(PYRO, name, 0).double()
-        assert transform(torch.as_tensor(rows(name)[0])).dtype == torch.float64
+    for name, context_dim in CASES:
+        transform = moved(PYRO, name, context_dim).double()
+        x, context = (torch.as_tensor(part) for part in rows(name))
+        assert transform.condition(context if context_dim else None)(x).dtype == torch.float64
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)

@@ -59,11 +59,15 @@ SPECS = {
         "channels": [4, 3],
         "kernel_size": 2,
     },
+    "net": {"network": "ConvNet", "in_channels": 2, "out_channels": 3, "hidden": [4, 5], "activation": "silu"},
+    "net-linear": {"network": "ConvNet", "in_channels": 2, "out_channels": 1, "hidden": [], "kernel_size": 2},
 }
 
 
 def shapes(spec):
     """The shape of one input and of one output."""
+    if "in_channels" in spec:
+        return (spec["in_channels"], 4, 3), (spec["out_channels"], 4, 3)
     inner = tuple(spec["in_shape"]) if "in_shape" in spec else (spec["in_size"],)
     outer = tuple(spec["out_shape"]) if "out_shape" in spec else (spec["out_size"],)
     return inner, outer
@@ -303,10 +307,11 @@ def test_refusals_of_arguments_that_are_no_sequence():
         arguments.wholes("hidden", [2.5])
 
 
-@pytest.mark.parametrize("name", ["mlp", "encoder-8x8", "decoder-8x8"])
+@pytest.mark.parametrize("name", ["mlp", "encoder-8x8", "decoder-8x8", "net"])
 def test_refusals_of_inputs(name):
     network, twin = pair(SPECS[name])
-    x = np.zeros((2, 5), np.float32) if name != "encoder-8x8" else np.zeros((2, 8, 8, 1), np.float32)
+    images = name in ("encoder-8x8", "net")
+    x = np.zeros((2, 8, 8, 1), np.float32) if images else np.zeros((2, 5), np.float32)
     for apply in (network, lambda x: twin(torch.tensor(x))):
         with pytest.raises(ValueError, match=f"input of {SPECS[name]['network']}: got shape"):
             apply(x)

@@ -23,6 +23,8 @@ ENGINES_OWN = {
     "EnumELBO": OBJECTIVES,
     "RandomMember": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
+    **dict.fromkeys(("ActNorm2d", "AdditiveCoupling2d", "AffineCoupling2d", "InvertibleConv1x1"), TRANSFORM),
+    **dict.fromkeys(("Split", "Squeeze"), TRANSFORM),
     "FlowDistribution": {"log_prob"},
     "AutoFlow": {"get_posterior", "get_transform"},
     "Autoregressive": {"expand"},

@@ -67,7 +67,8 @@ def _autoregressive(title: str, constructor: str, **more: Any) -> Recipe:
     )
 
 
-def _flow(title: str, constructor: str) -> Recipe:
+def _flow(title: str, constructor: str, **more: Any) -> Recipe:
+    options = {"defaults": {"hidden": (64, 64)}, "wide": {"hidden": (128, 128)}, "views": _INVERTIBLE, **more}
     return Recipe(
         title,
         "flow",
@@ -77,11 +78,9 @@ def _flow(title: str, constructor: str) -> Recipe:
         grey="dequantised",
         drawn=True,
         starts=True,
-        defaults={"hidden": (64, 64)},
-        wide={"hidden": (128, 128)},
         steps=1500,
         rows=100,
-        views=_INVERTIBLE,
+        **options,
     )
 
 
@@ -141,6 +140,14 @@ RECIPES: dict[str, Recipe] = {
     "realnvp": _flow("flow of affine couplings", "realnvp"),
     "maf": _flow("masked autoregressive flow", "maf"),
     "nsf": _flow("neural spline flow", "nsf"),
+    "glow": _flow(
+        "Glow, a flow of images at several scales",
+        "glow",
+        images=True,
+        defaults={"hidden": (32, 32)},
+        wide={"hidden": (64, 64), "num_steps": 6},
+        views=(*_INVERTIBLE, "scales"),
+    ),
 }
 """Every recipe by its name on the command line."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from deepgen.cli.engine import Engine
 from deepgen.models.vae.interpolation import interpolate
 
-SHOWN, POINTS, PAIRS = 10, 9, 4
+SHOWN, POINTS, PAIRS, REDRAWN = 10, 9, 4, 6
 Found = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -100,10 +100,27 @@ def interpolation(engine: Engine, program: Any, train: np.ndarray, test: np.ndar
     return {}, {"path": shown.reshape(POINTS, pairs, *test.shape[1:])}
 
 
+def scales(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) -> Found:
+    """Held-out rows of which the coarser scales are kept and the finer drawn anew, the more kept the further right."""
+    sizes, rows = program.scales, test[:PAIRS]
+    if len(sizes) == 1:
+        return {"scales": {"sizes": list(sizes), "redrawn": 0}}, {}
+    z, rng = engine.encode(program, rows), np.random.default_rng([engine.seed, 3])
+    found = [rows]
+    for kept in np.cumsum(sizes)[:-1]:
+        noise = {"normal": rng.standard_normal, "logistic": lambda size: rng.logistic(size=size)}[program.base]
+        finer = noise((REDRAWN, len(z), z.shape[1] - kept)).astype(z.dtype)
+        coarser = np.broadcast_to(z[:, :kept], (REDRAWN, len(z), kept))
+        drawn = engine.decode(program, np.concatenate([coarser, finer], -1).reshape(-1, z.shape[1]))
+        found += list(drawn.reshape(REDRAWN, len(z), *rows.shape[1:]))
+    return {"scales": {"sizes": list(sizes), "redrawn": REDRAWN}}, {"scales": np.stack(found)}
+
+
 VIEWS: Mapping[str, Callable[[Engine, Any, np.ndarray, np.ndarray], Found]] = {
     "reconstructions": reconstructions,
     "units": units,
     "order": order,
     "normality": normality,
     "interpolation": interpolation,
+    "scales": scales,
 }

@@ -214,7 +214,7 @@ def output_bias(given: tuple[int, ...], size: int) -> None:
         )
 
 
-def perceptron(network: Any, kinds: tuple[type, ...]) -> None:
+def ends_in_layer(network: Any, kinds: tuple[type, ...]) -> None:
     """Refuse a network whose last layer is not known.
 
     Raises:

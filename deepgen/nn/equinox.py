@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 from deepgen import checks
 from deepgen.nn import arguments
 from deepgen.nn.equinox_convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from deepgen.nn.equinox_images import ConvDecoder, ConvEncoder
+from deepgen.nn.equinox_images import ConvDecoder, ConvEncoder, ConvNet
 from deepgen.nn.equinox_layers import MLP, LayerNorm, Linear
 from deepgen.nn.equinox_masked import MaskedMLP
 
@@ -21,6 +21,7 @@ __all__ = [
     "Conv2d",
     "ConvDecoder",
     "ConvEncoder",
+    "ConvNet",
     "ConvTranspose1d",
     "ConvTranspose2d",
     "LayerNorm",
@@ -36,7 +37,13 @@ __all__ = [
 Network = TypeVar("Network", bound=eqx.Module)
 
 
-NETWORKS: dict[str, type] = {"MLP": MLP, "ConvEncoder": ConvEncoder, "ConvDecoder": ConvDecoder, "MaskedMLP": MaskedMLP}
+NETWORKS: dict[str, type] = {
+    "MLP": MLP,
+    "ConvEncoder": ConvEncoder,
+    "ConvDecoder": ConvDecoder,
+    "ConvNet": ConvNet,
+    "MaskedMLP": MaskedMLP,
+}
 
 
 def build(spec: Mapping[str, Any], key: PRNGKeyArray) -> Any:
@@ -65,7 +72,8 @@ def output_bias(network: Any, value: Any) -> Any:
 
     Args:
         network: one of this module's networks.
-        value: (out_size,) the bias of every output, flattened, or a single number for all of them.
+        value: (out_size,) the bias of every output, flattened, or a single number for all of them; of a `ConvNet`
+            (out_channels,).
 
     Returns:
         The network with that bias.
@@ -82,7 +90,7 @@ def output_bias(network: Any, value: Any) -> Any:
 
 def _output_bias_of(network: Any) -> Any:
     match network:
-        case MLP() | MaskedMLP():
+        case MLP() | MaskedMLP() | ConvNet():
             return network.layers[-1].bias
         case ConvEncoder():
             return network.head.layers[-1].bias
@@ -98,7 +106,7 @@ def silent(network: Any) -> Any:
     """The network with an output of zero, whatever comes in: its last layer and what runs beside the others are zero.
 
     Args:
-        network: an `MLP` or a `MaskedMLP`.
+        network: an `MLP`, a `MaskedMLP` or a `ConvNet`.
 
     Returns:
         The network with these parameters.
@@ -106,13 +114,22 @@ def silent(network: Any) -> Any:
     Raises:
         TypeError: another network.
     """
-    arguments.perceptron(network, (MLP, MaskedMLP))
+    arguments.ends_in_layer(network, (MLP, MaskedMLP, ConvNet))
 
     def last(network: Any) -> list[Any]:
-        layer, beside = network.layers[-1], network.skip if isinstance(network, MLP) else network.direct
+        layer, beside = network.layers[-1], _beside(network)
         return [layer.weight, layer.bias, *([] if beside is None else [beside.weight])]
 
     return eqx.tree_at(last, network, [jnp.zeros_like(leaf) for leaf in last(network)])
+
+
+def _beside(network: Any) -> Any:
+    match network:
+        case MLP():
+            return network.skip
+        case MaskedMLP():
+            return network.direct
+    return None
 
 
 def state_dict(network: Any) -> dict[str, Array]:

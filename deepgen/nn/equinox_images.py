@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deepgen.nn import arguments
+from deepgen.nn import arguments, geometry
 from deepgen.nn.equinox_convolution import Conv, ConvTranspose
 from deepgen.nn.equinox_layers import MLP, Activation, activation_function
 
@@ -189,5 +189,88 @@ class ConvDecoder(eqx.Module):
                 "hidden": self.head.hidden,
                 "kernel_size": self.kernel_size,
                 "activation": self.head.activation,
+            },
+        )
+
+
+class ConvNet(eqx.Module):
+    """From images (..., in_channels, h, w) to images (..., out_channels, h, w) of the same size.
+
+    A convolution, then one of 1 x 1 for each further entry of ``hidden``, each followed by the activation, then a last
+    convolution; zeros stand around the image. Without ``hidden`` it is one convolution. There is no
+    forward-mode derivative.
+
+    Kingma & Dhariwal 2018, Glow: generative flow with invertible 1x1 convolutions.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        hidden: the channels between the convolutions.
+        kernel_size: of the first and the last convolution.
+        activation: its name (elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh), or a function.
+        key: for the initial parameters.
+
+    Raises:
+        ValueError: sizes that are not whole numbers in their range, an unknown activation.
+    """
+
+    layers: tuple[Conv, ...]
+    in_channels: int = eqx.field(static=True)
+    out_channels: int = eqx.field(static=True)
+    hidden: tuple[int, ...] = eqx.field(static=True)
+    kernel_size: int = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden: Sequence[int] = (64, 64),
+        *,
+        kernel_size: int = 3,
+        activation: Activation = "gelu",
+        key: PRNGKeyArray,
+    ) -> None:
+        arguments.activation(activation)
+        self.in_channels = arguments.whole("in_channels", in_channels)
+        self.out_channels = arguments.whole("out_channels", out_channels)
+        self.hidden = arguments.wholes("hidden", hidden)
+        self.kernel_size = arguments.whole("kernel_size", kernel_size)
+        self.activation = activation
+        widths = (self.in_channels, *self.hidden, self.out_channels)
+        inner = [1] * (len(self.hidden) - 1)
+        kernels = [self.kernel_size, *inner, self.kernel_size] if self.hidden else [self.kernel_size]
+        keys = jax.random.split(key, len(kernels))
+        self.layers = tuple(
+            Conv(2, widths[i], widths[i + 1], kernel, padding="same", key=keys[i]) for i, kernel in enumerate(kernels)
+        )
+
+    def __call__(self, x: Float[Any, "*batch c h w"]) -> Float[Array, "*batch out_channels h w"]:
+        """The images made of the images, whatever axes stand before them.
+
+        Raises:
+            ValueError: images of other channels.
+        """
+        geometry.spatial("ConvNet", x.shape, self.in_channels, 2)
+        act = activation_function(self.activation)
+        h = jnp.moveaxis(x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]), 1, -1)
+        for layer in self.layers[:-1]:
+            h = act(layer.channels_last(h))
+        return jnp.moveaxis(self.layers[-1].channels_last(h), -1, 1).reshape(*x.shape[:-3], -1, *x.shape[-2:])
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
+
+        Raises:
+            ValueError: where the activation is a function.
+        """
+        return arguments.spec(
+            "ConvNet",
+            {
+                "in_channels": self.in_channels,
+                "out_channels": self.out_channels,
+                "hidden": self.hidden,
+                "kernel_size": self.kernel_size,
+                "activation": self.activation,
             },
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepgen.nn import arguments
 from deepgen.nn.torch_convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from deepgen.nn.torch_images import ConvDecoder, ConvEncoder
+from deepgen.nn.torch_images import ConvDecoder, ConvEncoder, ConvNet
 from deepgen.nn.torch_layers import MLP, LayerNorm, Linear
 from deepgen.nn.torch_masked import MaskedMLP
 
@@ -19,6 +19,7 @@ __all__ = [
     "Conv2d",
     "ConvDecoder",
     "ConvEncoder",
+    "ConvNet",
     "ConvTranspose1d",
     "ConvTranspose2d",
     "LayerNorm",
@@ -34,7 +35,13 @@ __all__ = [
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-NETWORKS: dict[str, type] = {"MLP": MLP, "ConvEncoder": ConvEncoder, "ConvDecoder": ConvDecoder, "MaskedMLP": MaskedMLP}
+NETWORKS: dict[str, type] = {
+    "MLP": MLP,
+    "ConvEncoder": ConvEncoder,
+    "ConvDecoder": ConvDecoder,
+    "ConvNet": ConvNet,
+    "MaskedMLP": MaskedMLP,
+}
 
 
 def build(spec: Mapping[str, Any]) -> Any:
@@ -62,7 +69,8 @@ def output_bias(network: Any, value: Any) -> Any:
 
     Args:
         network: one of this module's networks.
-        value: (out_size,) the bias of every output, flattened, or a single number for all of them.
+        value: (out_size,) the bias of every output, flattened, or a single number for all of them; of a `ConvNet`
+            (out_channels,).
 
     Returns:
         The same network.
@@ -81,7 +89,7 @@ def output_bias(network: Any, value: Any) -> Any:
 
 def _output_bias_of(network: Any) -> Any:
     match network:
-        case MLP() | MaskedMLP():
+        case MLP() | MaskedMLP() | ConvNet():
             return network.layers[-1].bias
         case ConvEncoder():
             return network.head.layers[-1].bias
@@ -97,7 +105,7 @@ def silent(network: Any) -> Any:
     """The network with an output of zero, in place: its last layer and what runs beside the others are set to zero.
 
     Args:
-        network: an `MLP` or a `MaskedMLP`.
+        network: an `MLP`, a `MaskedMLP` or a `ConvNet`.
 
     Returns:
         The same network.
@@ -105,12 +113,21 @@ def silent(network: Any) -> Any:
     Raises:
         TypeError: another network.
     """
-    arguments.perceptron(network, (MLP, MaskedMLP))
-    layer, beside = network.layers[-1], network.skip if isinstance(network, MLP) else network.direct
+    arguments.ends_in_layer(network, (MLP, MaskedMLP, ConvNet))
+    layer, beside = network.layers[-1], _beside(network)
     with torch.no_grad():
         for leaf in (layer.weight, layer.bias, *(() if beside is None else (beside.weight,))):
             leaf.zero_()
     return network
+
+
+def _beside(network: Any) -> Any:
+    match network:
+        case MLP():
+            return network.skip
+        case MaskedMLP():
+            return network.direct
+    return None
 
 
 def state_dict(network: torch.nn.Module) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepgen.nn import arguments
+from deepgen.nn import arguments, geometry
 from deepgen.nn.torch_convolution import Conv, ConvTranspose
 from deepgen.nn.torch_layers import MLP, Activation, activation_function
 
@@ -169,5 +169,78 @@ class ConvDecoder(torch.nn.Module):
                 "hidden": self.head.hidden,
                 "kernel_size": self.kernel_size,
                 "activation": self.head.activation,
+            },
+        )
+
+
+class ConvNet(torch.nn.Module):
+    """From images (..., in_channels, h, w) to images (..., out_channels, h, w) of the same size.
+
+    A convolution, then one of 1 x 1 for each further entry of ``hidden``, each followed by the activation, then a last
+    convolution; zeros stand around the image. Without ``hidden`` it is one convolution.
+
+    Kingma & Dhariwal 2018, Glow: generative flow with invertible 1x1 convolutions.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        hidden: the channels between the convolutions.
+        kernel_size: of the first and the last convolution.
+        activation: its name (elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh), or a function.
+
+    Raises:
+        ValueError: sizes that are not whole numbers in their range, an unknown activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden: Sequence[int] = (64, 64),
+        *,
+        kernel_size: int = 3,
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__()
+        arguments.activation(activation)
+        self.in_channels = arguments.whole("in_channels", in_channels)
+        self.out_channels = arguments.whole("out_channels", out_channels)
+        self.hidden = arguments.wholes("hidden", hidden)
+        self.kernel_size = arguments.whole("kernel_size", kernel_size)
+        self.activation = activation
+        widths = (self.in_channels, *self.hidden, self.out_channels)
+        inner = [1] * (len(self.hidden) - 1)
+        kernels = [self.kernel_size, *inner, self.kernel_size] if self.hidden else [self.kernel_size]
+        self.layers = torch.nn.ModuleList(
+            Conv(2, widths[i], widths[i + 1], kernel, padding="same") for i, kernel in enumerate(kernels)
+        )
+
+    def forward(self, x: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch out_channels h w"]:
+        """The images made of the images, whatever axes stand before them.
+
+        Raises:
+            ValueError: images of other channels.
+        """
+        geometry.spatial("ConvNet", tuple(x.shape), self.in_channels, 2)
+        act = activation_function(self.activation)
+        *first, last = self.layers
+        for layer in first:
+            x = act(layer(x))
+        return last(x)
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
+
+        Raises:
+            ValueError: where the activation is a function.
+        """
+        return arguments.spec(
+            "ConvNet",
+            {
+                "in_channels": self.in_channels,
+                "out_channels": self.out_channels,
+                "hidden": self.hidden,
+                "kernel_size": self.kernel_size,
+                "activation": self.activation,
             },
         )

@@ -25,6 +25,7 @@ class Pictures:
         base_quantiles: (n,) the quantiles of a flow's base, or None.
         base_draws: (n, d) each coordinate of held-out rows in the base, sorted, or None.
         path: (points, pairs, *event_shape) paths between held-out rows, or None.
+        scales: (columns, k, *event_shape) held-out images, then these with their finer scales drawn anew, or None.
     """
 
     losses: np.ndarray
@@ -42,3 +43,4 @@ class Pictures:
     base_quantiles: np.ndarray | None = None
     base_draws: np.ndarray | None = None
     path: np.ndarray | None = None
+    scales: np.ndarray | None = None

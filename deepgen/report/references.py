@@ -34,6 +34,10 @@ _RECIPES = {
         *_FLOW,
         "Papamakarios, Pavlakou and Murray (2017). Masked autoregressive flow for density estimation. NeurIPS.",
     ],
+    "glow": [
+        *_FLOW,
+        "Kingma and Dhariwal (2018). Glow: generative flow with invertible 1x1 convolutions. NeurIPS.",
+    ],
     "nsf": [*_FLOW, "Durkan, Bekasov, Murray and Papamakarios (2019). Neural spline flows. NeurIPS."],
 }
 _PSIS = "Vehtari, Simpson, Gelman, Yao and Gabry (2024). Pareto smoothed importance sampling. JMLR 25."

@@ -42,7 +42,7 @@ def ends(event_shape: Any, *, num_transforms: Any, mixing: str, base: str, logit
         ValueError: one of them is not acceptable.
     """
     shape = checks.event_shape(tuple(event_shape) if isinstance(event_shape, list) else event_shape)
-    checks.at_least("num_transforms", num_transforms, 1)
+    check_count(num_transforms)
     checks.one_of("mixing", mixing, MIXINGS)
     checks.one_of("base", base, BASES)
     size = int(np.prod(shape))
@@ -59,6 +59,15 @@ def ends(event_shape: Any, *, num_transforms: Any, mixing: str, base: str, logit
             )
         rows, _ = affine.logit(rows, logit)
     return Ends(shape, size, rows)
+
+
+def check_count(num_transforms: Any) -> None:
+    """Refuse a number of transforms below one.
+
+    Raises:
+        ValueError: naming it.
+    """
+    checks.at_least("num_transforms", num_transforms, 1)
 
 
 def check_x(

@@ -81,6 +81,20 @@ def check_permutation(permutation: Sequence[Any]) -> tuple[int, ...]:
     return tuple(int(i) for i in found)
 
 
+def channel_order(channels: int, permutation: Sequence[Any] | None) -> tuple[int, ...]:
+    """A permutation of channels; None: as they are.
+
+    Raises:
+        ValueError: not each of 0 … channels - 1 once.
+    """
+    order = check_permutation(range(channels) if permutation is None else permutation)
+    if len(order) != channels:
+        raise checks.problem(
+            "permutation", got=f"{len(order)} numbers", expected=f"{channels}, one a channel", fix="Pass as many."
+        )
+    return order
+
+
 def shuffled(size: int, number: int) -> tuple[int, ...]:
     """The permutation that a constructor puts at a place: the same in both engines."""
     return tuple(int(i) for i in np.random.default_rng([size, number]).permutation(size))

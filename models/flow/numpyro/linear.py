@@ -13,7 +13,7 @@ from numpyro.distributions import constraints
 from deepgen import checks
 from deepgen.models.flow import affine, shapes
 from deepgen.models.flow.numpyro import elements
-from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
+from deepgen.models.flow.numpyro.transforms import FlowTransform, rows, silent_linear
 from deepgen.nn import arguments
 from deepgen.nn import equinox as nn
 
@@ -45,7 +45,7 @@ class ActNorm(FlowTransform):
         dtype = jnp.result_type(float)
         self.shift = jnp.asarray(loc, dtype)
         self.raw_log_scale = jnp.asarray(affine.raw_log_scale(log_scale), dtype)
-        self.context = _silent_linear(context_dim, 2 * size) if context_dim else None
+        self.context = silent_linear(context_dim, 2 * size) if context_dim else None
 
     def initialise(self, x: Any) -> "ActNorm":
         """The transform whose inverse gives data zero mean and unit variance.
@@ -109,7 +109,7 @@ class LULinear(FlowTransform):
     def __init__(self, size: int, *, context_dim: int = 0):
         size, self.context_dim = arguments.whole("size", size), context_dim
         self.weight, self.log_diagonal, self.bias = jnp.zeros((size, size)), jnp.zeros(size), jnp.zeros(size)
-        self.context = _silent_linear(context_dim, size) if context_dim else None
+        self.context = silent_linear(context_dim, size) if context_dim else None
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
@@ -181,17 +181,29 @@ class Logit(FlowTransform):
 
     Args:
         alpha: in [0, 1/2), what keeps the logit of 0 and 1 finite.
+        axes: how many axes a datum has: 1 of a vector, 3 of an image.
 
     Raises:
-        ValueError: another alpha.
+        ValueError: another alpha, or no number of axes.
     """
 
     alpha: float = eqx.field(static=True)
+    axes: int = eqx.field(static=True)
     context_dim: int = eqx.field(static=True)
 
-    def __init__(self, alpha: float = 1e-6):
+    def __init__(self, alpha: float = 1e-6, *, axes: int = 1):
         affine.logit(np.zeros(()) + 0.5, alpha)
-        self.alpha, self.context_dim = float(alpha), 0
+        self.alpha, self.axes, self.context_dim = float(alpha), arguments.whole("axes", axes), 0
+
+    @property
+    def domain(self) -> Any:
+        """Arrays of real numbers."""
+        return constraints.independent(constraints.real, self.axes)
+
+    @property
+    def codomain(self) -> Any:
+        """Arrays of real numbers."""
+        return self.domain
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
@@ -204,11 +216,11 @@ class Logit(FlowTransform):
     def _carry(self, x: jax.Array, context: jax.Array | None, inverse: bool) -> tuple[jax.Array, jax.Array]:
         shapes.check_context(0, None if context is None else jnp.shape(context))
         value, log_slopes = affine.logit(jnp.asarray(x), self.alpha, inverse=inverse)
-        return value, log_slopes.sum(-1)
+        return value, log_slopes.sum(tuple(range(-self.axes, 0)))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
-        return {"transform": "Logit", "alpha": self.alpha}
+        return {"transform": "Logit", "alpha": self.alpha, "axes": self.axes}
 
 
 class Unflatten(FlowTransform):
@@ -262,8 +274,3 @@ class Unflatten(FlowTransform):
 
 def _statistics(data: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     return affine.statistics(checks.data("data", data, (size,), missing=True).astype(np.float64))
-
-
-def _silent_linear(in_size: int, out_size: int) -> nn.Linear:
-    linear = nn.Linear(in_size, out_size, bias=False, key=jax.random.key(0))
-    return eqx.tree_at(lambda layer: layer.weight, linear, jnp.zeros_like(linear.weight))

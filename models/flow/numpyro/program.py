@@ -10,8 +10,16 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from deepgen.models.flow import recipe, shapes
-from deepgen.models.flow.numpyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow import multiscale, recipe, shapes
+from deepgen.models.flow.numpyro import (
+    autoregressive,
+    constructors,
+    couplings,
+    image_constructors,
+    image_couplings,
+    images,
+    linear,
+)
 from deepgen.models.flow.numpyro.chart import Chart
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, given_context
 from deepgen.nn import equinox as nn
@@ -29,6 +37,12 @@ TRANSFORMS: dict[str, Any] = {
     "Permute": linear.Permute,
     "Logit": linear.Logit,
     "Unflatten": linear.Unflatten,
+    "Squeeze": images.Squeeze,
+    "Split": images.Split,
+    "ActNorm2d": images.ActNorm2d,
+    "InvertibleConv1x1": images.InvertibleConv1x1,
+    "AdditiveCoupling2d": image_couplings.AdditiveCoupling2d,
+    "AffineCoupling2d": image_couplings.AffineCoupling2d,
 }
 LAWS = {"normal": dist.Normal, "logistic": dist.Logistic}
 
@@ -68,6 +82,8 @@ class Flow(eqx.Module):
     maf = classmethod(constructors.maf)
     iaf = classmethod(constructors.iaf)
     nsf = classmethod(constructors.nsf)
+    glow = classmethod(image_constructors.glow)
+    realnvp_image = classmethod(image_constructors.realnvp_image)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -81,6 +97,11 @@ class Flow(eqx.Module):
     def context_dim(self) -> int:
         """The size of the context; 0 where there is none."""
         return recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """How many of the base's entries belong to each scale, the coarsest first; one number without a split."""
+        return multiscale.scales(self.size, list(self.transforms), images.Split)
 
     def distribution(self, context: Any = None, *, name: str | None = None) -> dist.Distribution:
         """The flow as a distribution, for a site of any program.
@@ -259,10 +280,17 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> Flow:
     Returns:
         The program.
     """
+    return Flow(config["size"], _made(config["transforms"], key), base=config["base"])
+
+
+def _made(specs: Sequence[Mapping[str, Any]], key: jax.Array) -> list[Any]:
     made = []
-    for i, spec in enumerate(config["transforms"]):
+    for i, spec in enumerate(specs):
         options = {name: value for name, value in spec.items() if name != "transform"}
+        own = jax.random.fold_in(key, i)
         if "network" in options:
-            options["network"] = nn.build(options["network"], key=jax.random.fold_in(key, i))
+            options["network"] = nn.build(options["network"], key=own)
+        if "transforms" in options:
+            options["transforms"] = _made(options["transforms"], own)
         made.append(TRANSFORMS[spec["transform"]](**options))
-    return Flow(config["size"], made, base=config["base"])
+    return made

@@ -13,6 +13,7 @@ from numpyro.distributions.transforms import Transform, _InverseTransform
 from numpyro.distributions.util import sum_rightmost, validate_sample
 
 from deepgen.models.flow import shapes
+from deepgen.nn import equinox as nn
 
 
 class _Unregistered(Transform):
@@ -119,13 +120,27 @@ class Conditioned(FlowTransform):
         """log |det dy/dx|."""
         return self.forward_and_log_det(x)[1] if intermediates is None else intermediates
 
+    @property
+    def domain(self) -> Any:
+        """The transform's own."""
+        return self.transform.domain
+
+    @property
+    def codomain(self) -> Any:
+        """The transform's own."""
+        return self.transform.codomain
+
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the image: the context's rows and those of the argument."""
-        return (*jnp.broadcast_shapes(shape[:-1], self.context.shape[:-1]), shape[-1])
+        return self._shape(self.transform.forward_shape(shape), self.codomain.event_dim)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """As `forward_shape`."""
-        return self.forward_shape(shape)
+        return self._shape(self.transform.inverse_shape(shape), self.domain.event_dim)
+
+    def _shape(self, shape: tuple[int, ...], event_dim: int) -> tuple[int, ...]:
+        batch = jnp.broadcast_shapes(shape[:-event_dim], self.context.shape[:-1])
+        return (*batch, *shape[-event_dim:])
 
 
 class FlowDistribution(dist.TransformedDistribution):
@@ -168,20 +183,30 @@ def given_context(transforms: Iterable[Any], context: Any) -> list[Any]:
     return [each.condition(context) if getattr(each, "context_dim", 0) else each for each in transforms]
 
 
-def rows(x: jax.Array, context: jax.Array | None) -> tuple[tuple[int, ...], jax.Array, jax.Array | None]:
-    """The leading axes of a value and its context, and both as matrices.
+def rows(
+    x: jax.Array, context: jax.Array | None, event_dim: int = 1
+) -> tuple[tuple[int, ...], jax.Array, jax.Array | None]:
+    """The leading axes of a value and its context, and both with one axis in their place.
 
     Args:
-        x: (..., D).
+        x: (..., *event), with ``event_dim`` axes of a datum.
         context: (..., C), whose leading axes broadcast with those of x, or None.
+        event_dim: how many axes a datum has.
 
     Returns:
-        The broadcast leading axes, (n, D), and (n, C) or None.
+        The broadcast leading axes, (n, *event), and (n, C) or None.
     """
     x = jnp.asarray(x)
+    batch, event = x.shape[:-event_dim], x.shape[-event_dim:]
     if context is None:
-        return x.shape[:-1], x.reshape(-1, x.shape[-1]), None
+        return batch, x.reshape(-1, *event), None
     context = jnp.asarray(context)
-    batch = jnp.broadcast_shapes(x.shape[:-1], context.shape[:-1])
-    flat = jnp.broadcast_to(x, (*batch, x.shape[-1])).reshape(-1, x.shape[-1])
+    batch = jnp.broadcast_shapes(batch, context.shape[:-1])
+    flat = jnp.broadcast_to(x, (*batch, *event)).reshape(-1, *event)
     return batch, flat, jnp.broadcast_to(context, (*batch, context.shape[-1])).reshape(-1, context.shape[-1])
+
+
+def silent_linear(in_size: int, out_size: int) -> nn.Linear:
+    """A linear map without bias that is zero at first."""
+    linear = nn.Linear(in_size, out_size, bias=False, key=jax.random.key(0))
+    return eqx.tree_at(lambda layer: layer.weight, linear, jnp.zeros_like(linear.weight))

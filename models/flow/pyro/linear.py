@@ -10,9 +10,8 @@ from torch.distributions import constraints
 from deepgen import checks
 from deepgen.models.flow import affine, shapes
 from deepgen.models.flow.pyro import elements
-from deepgen.models.flow.pyro.transforms import FlowTransform, rows
+from deepgen.models.flow.pyro.transforms import FlowTransform, rows, silent_linear
 from deepgen.nn import arguments
-from deepgen.nn import torch as nn
 
 
 class ActNorm(FlowTransform):
@@ -38,7 +37,7 @@ class ActNorm(FlowTransform):
         dtype = torch.get_default_dtype()
         self.shift = torch.nn.Parameter(torch.as_tensor(loc, dtype=dtype))
         self.raw_log_scale = torch.nn.Parameter(torch.as_tensor(affine.raw_log_scale(log_scale), dtype=dtype))
-        self.context = _silent_linear(context_dim, 2 * size) if context_dim else None
+        self.context = silent_linear(context_dim, 2 * size) if context_dim else None
 
     def initialise(self, x: Any) -> "ActNorm":
         """Set the transform so that its inverse gives data zero mean and unit variance.
@@ -101,7 +100,7 @@ class LULinear(FlowTransform):
         self.weight = torch.nn.Parameter(torch.zeros(size, size))
         self.log_diagonal = torch.nn.Parameter(torch.zeros(size))
         self.bias = torch.nn.Parameter(torch.zeros(size))
-        self.context = _silent_linear(context_dim, size) if context_dim else None
+        self.context = silent_linear(context_dim, size) if context_dim else None
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -171,15 +170,26 @@ class Logit(FlowTransform):
 
     Args:
         alpha: in [0, 1/2), what keeps the logit of 0 and 1 finite.
+        axes: how many axes a datum has: 1 of a vector, 3 of an image.
 
     Raises:
-        ValueError: another alpha.
+        ValueError: another alpha, or no number of axes.
     """
 
-    def __init__(self, alpha: float = 1e-6):
+    def __init__(self, alpha: float = 1e-6, *, axes: int = 1):
         super().__init__()
         affine.logit(np.zeros(()) + 0.5, alpha)
-        self.alpha, self.context_dim = float(alpha), 0
+        self.alpha, self.axes, self.context_dim = float(alpha), arguments.whole("axes", axes), 0
+
+    @constraints.dependent_property(is_discrete=False)
+    def domain(self) -> Any:
+        """Arrays of real numbers."""
+        return constraints.independent(constraints.real, self.axes)
+
+    @constraints.dependent_property(is_discrete=False)
+    def codomain(self) -> Any:
+        """Arrays of real numbers."""
+        return self.domain
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -192,11 +202,11 @@ class Logit(FlowTransform):
     def _carry(self, x: torch.Tensor, context: torch.Tensor | None, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
         shapes.check_context(0, None if context is None else tuple(context.shape))
         value, log_slopes = affine.logit(x, self.alpha, inverse=inverse)
-        return value, log_slopes.sum(-1)
+        return value, log_slopes.sum(tuple(range(-self.axes, 0)))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
-        return {"transform": "Logit", "alpha": self.alpha}
+        return {"transform": "Logit", "alpha": self.alpha, "axes": self.axes}
 
 
 class Unflatten(FlowTransform):
@@ -247,9 +257,3 @@ class Unflatten(FlowTransform):
 
 def _statistics(data: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     return affine.statistics(checks.data("data", data, (size,), missing=True).astype(np.float64))
-
-
-def _silent_linear(in_size: int, out_size: int) -> nn.Linear:
-    linear = nn.Linear(in_size, out_size, bias=False)
-    torch.nn.init.zeros_(linear.weight)
-    return linear

@@ -9,8 +9,16 @@ import pyro.distributions as dist
 import torch
 
 from deepgen import checks
-from deepgen.models.flow import recipe, shapes
-from deepgen.models.flow.pyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow import multiscale, recipe, shapes
+from deepgen.models.flow.pyro import (
+    autoregressive,
+    constructors,
+    couplings,
+    image_constructors,
+    image_couplings,
+    images,
+    linear,
+)
 from deepgen.models.flow.pyro.chart import Chart
 from deepgen.models.flow.pyro.transforms import FlowDistribution, given_context
 from deepgen.nn import torch as nn
@@ -28,6 +36,12 @@ TRANSFORMS: dict[str, Any] = {
     "Permute": linear.Permute,
     "Logit": linear.Logit,
     "Unflatten": linear.Unflatten,
+    "Squeeze": images.Squeeze,
+    "Split": images.Split,
+    "ActNorm2d": images.ActNorm2d,
+    "InvertibleConv1x1": images.InvertibleConv1x1,
+    "AdditiveCoupling2d": image_couplings.AdditiveCoupling2d,
+    "AffineCoupling2d": image_couplings.AffineCoupling2d,
 }
 LAWS = {"normal": dist.Normal, "logistic": dist.Logistic}
 
@@ -69,6 +83,8 @@ class Flow(torch.nn.Module):
     maf = classmethod(constructors.maf)
     iaf = classmethod(constructors.iaf)
     nsf = classmethod(constructors.nsf)
+    glow = classmethod(image_constructors.glow)
+    realnvp_image = classmethod(image_constructors.realnvp_image)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -82,6 +98,11 @@ class Flow(torch.nn.Module):
     def context_dim(self) -> int:
         """The size of the context; 0 where there is none."""
         return recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """How many of the base's entries belong to each scale, the coarsest first; one number without a split."""
+        return multiscale.scales(self.size, list(self.transforms), images.Split)
 
     def distribution(self, context: Any = None, *, name: str | None = None) -> Any:
         """The flow as a distribution, for a site of any program.
@@ -287,10 +308,16 @@ def build(config: Mapping[str, Any]) -> Flow:
     Returns:
         The program.
     """
+    return Flow(config["size"], _made(config["transforms"]), base=config["base"])
+
+
+def _made(specs: Sequence[Mapping[str, Any]]) -> list[Any]:
     made = []
-    for spec in config["transforms"]:
+    for spec in specs:
         options = {name: value for name, value in spec.items() if name != "transform"}
         if "network" in options:
             options["network"] = nn.build(options["network"])
+        if "transforms" in options:
+            options["transforms"] = _made(options["transforms"])
         made.append(TRANSFORMS[spec["transform"]](**options))
-    return Flow(config["size"], made, base=config["base"])
+    return made

@@ -11,13 +11,14 @@ from torch.distributions import constraints
 from torch.distributions.utils import _sum_rightmost
 
 from deepgen.models.flow import shapes
+from deepgen.nn import torch as nn
 
 
 class FlowTransform(TransformModule, ABC):
     """An invertible map of the base's draws towards the data, with its log-Jacobian in both directions.
 
-    It is a Pyro ``TransformModule``: it can stand in any ``TransformedDistribution``, declared in a model as any module,
-    ``pyro.module("coupling", coupling)``. Nothing is remembered from one call to the other.
+    It is a Pyro ``TransformModule``: it can stand in any ``TransformedDistribution``, declared in a model as modules
+    are, ``pyro.module("coupling", coupling)``. Nothing is remembered from one call to the other.
     """
 
     domain = constraints.real_vector
@@ -92,13 +93,27 @@ class Conditioned(FlowTransform):
         """log |det dy/dx|."""
         return self.forward_and_log_det(x)[1]
 
+    @constraints.dependent_property(is_discrete=False)
+    def domain(self) -> Any:
+        """The transform's own."""
+        return self.transform.domain
+
+    @constraints.dependent_property(is_discrete=False)
+    def codomain(self) -> Any:
+        """The transform's own."""
+        return self.transform.codomain
+
     def forward_shape(self, shape: Any) -> torch.Size:
         """The shape of the image: the context's rows and those of the argument."""
-        return torch.Size((*torch.broadcast_shapes(shape[:-1], self.context.shape[:-1]), shape[-1]))
+        return self._shape(self.transform.forward_shape(shape), self.codomain.event_dim)
 
     def inverse_shape(self, shape: Any) -> torch.Size:
         """As `forward_shape`."""
-        return self.forward_shape(shape)
+        return self._shape(self.transform.inverse_shape(shape), self.domain.event_dim)
+
+    def _shape(self, shape: Any, event_dim: int) -> torch.Size:
+        batch = torch.broadcast_shapes(shape[:-event_dim], self.context.shape[:-1])
+        return torch.Size((*batch, *shape[-event_dim:]))
 
 
 class FlowDistribution(dist.TransformedDistribution):
@@ -185,18 +200,29 @@ def given_context(transforms: Iterable[Any], context: Any) -> list[Any]:
     return [each.condition(context) if getattr(each, "context_dim", 0) else each for each in transforms]
 
 
-def rows(x: torch.Tensor, context: torch.Tensor | None) -> tuple[tuple[int, ...], torch.Tensor, torch.Tensor | None]:
-    """The leading axes of a value and its context, and both as matrices.
+def rows(
+    x: torch.Tensor, context: torch.Tensor | None, event_dim: int = 1
+) -> tuple[tuple[int, ...], torch.Tensor, torch.Tensor | None]:
+    """The leading axes of a value and its context, and both with one axis in their place.
 
     Args:
-        x: (..., D).
+        x: (..., *event), with ``event_dim`` axes of a datum.
         context: (..., C), whose leading axes broadcast with those of x, or None.
+        event_dim: how many axes a datum has.
 
     Returns:
-        The broadcast leading axes, (n, D), and (n, C) or None.
+        The broadcast leading axes, (n, *event), and (n, C) or None.
     """
+    batch, event = tuple(x.shape[:-event_dim]), x.shape[-event_dim:]
     if context is None:
-        return tuple(x.shape[:-1]), x.reshape(-1, x.shape[-1]), None
-    batch = tuple(torch.broadcast_shapes(x.shape[:-1], context.shape[:-1]))
-    flat = x.expand(*batch, x.shape[-1]).reshape(-1, x.shape[-1])
+        return batch, x.reshape(-1, *event), None
+    batch = tuple(torch.broadcast_shapes(batch, context.shape[:-1]))
+    flat = x.expand(*batch, *event).reshape(-1, *event)
     return batch, flat, context.expand(*batch, context.shape[-1]).reshape(-1, context.shape[-1])
+
+
+def silent_linear(in_size: int, out_size: int) -> nn.Linear:
+    """A linear map without bias that is zero at first."""
+    linear = nn.Linear(in_size, out_size, bias=False)
+    torch.nn.init.zeros_(linear.weight)
+    return linear
