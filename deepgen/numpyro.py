@@ -35,6 +35,7 @@ from deepgen.models.autoregressive.numpyro import (
     WaveNet,
 )
 from deepgen.models.flow.numpyro import (
+    CNF,
     ActNorm,
     AdditiveCoupling,
     AffineAutoregressive,
@@ -44,6 +45,7 @@ from deepgen.models.flow.numpyro import (
     Logit,
     LULinear,
     Permute,
+    RandomProbes,
     SplineAutoregressive,
     SplineCoupling,
     Unflatten,
@@ -67,6 +69,7 @@ from deepgen.program import LogProb, Program
 from deepgen.program.numpyro import load, sample, save, with_params
 
 __all__ = [
+    "CNF",
     "ELBO",
     "IWAE",
     "MNAR",
@@ -107,6 +110,7 @@ __all__ = [
     "PosteriorCollapseWarning",
     "Program",
     "RandomMember",
+    "RandomProbes",
     "SelfMasking",
     "Sigmoid",
     "SplineAutoregressive",
