@@ -41,7 +41,7 @@ IDENTITY = tuple(MAKERS)[:10]
 def _tolerances() -> dict[str, float]:
     """What the precision of the moment allows a solve."""
     double = jnp.result_type(float) == jnp.float64 or torch.get_default_dtype() == torch.float64
-    return dict.fromkeys(("rtol", "atol"), 1e-11 if double else 1e-5)
+    return dict.fromkeys(("rtol", "atol"), 1e-10 if double else 1e-5)
 
 
 def _without_key(kw: dict[str, Any]) -> dict[str, Any]:
