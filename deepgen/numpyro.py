@@ -35,6 +35,7 @@ from deepgen.models.autoregressive.numpyro import (
     WaveNet,
 )
 from deepgen.models.flow.numpyro import (
+    CNF,
     ActNorm,
     ActNorm2d,
     AdditiveCoupling,
@@ -51,6 +52,7 @@ from deepgen.models.flow.numpyro import (
     Logit,
     LULinear,
     Permute,
+    RandomProbes,
     SplineAutoregressive,
     SplineCoupling,
     Split,
@@ -76,6 +78,7 @@ from deepgen.program import LogProb, Program
 from deepgen.program.numpyro import load, sample, save, with_params
 
 __all__ = [
+    "CNF",
     "ELBO",
     "IWAE",
     "MNAR",
@@ -123,6 +126,7 @@ __all__ = [
     "PosteriorCollapseWarning",
     "Program",
     "RandomMember",
+    "RandomProbes",
     "SelfMasking",
     "Sigmoid",
     "SplineAutoregressive",

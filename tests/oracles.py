@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
-from flow_laws import affine, affine_config, affine_posterior, affine_prior, multiscale
+from flow_laws import affine, affine_config, affine_posterior, affine_prior, linear_field, multiscale
 from level_laws import two_levels
 from logistic_laws import discretized_logistic
 from oracle import Moments, Oracle
@@ -359,4 +359,5 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
     Oracle("flow", "multiscale", "images at two scales, linear maps of a normal", **multiscale()),
+    Oracle("flow", "linear-field", "a normal along a linear field", **linear_field()),
 )

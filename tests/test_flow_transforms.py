@@ -28,6 +28,7 @@ MAKERS: dict[str, Callable[[Any, Any], Any]] = {
     "spline-iaf": lambda dg, kw: dg.SplineAutoregressive.mlp(D, parallel="forward", num_bins=4, hidden=(7,), **kw),
     "actnorm": lambda dg, kw: dg.ActNorm(D, **_without_key(kw)),
     "lu": lambda dg, kw: dg.LULinear(D, **_without_key(kw)),
+    "cnf": lambda dg, kw: dg.CNF.mlp(D, hidden=(7,), **_tolerances(), **kw),
     "permute": lambda dg, _: dg.Permute([3, 0, 4, 1, 2]),
     "logit": lambda dg, _: dg.Logit(0.05),
     "unflatten": lambda dg, _: dg.Unflatten((1, D)),
@@ -47,13 +48,13 @@ MAKERS: dict[str, Callable[[Any, Any], Any]] = {
 IMAGE, HALF = (3, 4, 2), (2, 4, 2)
 EVENTS = {
     **dict.fromkeys(MAKERS, (D,)),
-    **dict.fromkeys(tuple(MAKERS)[12:], IMAGE),
+    **dict.fromkeys(tuple(MAKERS)[13:], IMAGE),
     "squeeze": (8, 2, 1),
     "split": (24,),
 }
 CONTEXTS = {**dict.fromkeys(MAKERS, C), "seen-image": 8}
-WITH_CONTEXT = (*tuple(MAKERS)[:9], "additive-2d", "affine-2d", "checkerboard", "seen-image", "actnorm-2d", "split")
-TOLD = ("affine", "spline", "iaf", "actnorm", "lu", "affine-2d", "checkerboard", "actnorm-2d", "split")
+WITH_CONTEXT = (*tuple(MAKERS)[:10], "additive-2d", "affine-2d", "checkerboard", "seen-image", "actnorm-2d", "split")
+TOLD = ("affine", "spline", "iaf", "actnorm", "lu", "cnf", "affine-2d", "checkerboard", "actnorm-2d", "split")
 CASES = [(name, 0) for name in MAKERS if name != "seen-image"] + [(name, C) for name in TOLD] + [("seen-image", 8)]
 IDENTITY = (*WITH_CONTEXT[:-1], "conv1x1-plain")
 VOLUME_KEPT = ("additive", "permute", "unflatten", "additive-2d", "squeeze")
@@ -62,6 +63,12 @@ VOLUME_KEPT = ("additive", "permute", "unflatten", "additive-2d", "squeeze")
 def _scale(dg: Any, kw: dict[str, Any]) -> Any:
     """A scale by itself: squeezed, half of it factored out, and put together again."""
     return dg.AffineCoupling2d.conv(HALF, pattern="checkerboard", hidden=(5,), **kw)
+
+
+def _tolerances() -> dict[str, float]:
+    """What the precision of the moment allows a solve."""
+    double = jnp.result_type(float) == jnp.float64 or torch.get_default_dtype() == torch.float64
+    return dict.fromkeys(("rtol", "atol"), 1e-10 if double else 1e-5)
 
 
 def _without_key(kw: dict[str, Any]) -> dict[str, Any]:

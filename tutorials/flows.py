@@ -228,4 +228,4 @@ for name, way in (("NUTS", funnel), ("NUTS in the base", neutra.reparam(funnel))
 # - `AutoFlow` is a guide that bends where a normal cannot; the KL divergence tells how far it still is.
 # - As a preconditioner it need not be right: NUTS in its base is exact, and mixes as well as the flow fits.
 #
-# On the command line: `deepgen run nsf breast_cancer`, or `realnvp`, `maf`, `nice`.
+# On the command line: `deepgen run nsf breast_cancer`, or `realnvp`, `maf`, `nice`, `cnf`.

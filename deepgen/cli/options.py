@@ -25,7 +25,7 @@ class NetworkName(StrEnum):
 Family = Annotated[
     str,
     typer.Argument(
-        help="vae, made, pixelcnn, wavenet, transformer, nice, realnvp, maf, nsf or glow (deepgen list).",
+        help="vae, made, pixelcnn, wavenet, transformer, nice, realnvp, maf, nsf, cnf or glow (deepgen list).",
         metavar="FAMILY",
     ),
 ]

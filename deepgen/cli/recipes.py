@@ -68,7 +68,13 @@ def _autoregressive(title: str, constructor: str, **more: Any) -> Recipe:
 
 
 def _flow(title: str, constructor: str, **more: Any) -> Recipe:
-    options = {"defaults": {"hidden": (64, 64)}, "wide": {"hidden": (128, 128)}, "views": _INVERTIBLE, **more}
+    options: dict[str, Any] = {
+        "defaults": {"hidden": (64, 64)},
+        "wide": {"hidden": (128, 128)},
+        "steps": 1500,
+        "views": _INVERTIBLE,
+        **more,
+    }
     return Recipe(
         title,
         "flow",
@@ -78,7 +84,6 @@ def _flow(title: str, constructor: str, **more: Any) -> Recipe:
         grey="dequantised",
         drawn=True,
         starts=True,
-        steps=1500,
         rows=100,
         **options,
     )
@@ -140,6 +145,13 @@ RECIPES: dict[str, Recipe] = {
     "realnvp": _flow("flow of affine couplings", "realnvp"),
     "maf": _flow("masked autoregressive flow", "maf"),
     "nsf": _flow("neural spline flow", "nsf"),
+    "cnf": _flow(
+        "continuous flow, along the field of a network",
+        "cnf",
+        defaults={"hidden": (32, 32), "num_probes": 1},
+        wide={"hidden": (64, 64)},
+        steps=500,
+    ),
     "glow": _flow(
         "Glow, a flow of images at several scales",
         "glow",

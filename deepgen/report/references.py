@@ -34,6 +34,11 @@ _RECIPES = {
         *_FLOW,
         "Papamakarios, Pavlakou and Murray (2017). Masked autoregressive flow for density estimation. NeurIPS.",
     ],
+    "cnf": [
+        *_FLOW,
+        "Grathwohl, Chen, Bettencourt, Sutskever and Duvenaud (2019). FFJORD: free-form continuous dynamics for "
+        "scalable reversible generative models. ICLR.",
+    ],
     "glow": [
         *_FLOW,
         "Kingma and Dhariwal (2018). Glow: generative flow with invertible 1x1 convolutions. NeurIPS.",

@@ -2,6 +2,7 @@
 
 from deepgen.models.flow.numpyro.autoregressive import AffineAutoregressive, SplineAutoregressive
 from deepgen.models.flow.numpyro.build import build
+from deepgen.models.flow.numpyro.continuous import CNF, RandomProbes
 from deepgen.models.flow.numpyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
 from deepgen.models.flow.numpyro.dequantized import Dequantized, Levels
 from deepgen.models.flow.numpyro.guide import AutoFlow
@@ -12,6 +13,7 @@ from deepgen.models.flow.numpyro.program import Flow
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, FlowTransform
 
 __all__ = [
+    "CNF",
     "ActNorm",
     "ActNorm2d",
     "AdditiveCoupling",
@@ -29,6 +31,7 @@ __all__ = [
     "Levels",
     "Logit",
     "Permute",
+    "RandomProbes",
     "SplineAutoregressive",
     "SplineCoupling",
     "Split",

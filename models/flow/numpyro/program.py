@@ -10,10 +10,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from deepgen.inference.svi.numpyro import ELBO
 from deepgen.models.flow import multiscale, recipe, shapes
 from deepgen.models.flow.numpyro import (
     autoregressive,
     constructors,
+    continuous,
     couplings,
     image_constructors,
     image_couplings,
@@ -32,6 +34,7 @@ TRANSFORMS: dict[str, Any] = {
     "SplineCoupling": couplings.SplineCoupling,
     "AffineAutoregressive": autoregressive.AffineAutoregressive,
     "SplineAutoregressive": autoregressive.SplineAutoregressive,
+    "CNF": continuous.CNF,
     "ActNorm": linear.ActNorm,
     "LULinear": linear.LULinear,
     "Permute": linear.Permute,
@@ -84,6 +87,7 @@ class Flow(eqx.Module):
     nsf = classmethod(constructors.nsf)
     glow = classmethod(image_constructors.glow)
     realnvp_image = classmethod(image_constructors.realnvp_image)
+    cnf = classmethod(constructors.cnf)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -146,6 +150,11 @@ class Flow(eqx.Module):
             context: as `model`.
             size: as `model`.
         """
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default: the negative log-likelihood, by random probes where a transform has any."""
+        probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
+        return continuous.RandomProbes() if probes else ELBO()
 
     def given(self, context: Any) -> "Given":
         """The flow's model and guide as functions of x alone.

@@ -2,6 +2,7 @@
 
 from deepgen.models.flow.pyro.autoregressive import AffineAutoregressive, SplineAutoregressive
 from deepgen.models.flow.pyro.build import build
+from deepgen.models.flow.pyro.continuous import CNF, RandomProbes
 from deepgen.models.flow.pyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
 from deepgen.models.flow.pyro.dequantized import Dequantized, Levels
 from deepgen.models.flow.pyro.guide import AutoFlow
@@ -12,6 +13,7 @@ from deepgen.models.flow.pyro.program import Flow
 from deepgen.models.flow.pyro.transforms import FlowDistribution, FlowTransform
 
 __all__ = [
+    "CNF",
     "ActNorm",
     "ActNorm2d",
     "AdditiveCoupling",
@@ -29,6 +31,7 @@ __all__ = [
     "Levels",
     "Logit",
     "Permute",
+    "RandomProbes",
     "SplineAutoregressive",
     "SplineCoupling",
     "Split",

@@ -9,10 +9,12 @@ import pyro.distributions as dist
 import torch
 
 from deepgen import checks
+from deepgen.inference.svi.pyro import ELBO
 from deepgen.models.flow import multiscale, recipe, shapes
 from deepgen.models.flow.pyro import (
     autoregressive,
     constructors,
+    continuous,
     couplings,
     image_constructors,
     image_couplings,
@@ -31,6 +33,7 @@ TRANSFORMS: dict[str, Any] = {
     "SplineCoupling": couplings.SplineCoupling,
     "AffineAutoregressive": autoregressive.AffineAutoregressive,
     "SplineAutoregressive": autoregressive.SplineAutoregressive,
+    "CNF": continuous.CNF,
     "ActNorm": linear.ActNorm,
     "LULinear": linear.LULinear,
     "Permute": linear.Permute,
@@ -85,6 +88,7 @@ class Flow(torch.nn.Module):
     nsf = classmethod(constructors.nsf)
     glow = classmethod(image_constructors.glow)
     realnvp_image = classmethod(image_constructors.realnvp_image)
+    cnf = classmethod(constructors.cnf)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -148,6 +152,11 @@ class Flow(torch.nn.Module):
             context: as `model`.
             size: as `model`.
         """
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default: the negative log-likelihood, by random probes where a transform has any."""
+        probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
+        return continuous.RandomProbes() if probes else ELBO()
 
     def given(self, context: Any) -> "Given":
         """The flow's model and guide as functions of x alone.
