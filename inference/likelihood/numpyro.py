@@ -11,9 +11,11 @@ from numpyro import handlers
 
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
+from deepgen.inference.likelihood.evidence.numpyro import log_evidence
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
+from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, given, takes_labels
 from deepgen.program.numpyro import log_joint, propose
+from deepgen.program.sequence import Sequential
 
 
 def log_weights(
@@ -80,13 +82,19 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
     log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
 
+    Rows with holes of a program that decides entry after entry have an exact value where their missing entries come
+    last in its order, or are discrete and so few that all completions can be counted; that of others is estimated by
+    particles that complete them step by step (`impute`'s ``"smc"``), exp of it without bias. The kind is then
+    ``"estimate"``.
+
     Args:
         rng_key: the key.
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
         y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
             (n, context_dim) the context of a conditional program.
-        num_particles: K; a program without latents needs none.
+        num_particles: K, or of each of eight clouds of a row with holes; a program without latents needs none for
+            complete rows.
 
     Returns:
         Value, standard error and kind.
@@ -94,6 +102,14 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     Raises:
         ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
     """
+    if isinstance(program, Sequential):
+        array = program.check_data(x, missing=True)
+        seen = ~is_missing(array)
+        if not seen.all():
+            checks.at_least("num_particles", num_particles, 1)
+            sequence: Any = given(program, y, len(array)).sequential()
+            found = log_evidence(rng_key, sequence, array, seen, int(num_particles))
+            return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
     value, stderr = _values(rng_key, program, x, y, num_particles, by_class=False)
     return LogProb(value, stderr, program.likelihood)
 

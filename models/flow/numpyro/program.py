@@ -15,6 +15,7 @@ from deepgen.models.flow.numpyro import autoregressive, constructors, couplings,
 from deepgen.models.flow.numpyro.transforms import FlowDistribution
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
+from deepgen.program.context import repeated
 from deepgen.program.numpyro import declare
 
 TRANSFORMS: dict[str, Any] = {
@@ -202,13 +203,11 @@ class Given(eqx.Module):
 
     def model(self, x: Any = None, *, size: int = 1) -> Any:
         """The flow's model given the context."""
-        return self.program.model(x, self._rows(size if x is None else len(x)), size=size)
+        rows = repeated(self.context, size if x is None else len(x))
+        return self.program.model(x, rows, size=size)
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
-
-    def _rows(self, rows: int) -> jax.Array:
-        return jnp.tile(self.context, (-(-rows // len(self.context)), 1))[:rows]
 
 
 @eqx.filter_jit

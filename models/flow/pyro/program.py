@@ -13,6 +13,7 @@ from deepgen.models.flow.pyro import autoregressive, constructors, couplings, li
 from deepgen.models.flow.pyro.transforms import FlowDistribution
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
+from deepgen.program.context import repeated
 from deepgen.program.pyro import declare, tensor
 
 TRANSFORMS: dict[str, Any] = {
@@ -216,13 +217,11 @@ class Given:
 
     def model(self, x: Any = None, *, size: int = 1) -> Any:
         """The flow's model given the context."""
-        return self.program.model(x, self._rows(size if x is None else len(x)), size=size)
+        rows = repeated(self.context, size if x is None else len(x))
+        return self.program.model(x, rows, size=size)
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
-
-    def _rows(self, rows: int) -> torch.Tensor:
-        return self.context.tile((-(-rows // len(self.context)), 1))[:rows]
 
 
 @torch.no_grad()
