@@ -26,10 +26,12 @@ from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.likelihoods.logistic.numpyro import CoupledLogisticMixture, DiscretizedLogisticMixture
 from deepgen.models.autoregressive.mulaw import mu_law_decode, mu_law_encode
 from deepgen.models.autoregressive.numpyro import (
+    AnyOrder,
     Autoregressive,
     AutoregressiveModel,
     CausalTransformer,
     Ensemble,
+    OrderAgnostic,
     PixelCNN,
     RandomMember,
     WaveNet,
@@ -76,6 +78,7 @@ __all__ = [
     "AdditiveCoupling",
     "AffineAutoregressive",
     "AffineCoupling",
+    "AnyOrder",
     "Autoregressive",
     "AutoregressiveModel",
     "Bracket",
@@ -100,6 +103,7 @@ __all__ = [
     "LogProb",
     "Logit",
     "NonFiniteLoss",
+    "OrderAgnostic",
     "Particles",
     "Permute",
     "PixelCNN",

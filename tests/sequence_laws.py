@@ -74,10 +74,11 @@ def linear_regressions() -> dict[str, Any]:
     }
 
 
-def binary_table(orders: tuple[list[int], ...] = (ORDER,), shift: float = 0.0) -> dict[str, Any]:
+def binary_table(orders: tuple[list[int], ...] = (ORDER,), shift: Any = 0.0) -> dict[str, Any]:
     """Logistic regressions on what is decided before, or a mixture over orders; all 16 states are enumerated."""
     weight, _, bias = _weights(4)
-    bias = bias + np.float32(shift)
+    # so far apart that it matters how much an order weighs in
+    weight, bias = weight * np.float32(len(orders)), bias + np.float32(shift)
     states = np.array(list(product([0.0, 1.0], repeat=4)))
 
     def under(order: list[int]) -> np.ndarray:

@@ -47,15 +47,15 @@ def test_what_is_missing_last_costs_nothing(oracle: Any, engine: Any) -> None:
 
 @pytest.mark.parametrize(("oracle", "engine"), cases(MINE))
 def test_other_rows_are_estimated_within_their_stated_error(oracle: Any, engine: Any) -> None:
-    x = holes(oracle, 300)
-    with mock.patch.object(completions, "MOST", 0), mock.patch("deepgen.inference.likelihood.evidence.ways.CLOUDS", 40):
-        found = engine.call("log_prob", oracle_program(oracle, engine), x, num_particles=200, seed=4)
+    x = holes(oracle, 160)
+    with mock.patch.object(completions, "MOST", 0), mock.patch("deepgen.inference.likelihood.evidence.ways.CLOUDS", 30):
+        found = engine.call("log_prob", oracle_program(oracle, engine), x, num_particles=100, seed=4)
     truth = oracle.log_prob(x)
     assert found.kind == "estimate"
     assert 0.1 < (found.stderr > 0).mean() < 1
     assert worst_stated_error(found.value, found.stderr, truth) < 1
     assert worst_stated_error(found.value, found.stderr / 2, truth) > 1
-    assert worst_stated_error(found.value + 0.02, found.stderr, truth) > 1
+    assert worst_stated_error(found.value + 0.03, found.stderr, truth) > 1
 
 
 @BOTH

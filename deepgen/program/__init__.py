@@ -51,6 +51,14 @@ class ModelsMissingness(Protocol):
 
 
 @runtime_checkable
+class TakesHoles(Protocol):
+    """A program whose model takes data with holes as they are: its density is that of the observed entries."""
+
+    takes_holes: ClassVar[bool]
+    """True."""
+
+
+@runtime_checkable
 class HasObjective(Protocol):
     """A program that says what `fit` minimises by default; that of any other is the `ELBO`."""
 

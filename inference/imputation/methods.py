@@ -74,6 +74,11 @@ METHODS = {
         "exact",
         {"num_samples": 250, "num_chains": 4},
     ),
+    "observed-first": Method(
+        "ancestral sampling in random orders of the missing entries, the observed ones taken as decided first",
+        "exact",
+        {"num_samples": 250, "num_chains": 4},
+    ),
     "nuts": Method(
         "the No-U-Turn sampler over the model's latents and the missing entries together",
         "asymptotically exact",

@@ -13,7 +13,16 @@ from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.evidence.numpyro import log_evidence
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, given, takes_labels
+from deepgen.program import (
+    Labelled,
+    LogProb,
+    ModelsMissingness,
+    Program,
+    TakesHoles,
+    check_given,
+    given,
+    takes_labels,
+)
 from deepgen.program.numpyro import log_joint, propose
 from deepgen.program.sequence import Sequential
 
@@ -33,7 +42,7 @@ def log_weights(
     Returns:
         The latents by site, (S, n, ...) each, and the log weights (S, n).
     """
-    if isinstance(program, ModelsMissingness):
+    if isinstance(program, ModelsMissingness | TakesHoles):
         observed = None
     complete = x if observed is None else jnp.where(observed, x, jnp.zeros((), x.dtype))
 

@@ -11,7 +11,16 @@ from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.evidence.pyro import log_evidence
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, given, takes_labels
+from deepgen.program import (
+    Labelled,
+    LogProb,
+    ModelsMissingness,
+    Program,
+    TakesHoles,
+    check_given,
+    given,
+    takes_labels,
+)
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
 from deepgen.program.sequence import Sequential
 
@@ -30,7 +39,7 @@ def log_weights(
     Returns:
         The latents by site, (S, n, ...) each, and the log weights (S, n).
     """
-    if isinstance(program, ModelsMissingness):
+    if isinstance(program, ModelsMissingness | TakesHoles):
         observed = None
     complete = x if observed is None else torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device))
     latents, log_q = propose(program.guide, x, num_particles)

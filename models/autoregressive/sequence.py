@@ -1,11 +1,19 @@
 """What an autoregressive law is, apart from its engine: what fits together, and where what is decided goes."""
 
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import array_api_compat
 
 from deepgen import checks
+
+
+@runtime_checkable
+class Randomised(Protocol):
+    """A law that has a cheaper one to be trained by, taken at random anew at every step."""
+
+    def at_random(self, *args: Any) -> Any:
+        """That law: (key of NumPyro)."""
 
 
 def check(network: Any, observation: Any) -> None:

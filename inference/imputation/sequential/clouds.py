@@ -132,6 +132,21 @@ def direct(parts: Sequence[Clouds], uniforms: Float[np.ndarray, "n samples"]) ->
     return drawn, anchor + np.log(weights.mean(0))
 
 
+def of_missing(observed: Bool[np.ndarray, "n ..."]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What draws of a program that decides the observed entries first say of themselves.
+
+    Args:
+        observed: what is observed of each row.
+
+    Returns:
+        Statistics with their dimensions, and attributes.
+    """
+    count = (~observed).reshape(len(observed), -1).sum(1)
+    return {"num_missing": (("row",), count)}, {
+        "law_of": "p(x_missing | x_observed) with the observed entries decided first, over all orders of the missing"
+    }
+
+
 def log_evidence(values: Float[np.ndarray, "clouds n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """The logarithm of the mean over clouds, and its standard error from their spread by the delta method.
 

@@ -140,6 +140,27 @@ def exact(
     return result.Draws(drawn.reshape(chains, samples, *drawn.shape[1:]), {}, stats, {})
 
 
+def observed_first(
+    rng_key: Array, program: Any, x: Array, observed: Array, options: Mapping[str, int], progress: bool | None
+) -> result.Draws:
+    """The missing entries drawn by a program that takes what is observed as decided first, see `impute`."""
+    chains, samples = options["num_chains"], options["num_samples"]
+    size = clouds.chunk(chains * samples, 4 * x.size)
+    parts = [
+        np.asarray(_clamped(key, program, x, observed, size))
+        for key in jax.random.split(rng_key, -(-chains * samples // size))
+    ]
+    drawn = np.concatenate(parts)[: chains * samples].reshape(chains, samples, *x.shape)
+    return result.Draws(drawn, {}, *clouds.of_missing(np.asarray(observed)))
+
+
+@eqx.filter_jit
+def _clamped(rng_key: Array, program: Any, x: Array, observed: Array, copies: int) -> Array:
+    shape = (copies * len(x), *x.shape[1:])
+    rows, seen = (jnp.broadcast_to(part, (copies, *x.shape)).reshape(shape) for part in (x, observed))
+    return program.sample_given(rng_key, rows, seen).reshape(copies, *x.shape)
+
+
 @eqx.filter_jit
 def _fill(
     rng_key: Array, sequence: Any, rows: Array, inputs: Any, num_particles: int, threshold: float

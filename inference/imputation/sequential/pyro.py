@@ -130,6 +130,21 @@ def exact(
     return result.Draws(drawn.reshape(chains, samples, *drawn.shape[1:]), {}, stats, {})
 
 
+def observed_first(
+    program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
+) -> result.Draws:
+    """The missing entries drawn by a program that takes what is observed as decided first, see `impute`."""
+    chains, samples = options["num_chains"], options["num_samples"]
+    size = clouds.chunk(chains * samples, 4 * x.numel())
+    shape, parts = (size * len(x), *x.shape[1:]), []
+    with torch.no_grad(), isolated():
+        for _ in range(-(-chains * samples // size)):
+            rows, seen = (part.expand(size, *x.shape).reshape(shape) for part in (x, observed))
+            parts.append(program.sample_given(rows, seen).reshape(size, *x.shape).cpu().numpy())
+    drawn = np.concatenate(parts)[: chains * samples].reshape(chains, samples, *x.shape)
+    return result.Draws(drawn, {}, *clouds.of_missing(observed.cpu().numpy()))
+
+
 def _fill(sequence: Any, rows: torch.Tensor, inputs: Any, num_particles: int, threshold: float) -> particles.Particles:
     dtype, entries = inputs[1].dtype, inputs[1].shape[2]
     device, weight = rows.device, torch.get_default_dtype()

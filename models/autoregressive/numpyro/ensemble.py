@@ -181,13 +181,15 @@ class Ensemble(dist.Distribution):
 
 
 class RandomMember(elbo.ELBO):
-    r"""Another objective, with one member of each `Ensemble` of the model at random in place of their mixture.
+    r"""Another objective, with one random part of each law of the model that averages over many.
 
-    For the exact likelihood it is the loss by which MADE is trained with several orders and masks,
+    Of an `Ensemble` it is one member in place of their mixture, the loss by which MADE is trained with several orders
+    and masks,
 
     .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
 
-    at the price of one member a step.
+    at the price of one member a step. Of `AnyOrder` it is one place of the order in place of all, the loss of Uria,
+    Murray & Larochelle 2014, which has the mean over places without bias at the price of one pass.
 
     Args:
         objective: the other objective; None for an `ELBO`.
@@ -231,7 +233,7 @@ class _OneOfEach(Messenger):
 
 
 def _chosen(fn: Any, rng_key: jax.Array) -> Any:
-    if isinstance(fn, Ensemble):
+    if isinstance(fn, sequence.Randomised):
         return fn.at_random(rng_key)
     if not isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
         return fn

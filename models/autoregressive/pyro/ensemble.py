@@ -182,13 +182,15 @@ class Ensemble(TorchDistribution):
 
 
 class RandomMember(infer.ELBO):
-    r"""Another objective, with one member of each `Ensemble` of the model at random in place of their mixture.
+    r"""Another objective, with one random part of each law of the model that averages over many.
 
-    For the exact likelihood it is the loss by which MADE is trained with several orders and masks,
+    Of an `Ensemble` it is one member in place of their mixture, the loss by which MADE is trained with several orders
+    and masks,
 
     .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
 
-    at the price of one member a step.
+    at the price of one member a step. Of `AnyOrder` it is one place of the order in place of all, the loss of Uria,
+    Murray & Larochelle 2014, which has the mean over places without bias at the price of one pass.
 
     Args:
         objective: the other objective; None for an `ELBO`.
@@ -239,8 +241,8 @@ def _one_of_each(model: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(fn: Any) -> Any:
-    if isinstance(fn, Ensemble):
+    if isinstance(fn, sequence.Randomised):
         return fn.at_random()
-    if isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, Ensemble):
+    if isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, sequence.Randomised):
         return fn.base_dist.at_random().mask(fn._mask)
     return fn
