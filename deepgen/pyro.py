@@ -26,10 +26,12 @@ from deepgen.likelihoods import pyro as likelihoods
 from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
 from deepgen.models.autoregressive.mulaw import mu_law_decode, mu_law_encode
 from deepgen.models.autoregressive.pyro import (
+    AnyOrder,
     Autoregressive,
     AutoregressiveModel,
     CausalTransformer,
     Ensemble,
+    OrderAgnostic,
     PixelCNN,
     RandomMember,
     WaveNet,
@@ -91,6 +93,7 @@ __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AffineCoupling2d",
+    "AnyOrder",
     "AutoFlow",
     "Autoregressive",
     "AutoregressiveModel",
@@ -119,6 +122,7 @@ __all__ = [
     "LogProb",
     "Logit",
     "NonFiniteLoss",
+    "OrderAgnostic",
     "Particles",
     "Permute",
     "PixelCNN",

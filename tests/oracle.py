@@ -32,6 +32,7 @@ class Oracle:
         latent: whether there are latents; without, only complete rows have a density.
         generator: the program's field that x comes from.
         order: in which the entries of a flattened datum are decided; none where they are not decided in turn.
+        first: how many entries come first in the order of every member, where there are several; 0 for one order.
         discrete: whether data have few values, so that completions can be enumerated.
     """
 
@@ -53,6 +54,7 @@ class Oracle:
     latent: bool = True
     generator: str = "decoder"
     order: tuple[int, ...] = ()
+    first: int = 0
     discrete: bool = False
 
     def __repr__(self) -> str:
@@ -68,7 +70,8 @@ class Oracle:
     def hide_last(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The data with entries missing that come last in the order, at least one observed in each row."""
         flat = x.reshape(len(x), -1)
-        hidden = np.argsort(self.order) >= rng.integers(1, flat.shape[1], len(x))[:, None]
+        begin = np.full(len(x), self.first) if self.first else rng.integers(1, flat.shape[1], len(x))
+        hidden = np.argsort(self.order) >= begin[:, None]
         return np.where(hidden.reshape(x.shape), -1 if self.integer else np.nan, x).astype(x.dtype)
 
     def offers(self, method: str) -> bool:

@@ -15,7 +15,7 @@ from logistic_laws import discretized_logistic
 from oracle import Moments, Oracle
 from scipy import stats
 from scipy.special import logsumexp, softmax
-from sequence_laws import binary_table, linear_regressions
+from sequence_laws import ORDERS, binary_table, linear_regressions
 from table_laws import plain_columns
 
 POSTERIOR_SCALE = (-7.0, 3.0)
@@ -357,6 +357,7 @@ ORACLES: tuple[Oracle, ...] = (
     *_vae_oracles(),
     Oracle("autoregressive", "regressions", "linear-Gaussian regressions", **linear_regressions()),
     Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
+    Oracle("autoregressive", "orders", "a mixture over orders of 16 states", **binary_table(ORDERS), first=2),
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
     Oracle("flow", "multiscale", "images at two scales, linear maps of a normal", **multiscale()),
     Oracle("flow", "linear-field", "a normal along a linear field", **linear_field()),

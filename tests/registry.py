@@ -239,7 +239,17 @@ def _autoregressive_instances() -> list[Instance]:
     members = [[None, None], [[[3], [0], [5], [1], [4], [2]], 7]]
     found.append(_masked("members", {"law": "bernoulli", "event_shape": [2, 3]}, {"num_params": 1}, _binary((2, 3))))
     found[-1] = replace(found[-1], config={**found[-1].config, "members": members})
-    return [*found, *_autoregressive_networks()]
+    return [*found, _order_agnostic(), *_autoregressive_networks()]
+
+
+def _order_agnostic() -> Instance:
+    """One network for the conditionals of every order."""
+    config = {
+        "program": "order_agnostic",
+        "observation": {"law": "categorical", "event_shape": [2, 2], "num_classes": 3},
+        "network": {"network": "MLP", "in_size": 16, "out_size": 12, "hidden": [8, 8], "activation": "gelu"},
+    }
+    return Instance("autoregressive", "order-agnostic", config, _classes((2, 2), 3), holes=False)
 
 
 def _autoregressive_networks() -> list[Instance]:

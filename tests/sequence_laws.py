@@ -9,6 +9,8 @@ from scipy import stats
 from scipy.special import log_expit, logsumexp
 
 ORDER = [2, 0, 3, 1]
+ORDERS = (ORDER, [0, 2, 1, 3])
+"""They have their first two entries in common, in another order."""
 Moments = tuple[np.ndarray, np.ndarray]
 
 
@@ -21,9 +23,14 @@ def _weights(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All weights, those that the order leaves, and offsets; the others must not matter."""
     rng = np.random.default_rng(seed)
     weight, bias = rng.normal(size=(4, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
-    when = {entry: t for t, entry in enumerate(ORDER)}
+    return weight, _kept(weight, ORDER), bias
+
+
+def _kept(weight: np.ndarray, order: list[int]) -> np.ndarray:
+    """The weights of entries that come earlier in an order."""
+    when = {entry: t for t, entry in enumerate(order)}
     earlier = np.array([[when[j] < when[i] for j in range(4)] for i in range(4)])
-    return weight, np.where(earlier, weight, 0.0).astype(float), bias
+    return np.where(earlier, weight, 0.0).astype(float)
 
 
 def normal(mean: np.ndarray, covariance: np.ndarray) -> dict[str, Any]:
@@ -67,31 +74,39 @@ def linear_regressions() -> dict[str, Any]:
     }
 
 
-def binary_table() -> dict[str, Any]:
-    """Logistic regressions on what is decided before; all 16 states are enumerated."""
-    weight, kept, bias = _weights(4)
+def binary_table(orders: tuple[list[int], ...] = (ORDER,), shift: Any = 0.0) -> dict[str, Any]:
+    """Logistic regressions on what is decided before, or a mixture over orders; all 16 states are enumerated."""
+    weight, _, bias = _weights(4)
+    # so far apart that it matters how much an order weighs in
+    weight, bias = weight * np.float32(len(orders)), bias + np.float32(shift)
     states = np.array(list(product([0.0, 1.0], repeat=4)))
 
-    def log_prob(x: np.ndarray) -> np.ndarray:
-        logits = x @ kept.T + bias
-        return log_expit(np.where(x == 1, logits, -logits)).sum(-1)
+    def under(order: list[int]) -> np.ndarray:
+        logits = states @ _kept(weight, order).T + bias
+        return log_expit(np.where(states == 1, logits, -logits)).sum(-1)
 
-    log_p = log_prob(states)
+    log_p = logsumexp([under(order) for order in orders], axis=0) - np.log(len(orders))
+
+    def fitting(x: np.ndarray) -> np.ndarray:
+        flat = x.reshape(len(x), 1, -1)
+        return (np.isnan(flat) | (flat == states)).all(-1)
+
+    def log_prob(x: np.ndarray) -> np.ndarray:
+        return logsumexp(np.where(fitting(x), log_p, -np.inf), axis=1)
 
     def draw(rng: np.random.Generator, n: int) -> np.ndarray:
         return states[rng.choice(16, n, p=np.exp(log_p - logsumexp(log_p)))].astype(np.float32)
 
     def conditional(x: np.ndarray) -> Moments:
-        flat = x.reshape(len(x), -1)
-        fits = (np.isnan(flat)[:, None] | (flat[:, None] == states)).all(-1)
-        p = np.where(fits, np.exp(log_p), 0.0)
+        p = np.where(fitting(x), np.exp(log_p), 0.0)
         p = p / p.sum(1, keepdims=True)
         mean = p @ states
         centred = states - mean[:, None]
         return mean, np.einsum("ns,nsi,nsj->nij", p, centred, centred)
 
+    members = {"members": [[[[i] for i in order], None] for order in orders]} if len(orders) > 1 else {}
     return {
-        "config": _config("bernoulli"),
+        "config": {**_config("bernoulli"), **members},
         "tensors": {"network.layers.0.weight": weight, "network.layers.0.bias": bias},
         "discrete": True,
         "log_prob": lambda x: log_prob(x.astype(float)),

@@ -123,6 +123,11 @@ class MaskedMLP(eqx.Module):
         """(T, E) indices into the flattened datum, which each step decides."""
         return np.asarray(self.sizes.order)
 
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape that the context of one row has; none where there is no context."""
+        return ((self.sizes.context_size,),) if self.sizes.context_size else ()
+
     def __call__(
         self, x: Num[Any, "*batch_and_event"], context: Float[Any, "*batch size"] | None = None
     ) -> Float[Array, "*batch_and_outputs"]:

@@ -118,6 +118,11 @@ class MaskedMLP(torch.nn.Module):
         """(T, E) indices into the flattened datum, which each step decides."""
         return np.asarray(self.sizes.order)
 
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape that the context of one row has; none where there is no context."""
+        return ((self.sizes.context_size,),) if self.sizes.context_size else ()
+
     def forward(
         self, x: Num[Tensor, "*batch_and_event"], context: Float[Tensor, "*batch size"] | None = None
     ) -> Float[Tensor, "*batch_and_outputs"]:

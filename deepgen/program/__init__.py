@@ -51,6 +51,14 @@ class ModelsMissingness(Protocol):
 
 
 @runtime_checkable
+class TakesHoles(Protocol):
+    """A program whose model takes data with holes as they are: its density is that of the observed entries."""
+
+    takes_holes: ClassVar[bool]
+    """True."""
+
+
+@runtime_checkable
 class HasObjective(Protocol):
     """A program that says what `fit` minimises by default; that of any other is the `ELBO`."""
 
@@ -89,13 +97,14 @@ class Labelled(Protocol):
 class Conditional(Protocol):
     """What a program of a density given a context promises besides, such as a conditional flow.
 
-    Its ``model`` and ``guide`` take the context after the data, (n, context_dim). The verbs take it as ``y``.
+    Its ``model`` and ``guide`` take the context after the data, (n, context_dim). The verbs take it as ``y``. Some take
+    a context that differs from place to place as well, (n, context_dim, ...).
     """
 
     context_dim: int
 
     def check_context(self, context: Any, rows: int) -> np.ndarray:
-        """A context (rows, context_dim) as this program takes it, or a ``ValueError`` that says what is wrong."""
+        """A context of these rows as this program takes it, or a ``ValueError`` that says what is wrong."""
 
     def given(self, context: Any) -> Any:
         """The program's ``model`` and ``guide`` as functions of x alone, given the context of the rows."""
@@ -167,7 +176,7 @@ def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:
         program: any program.
         x: (rows, *event_shape) or (*event_shape), NaN (negative integers) where missing.
         rows: how many rows there are.
-        y: what was said of labels.
+        y: what was said of labels, or the context of the rows.
 
     Returns:
         (rows, *event_shape).
@@ -176,10 +185,11 @@ def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:
         ValueError: a program that does not clamp known entries, labels beside them, another number of rows, or data
             that the program does not take.
     """
-    if not isinstance(program, Clamps) or y is not None:
+    told = y is not None and not isinstance(program, Conditional)
+    if not isinstance(program, Clamps) or told:
         raise checks.problem(
             "given",
-            got=f"known entries of a {type(program).__name__}" + (" beside labels" if y is not None else ""),
+            got=f"known entries of a {type(program).__name__}" + (" beside labels" if told else ""),
             expected="a program that decides entry after entry, such as AutoregressiveModel",
             fix="Draw what is missing with impute.",
         )

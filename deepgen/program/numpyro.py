@@ -137,7 +137,8 @@ def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = N
     """
     checks.positive("num_samples", num_samples)
     if given is not None:
-        return _sample_given(rng_key, program, jnp.asarray(known(program, given, num_samples, y)))
+        x = jnp.asarray(known(program, given, num_samples, y))
+        return _sample_given(rng_key, given_labels(program, y, num_samples), x)
     return _sample(rng_key, given_labels(program, y, num_samples), num_samples)
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import pyro
@@ -142,8 +142,8 @@ def sample(program: Program, num_samples: int, *, y: Any = None, given: Any = No
     checks.positive("num_samples", num_samples)
     if given is not None:
         with torch.no_grad(), isolated():
-            x, clamps = tensor(program, known(program, given, num_samples, y)), cast(Any, program)
-            return clamps.sample_given(x)
+            x = tensor(program, known(program, given, num_samples, y))
+            return given_labels(program, y, num_samples).sample_given(x)
     with torch.no_grad(), isolated():
         return decode(given_labels(program, y, num_samples).model, {}, num_samples)
 

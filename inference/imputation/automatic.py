@@ -72,17 +72,28 @@ def stats(judged: importance.Weights, whose: str = "guide") -> dict[str, Any]:
     return {f"{whose}_ess": (("row",), judged.ess), f"{whose}_pareto_k": (("row",), judged.pareto_k)}
 
 
+def missing_last(sequence: Any, observed: np.ndarray) -> np.ndarray:
+    """The rows (n,) in which, in the order of every member, no entry is observed behind one that is missing.
+
+    Args:
+        sequence: the factors of the program, or its mixture of them.
+        observed: (n, *event_shape) booleans.
+    """
+    found = [steps.missing_last(observed, member.order, joint=member.joint()) for member in sequence.members]
+    return np.logical_and.reduce(found)
+
+
 def without_latents(sequence: Any, observed: np.ndarray) -> tuple[str, dict[str, Any]]:
     """The cheapest exact method for data that are decided step by step, else sequential Monte Carlo.
 
     Args:
-        sequence: the factors of the program.
+        sequence: the factors of the program, or its mixture of them.
         observed: (n, *event_shape) booleans.
 
     Returns:
         ``"exact"``, ``"enumerate"`` or ``"smc"``, and attributes that say why.
     """
-    last = steps.missing_last(observed, sequence.order, joint=sequence.joint())
+    last = missing_last(sequence, observed)
     if last.all():
         return "exact", {"chosen": "exact", "why": "the missing entries come last in the order of every row"}
     behind = f"{int((~last).sum())} of {len(last)} rows have entries observed behind missing ones"

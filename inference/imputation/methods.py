@@ -89,6 +89,11 @@ METHODS = {
         "asymptotically exact",
         {"num_samples": 1000, "num_particles": 2000},
     ),
+    "observed-first": Method(
+        "ancestral sampling in random orders of the missing entries, the observed ones taken as decided first",
+        "exact",
+        {"num_samples": 250, "num_chains": 4},
+    ),
     "nuts": Method(
         "the No-U-Turn sampler over the model's latents and the missing entries together",
         "asymptotically exact",

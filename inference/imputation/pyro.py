@@ -67,7 +67,8 @@ def impute(
     - ``"auto"``: ``"sir"`` where the guide's weights are fit for use in nearly all rows, else ``"mcmc"`` (with a
       discrete latent ``"adaptive-gibbs"``) started from these weighted draws. The attrs ``chosen``, ``why`` say it.
 
-    Methods for a program that decides a datum step by step, all with ``log_evidence``, log p(x_observed), in the stats:
+    Methods for a program that decides a datum step by step, all with ``log_evidence``, log p(x_observed), in the stats.
+    The members of an `Ensemble` weigh in by theirs:
 
     - ``"exact"``: the program's own draws, where the missing entries come last in its order; refused elsewhere.
     - ``"smc"``: sequential Monte Carlo in the program's order, the observed entries as evidence; exact as
@@ -87,20 +88,26 @@ def impute(
     - ``"auto"``: ``"importance"`` where the weights are fit for use in nearly all rows, else ``"hmc"`` started from the
       weighted completions.
 
+    Methods for an `OrderAgnostic` program:
+
+    - ``"observed-first"``: exact draws of the missing entries in random orders, the observed ones decided first. Their
+      law is the mixture over these orders, as the attr ``law_of`` says.
+
     For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
         x: (n, *event_shape), NaN where missing (a negative integer in integer data, the mask of a masked array).
-        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
-            (n, context_dim) the context of a conditional program.
+        y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes; None: all unknown. Of
+            a conditional program (n, context_dim) its context.
         observed: booleans of x's shape, where NaN cannot say it.
         method: one of the above, of a program its first of ``imputers`` if None.
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
         num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc), or of proposals (pl-mcmc).
-        num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto).
+        num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto), shared
+            out among the members of an ensemble.
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
         model_kwargs: keyword arguments of a plain model.
@@ -197,6 +204,7 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
 }
 _WAYS |= _WITHOUT_LATENTS
 _WAYS |= {
+    "observed-first": sequential.observed_first,
     "hmc": clamped.clamped,
     "pl-mcmc": projected.projected,
     "importance": neighbours.importance_resampling,

@@ -12,11 +12,22 @@ from numpyro import handlers
 from deepgen import checks
 from deepgen.inference.imputation.neighbours import numpyro as neighbours
 from deepgen.inference.likelihood import streaming
+from deepgen.inference.likelihood.evidence.numpyro import log_evidence
 from deepgen.inference.likelihood.weighted import marginal
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, given, takes_labels
+from deepgen.program import (
+    Labelled,
+    LogProb,
+    ModelsMissingness,
+    Program,
+    TakesHoles,
+    check_given,
+    given,
+    takes_labels,
+)
 from deepgen.program.invertible import Invertible
 from deepgen.program.numpyro import log_joint, propose
+from deepgen.program.sequence import Sequential
 
 
 def log_weights(
@@ -34,7 +45,7 @@ def log_weights(
     Returns:
         The latents by site, (S, n, ...) each, and the log weights (S, n).
     """
-    if isinstance(program, ModelsMissingness):
+    if isinstance(program, ModelsMissingness | TakesHoles):
         observed = None
     complete = x if observed is None else jnp.where(observed, x, jnp.zeros((), x.dtype))
 
@@ -85,13 +96,19 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     program (a flow) the missing entries of a row are integrated out by K weighted completions, as `impute` draws them
     by ``"importance"``: the log of their mean weight, of kind ``"estimate"``.
 
+    Rows with holes of a program that decides entry after entry have an exact value where their missing entries come
+    last in its order, or are discrete and so few that all completions can be counted; that of others is estimated by
+    particles that complete them step by step (`impute`'s ``"smc"``), exp of it without bias. The kind is then
+    ``"estimate"``.
+
     Args:
         rng_key: the key.
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
         y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
             (n, context_dim) the context of a conditional program.
-        num_particles: K; a program without latents needs none for complete rows.
+        num_particles: K, or of each of eight clouds of a row with holes; a program without latents needs none for
+            complete rows.
 
     Returns:
         Value, standard error and kind.
@@ -104,6 +121,14 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     """
     if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
         return _marginal(rng_key, program, x, y, num_particles)
+    if isinstance(program, Sequential):
+        array = program.check_data(x, missing=True)
+        seen = ~is_missing(array)
+        if not seen.all():
+            checks.at_least("num_particles", num_particles, 1)
+            sequence: Any = given(program, y, len(array)).sequential()
+            found = log_evidence(rng_key, sequence, array, seen, int(num_particles))
+            return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
     value, stderr = _values(rng_key, program, x, y, num_particles, by_class=False)
     return LogProb(value, stderr, program.likelihood)
 

@@ -10,11 +10,22 @@ from pyro import poutine
 from deepgen import checks
 from deepgen.inference.imputation.neighbours import pyro as neighbours
 from deepgen.inference.likelihood import streaming
+from deepgen.inference.likelihood.evidence.pyro import log_evidence
 from deepgen.inference.likelihood.weighted import marginal
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, given, takes_labels
+from deepgen.program import (
+    Labelled,
+    LogProb,
+    ModelsMissingness,
+    Program,
+    TakesHoles,
+    check_given,
+    given,
+    takes_labels,
+)
 from deepgen.program.invertible import Invertible
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
+from deepgen.program.sequence import Sequential
 
 
 def log_weights(
@@ -31,7 +42,7 @@ def log_weights(
     Returns:
         The latents by site, (S, n, ...) each, and the log weights (S, n).
     """
-    if isinstance(program, ModelsMissingness):
+    if isinstance(program, ModelsMissingness | TakesHoles):
         observed = None
     complete = x if observed is None else torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device))
     latents, log_q = propose(program.guide, x, num_particles)
@@ -74,12 +85,18 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     program (a flow) the missing entries of a row are integrated out by K weighted completions, as `impute` draws them
     by ``"importance"``: the log of their mean weight, of kind ``"estimate"``.
 
+    Rows with holes of a program that decides entry after entry have an exact value where their missing entries come
+    last in its order, or are discrete and so few that all completions can be counted; that of others is estimated by
+    particles that complete them step by step (`impute`'s ``"smc"``), exp of it without bias. The kind is then
+    ``"estimate"``.
+
     Args:
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
         y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
             (n, context_dim) the context of a conditional program.
-        num_particles: K; a program without latents needs none for complete rows.
+        num_particles: K, or of each of eight clouds of a row with holes; a program without latents needs none for
+            complete rows.
 
     Returns:
         Value, standard error and kind.
@@ -92,6 +109,14 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     """
     if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
         return _marginal(program, x, y, num_particles)
+    if isinstance(program, Sequential):
+        array = program.check_data(x, missing=True)
+        seen = ~is_missing(array)
+        if not seen.all():
+            checks.at_least("num_particles", num_particles, 1)
+            sequence: Any = given(program, y, len(array)).sequential()
+            found = log_evidence(sequence, tensor(program, array), seen, int(num_particles))
+            return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
     value, stderr = _values(program, x, y, num_particles, by_class=False)
     return LogProb(value, stderr, program.likelihood)
 

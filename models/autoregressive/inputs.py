@@ -109,6 +109,22 @@ def check_batch(network: str, shape: tuple[int, ...], event_shape: tuple[int, ..
         )
 
 
+def context_shapes(context_size: int, places: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shapes that the context of one row may have.
+
+    Args:
+        context_size: the length of a context vector, 0 for none.
+        places: the sizes of a context that differs from place to place, behind its length.
+
+    Returns:
+        A vector, or one for each place; none where there is no context.
+
+    >>> context_shapes(2, (8,))
+    ((2,), (2, 8))
+    """
+    return ((context_size,), (context_size, *places)) if context_size else ()
+
+
 def check_context(
     network: str, shape: tuple[int, ...] | None, context_size: int, rows: int, places: tuple[int, ...]
 ) -> None:
@@ -133,6 +149,21 @@ def check_context(
             fix="Pass one vector for each row, or one for each row and place."
             if context_size
             else "Build the network with the context_size of these vectors.",
+        )
+
+
+def refuse_tied(tied: bool) -> None:
+    """Refuse to start at the data's marginals where outputs are tied to the embeddings.
+
+    Raises:
+        ValueError: they are.
+    """
+    if tied:
+        raise checks.problem(
+            "data",
+            got="some for outputs tied to the embeddings",
+            expected="outputs with biases of their own, to start at the data's marginals",
+            fix="Leave data out, or take tied=False.",
         )
 
 

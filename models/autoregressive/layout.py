@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+
+from deepgen.likelihoods import laws
 from deepgen.models.autoregressive import inputs, made
 
 
@@ -39,3 +42,24 @@ def sequence(law: Any) -> dict[str, Any]:
     # only pixels' channels are ever coupled
     found.pop("coupled", None)
     return found
+
+
+def start(law: Any, data: Any, element_shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """The output biases at which every place has the marginal law of the data at all places.
+
+    Args:
+        law: of ``deepgen.likelihoods``.
+        data: (n, *event_shape), NaN (negative integers) where missing.
+        element_shape: of the entries whose marginals are told apart: a pixel's channels, a frame.
+        axis: of the data, the first of those of an element.
+
+    Returns:
+        The biases, flattened: of each number that the law takes those of the element's entries.
+
+    Raises:
+        ValueError: data that the law does not take.
+    """
+    found = laws.check_data(law, data, missing=True)
+    if element_shape:
+        found = np.moveaxis(found, axis, -1)
+    return law.element(element_shape).start(found.reshape(-1, *element_shape)).reshape(-1)

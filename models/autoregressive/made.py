@@ -94,18 +94,3 @@ def listed(order: Sequence[Any] | None) -> list[Any] | None:
 
 def _tuples(order: Any) -> Any:
     return tuple(_tuples(part) for part in order) if np.ndim(order) else int(order)
-
-
-def refuse_members(members: Sequence[Member]) -> None:
-    """Refuse a mixture of members where one order of decision is needed.
-
-    Raises:
-        ValueError: there are members.
-    """
-    if members:
-        raise checks.problem(
-            "program",
-            got=f"a mixture of {len(members)} members",
-            expected="one order in which entries are decided",
-            fix="Impute with a program of one member, such as one trained with num_members=1.",
-        )

@@ -1,9 +1,19 @@
 """What an autoregressive law is, apart from its engine: what fits together, and where what is decided goes."""
 
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import array_api_compat
 
 from deepgen import checks
+
+
+@runtime_checkable
+class Randomised(Protocol):
+    """A law that has a cheaper one to be trained by, taken at random anew at every step."""
+
+    def at_random(self, *args: Any) -> Any:
+        """That law: (key of NumPyro)."""
 
 
 def check(network: Any, observation: Any) -> None:
@@ -40,3 +50,56 @@ def rows(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> tuple[tuple[in
             fix="Pass values of the event's shape.",
         )
     return lead, math.prod(lead)
+
+
+def context_dim(network: Any) -> int:
+    """The length of the context that a network takes; 0 where it takes none.
+
+    Args:
+        network: which says so by ``context_shapes``, the shapes that the context of one row may have.
+    """
+    shapes = context_shapes(network)
+    return shapes[0][0] if shapes else 0
+
+
+def context_shapes(network: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes that the context of one row may have, a vector's first; none where the network takes no context."""
+    return tuple(getattr(network, "context_shapes", ()))
+
+
+def check_context(network: Any, shape: tuple[int, ...] | None) -> None:
+    """Refuse to go without a context that the network takes, or one that it does not take.
+
+    Args:
+        network: what has, where it takes a context, its ``context_shapes``.
+        shape: of the context, (n, ...), or None.
+
+    Raises:
+        ValueError: naming what came and what is wanted.
+    """
+    shapes = context_shapes(network)
+    if (shape is None) if shapes else (shape is not None):
+        raise checks.problem(
+            "context",
+            got="none" if shape is None else f"shape {tuple(shape)}",
+            expected=" or ".join(f"(n, {', '.join(map(str, own))})" for own in shapes) or "none",
+            fix="Pass what the law is conditional on; to the verbs as y."
+            if shapes
+            else "Make the program with context_dim.",
+        )
+
+
+def contexts(context: Any, lead: tuple[int, ...]) -> Any:
+    """The context of each of several draws of the rows, flattened.
+
+    Args:
+        context: (n, ...), or None.
+        lead: the leading axes of the draws, the last of them n.
+
+    Returns:
+        (product of lead, ...), or None.
+    """
+    if context is None:
+        return None
+    xp = array_api_compat.array_namespace(context)
+    return xp.reshape(xp.broadcast_to(context, (*lead[:-1], *context.shape)), (-1, *context.shape[1:]))

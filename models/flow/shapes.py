@@ -8,6 +8,7 @@ import numpy as np
 
 from deepgen import checks
 from deepgen.nn import arguments
+from deepgen.program import context as given
 
 DIRECTIONS = ("inverse", "forward")
 
@@ -137,16 +138,8 @@ def context_rows(context: Any, rows: int, context_dim: int) -> np.ndarray:
     Raises:
         ValueError: another shape, another number of rows, or values that are not finite.
     """
-    array = np.asarray(context)
-    check_context(context_dim, array.shape)
-    array = np.broadcast_to(array, (rows, context_dim)) if array.ndim == 1 else array
-    if len(array) != rows:
-        raise checks.problem(
-            "context", got=f"{len(array)} rows", expected=f"{rows}, one for each row of x", fix="Pass as many of each."
-        )
-    array = checks.data("context", array, (context_dim,))
-    # a copy: torch warns of views that may not be written to
-    return np.array(array, dtype=array.dtype if array.dtype.kind == "f" else np.float32)
+    check_context(context_dim, np.shape(context))
+    return given.rows(context, rows, [(context_dim,)])
 
 
 def check_network(wanted: int, shape: tuple[int, ...], rows: int) -> None:

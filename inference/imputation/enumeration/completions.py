@@ -5,7 +5,7 @@ r"""All completions of rows, and draws of them by their probabilities.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
@@ -48,8 +48,58 @@ def refuse(observed: Bool[np.ndarray, "n ..."], values: np.ndarray | None) -> No
         )
 
 
+class Weighed(NamedTuple):
+    """The completions of all rows, one row behind the other.
+
+    Attributes:
+        log_p: (m,) nats.
+        starts: (n + 1,) where each row begins, and the end.
+    """
+
+    log_p: np.ndarray
+    starts: np.ndarray
+
+    def evidence(self) -> np.ndarray:
+        """(n,) the exact log p(x_observed) of each row, nats."""
+        largest = np.maximum.reduceat(self.log_p, self.starts[:-1])
+        anchor = np.where(np.isfinite(largest), largest, 0)
+        total = np.add.reduceat(np.exp(self.log_p - np.repeat(anchor, np.diff(self.starts))), self.starts[:-1])
+        with np.errstate(divide="ignore"):
+            return anchor + np.log(total)
+
+
+def weigh(
+    log_prob: Callable[[np.ndarray, np.ndarray], Any],
+    x: np.ndarray,
+    observed: Bool[np.ndarray, "n ..."],
+    values: np.ndarray,
+) -> Weighed:
+    """The log density of every completion.
+
+    Args:
+        log_prob: complete rows (m, *event_shape), and of which row each is, to their log p (m,).
+        x: (n, *event_shape), anything where missing.
+        observed: booleans of x's shape.
+        values: those that an entry can take.
+
+    Returns:
+        The densities.
+    """
+    flat, seen = x.reshape(len(x), -1), observed.reshape(len(x), -1)
+    starts = np.concatenate([[0], np.cumsum(count(observed, len(values)).astype(int))])
+    weights = np.empty(starts[-1])
+    chunk = max(1, min(int(starts[-1]), 2**22 // max(flat.shape[1], 64)))
+    for first in range(0, int(starts[-1]), chunk):
+        # the last chunk is filled up, so that all are of one shape
+        index = np.minimum(np.arange(first, first + chunk), starts[-1] - 1)
+        owner = np.searchsorted(starts, index, side="right") - 1
+        rows = fill(flat, seen, values, owner, index - starts[owner]).reshape(-1, *x.shape[1:])
+        weights[index] = np.asarray(log_prob(rows, owner), dtype=float)
+    return Weighed(weights, starts)
+
+
 def draws(
-    log_prob: Callable[[np.ndarray], np.ndarray],
+    weighed: Weighed,
     x: np.ndarray,
     observed: Bool[np.ndarray, "n ..."],
     values: np.ndarray,
@@ -58,7 +108,7 @@ def draws(
     """Independent draws of the missing entries by their exact conditional probabilities.
 
     Args:
-        log_prob: complete rows (m, *event_shape) to their log p (m,).
+        weighed: of `weigh`.
         x: (n, *event_shape), anything where missing.
         observed: booleans of x's shape.
         values: those that an entry can take.
@@ -68,21 +118,10 @@ def draws(
         The draws; ``log_evidence`` is the exact log p(x_observed).
     """
     flat, seen = x.reshape(len(x), -1), observed.reshape(len(x), -1)
-    sizes = count(observed, len(values)).astype(int)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    weights = np.empty(starts[-1])
-    chunk = max(1, min(int(starts[-1]), 2**22 // max(flat.shape[1], 64)))
-    for first in range(0, int(starts[-1]), chunk):
-        # the last chunk is filled up, so that all are of one shape
-        index = np.minimum(np.arange(first, first + chunk), starts[-1] - 1)
-        owner = np.searchsorted(starts, index, side="right") - 1
-        found = log_prob(fill(flat, seen, values, owner, index - starts[owner]).reshape(-1, *x.shape[1:]))
-        weights[index] = np.asarray(found, dtype=float)
     drawn = np.empty((*uniforms.shape, flat.shape[1]), x.dtype)
-    evidence = np.empty(len(x))
+    evidence, sizes = weighed.evidence(), np.diff(weighed.starts)
     for i in range(len(x)):
-        own = weights[starts[i] : starts[i + 1]]
-        evidence[i] = own.max() + np.log(np.exp(own - own.max()).sum())
+        own = weighed.log_p[weighed.starts[i] : weighed.starts[i + 1]]
         cumulative = np.cumsum(np.exp(own - evidence[i]))
         chosen = np.searchsorted(cumulative / cumulative[-1], uniforms[..., i].reshape(-1), side="right")
         chosen = np.minimum(chosen, sizes[i] - 1)

@@ -10,7 +10,26 @@ import numpy as np
 
 from deepgen.inference.imputation import result
 from deepgen.inference.imputation.enumeration import completions
-from deepgen.program.numpyro import log_joint
+
+
+def weigh(sequence: Any, x: np.ndarray, observed: np.ndarray) -> completions.Weighed:
+    """The exact log density of every completion of the rows.
+
+    Args:
+        sequence: the factors of the program.
+        x: (n, *event_shape), anything where missing.
+        observed: booleans of x's shape.
+
+    Returns:
+        The densities.
+
+    Raises:
+        ValueError: entries that are not discrete, or rows with too many completions.
+    """
+    completions.refuse(observed, sequence.values())
+    return completions.weigh(
+        lambda rows, owner: _log_prob(sequence, jnp.asarray(rows), jnp.asarray(owner)), x, observed, sequence.values()
+    )
 
 
 def enumerate_missing(
@@ -22,18 +41,12 @@ def enumerate_missing(
     progress: bool | None,
 ) -> result.Draws:
     """All completions weighed exactly, see `impute`."""
-    values, seen = program.sequential().values(), np.asarray(observed)
-    completions.refuse(seen, values)
+    sequence, seen = program.sequential(), np.asarray(observed)
+    weighed = weigh(sequence, np.asarray(x), seen)
     uniforms = jax.random.uniform(rng_key, (options["num_chains"], options["num_samples"], len(x)))
-    return completions.draws(
-        lambda rows: np.asarray(_log_prob(program, jnp.asarray(rows))),
-        np.asarray(x),
-        seen,
-        values,
-        np.asarray(uniforms),
-    )
+    return completions.draws(weighed, np.asarray(x), seen, sequence.values(), np.asarray(uniforms))
 
 
 @eqx.filter_jit
-def _log_prob(program: Any, x: jax.Array) -> jax.Array:
-    return log_joint(program.model, {}, x)
+def _log_prob(sequence: Any, x: jax.Array, rows: jax.Array) -> jax.Array:
+    return sequence.log_prob(x, rows)

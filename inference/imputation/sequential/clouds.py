@@ -7,6 +7,7 @@ missing entries come last, all weights are the same and the draws are exact.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,75 @@ def refuse_unless_last(
             expected="for method='exact' all missing entries last in the order of the program",
             fix="Take method='smc', method='enumerate' where few discrete entries are missing, or method='auto'.",
         )
+
+
+def mix(parts: Sequence[Clouds]) -> Clouds:
+    r"""The clouds of a mixture of equal weights from those of its M members.
+
+    Which member a row follows is one more thing that particles differ in. Those of member m weigh in by its evidence,
+
+    .. math:: W \propto Z_m W^{(m)}, \qquad Z = \frac1M \sum_m Z_m \approx p(x_\mathrm{observed}),
+
+    so that Z is without bias as well.
+
+    Args:
+        parts: of each member, of the same number of clouds and particles.
+
+    Returns:
+        Clouds of M times as many particles.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    evidence = np.stack([part.log_evidence for part in parts]).astype(float)
+    anchor = evidence.max(0)
+    anchor = np.where(np.isfinite(anchor), anchor, 0)
+    with np.errstate(divide="ignore"):
+        total = anchor + np.log(np.exp(evidence - anchor).mean(0))
+        share = evidence - np.log(np.exp(evidence - anchor).sum(0)) - anchor
+    count = parts[0].log_weights.shape[-1]
+    return Clouds(
+        np.concatenate([part.x for part in parts], axis=2),
+        np.concatenate([part.log_weights + own[..., None] for part, own in zip(parts, share, strict=True)], axis=2),
+        total,
+        np.concatenate([part.ancestors + m * count for m, part in enumerate(parts)], axis=2),
+        np.min([part.smallest_ess for part in parts], axis=0),
+        np.max([part.resampled for part in parts], axis=0),
+    )
+
+
+def direct(parts: Sequence[Clouds], uniforms: Float[np.ndarray, "n samples"]) -> tuple[np.ndarray, np.ndarray]:
+    """Independent draws from a mixture whose members' own particles are exact draws.
+
+    Args:
+        parts: of each member one cloud, none of them resampled, a particle for each draw.
+        uniforms: in [0, 1), which choose each draw's member by p(member | x_observed).
+
+    Returns:
+        The draws (n, samples, *event_shape), and the exact log p(x_observed) of each row (n,).
+    """
+    evidence = np.stack([part.log_evidence[0] for part in parts]).astype(float)
+    anchor = evidence.max(0)
+    weights = np.exp(evidence - anchor)
+    cumulative = np.cumsum(weights / weights.sum(0), axis=0)
+    member = np.minimum((uniforms >= cumulative[:, :, None]).sum(0), len(parts) - 1)
+    rows, samples = np.ogrid[: uniforms.shape[0], : uniforms.shape[1]]
+    drawn = np.stack([part.x[0] for part in parts])[member, rows, samples]
+    return drawn, anchor + np.log(weights.mean(0))
+
+
+def of_missing(observed: Bool[np.ndarray, "n ..."]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What draws of a program that decides the observed entries first say of themselves.
+
+    Args:
+        observed: what is observed of each row.
+
+    Returns:
+        Statistics with their dimensions, and attributes.
+    """
+    count = (~observed).reshape(len(observed), -1).sum(1)
+    return {"num_missing": (("row",), count)}, {
+        "law_of": "p(x_missing | x_observed) with the observed entries decided first, over all orders of the missing"
+    }
 
 
 def log_evidence(values: Float[np.ndarray, "clouds n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:

@@ -78,12 +78,47 @@ def complete(
     return clouds.Clouds(*(part.reshape(num_clouds, n, *part.shape[1:]) for part in joined))
 
 
+def complete_all(
+    rng_key: Array,
+    sequence: Any,
+    x: Array,
+    observed: Array,
+    num_particles: int,
+    num_clouds: int = 1,
+    threshold: float = THRESHOLD,
+) -> list[clouds.Clouds]:
+    """What `complete` finds with each member of a mixture, which share the particles.
+
+    Args:
+        rng_key: the key.
+        sequence: the factors of the program, or its mixture of them.
+        x: as in `complete`.
+        observed: as in `complete`.
+        num_particles: of each cloud of all members together, rounded up to equal shares.
+        num_clouds: as in `complete`.
+        threshold: as in `complete`.
+
+    Returns:
+        Clouds of each member.
+
+    Raises:
+        ValueError: as `complete`.
+    """
+    share = -(-num_particles // len(sequence.members))
+    keys = jax.random.split(rng_key, len(sequence.members))
+    return [
+        complete(key, member, x, observed, share, num_clouds, threshold)
+        for key, member in zip(keys, sequence.members, strict=True)
+    ]
+
+
 def smc(
     rng_key: Array, program: Any, x: Array, observed: Array, options: Mapping[str, int], progress: bool | None
 ) -> result.Draws:
     """Sequential Monte Carlo, see `impute`."""
     key_run, key_draw = jax.random.split(rng_key)
-    found = complete(key_run, program.sequential(), x, observed, options["num_particles"], options["num_chains"])
+    run = options["num_particles"], options["num_chains"]
+    found = clouds.mix(complete_all(key_run, program.sequential(), x, observed, *run))
     shape = (options["num_chains"], len(x), options["num_samples"])
     return clouds.draws(found, np.asarray(jax.random.uniform(key_draw, shape)))
 
@@ -93,12 +128,37 @@ def exact(
 ) -> result.Draws:
     """The missing entries drawn from the program after the observed ones, see `impute`."""
     sequence = program.sequential()
-    clouds.refuse_unless_last(np.asarray(observed), sequence.order, sequence.joint())
+    for member in sequence.members:
+        clouds.refuse_unless_last(np.asarray(observed), member.order, member.joint())
+    key_run, key_member = jax.random.split(rng_key)
     chains, samples = options["num_chains"], options["num_samples"]
-    found = complete(rng_key, sequence, x, observed, chains * samples, threshold=0.0)
-    drawn = np.moveaxis(found.x[0], 1, 0)
-    stats = {"log_evidence": (("row",), found.log_evidence[0])}
+    count = chains * samples * len(sequence.members)
+    found = complete_all(key_run, sequence, x, observed, count, threshold=0.0)
+    drawn, evidence = clouds.direct(found, np.asarray(jax.random.uniform(key_member, (len(x), chains * samples))))
+    drawn = np.moveaxis(drawn, 1, 0)
+    stats = {"log_evidence": (("row",), evidence)}
     return result.Draws(drawn.reshape(chains, samples, *drawn.shape[1:]), {}, stats, {})
+
+
+def observed_first(
+    rng_key: Array, program: Any, x: Array, observed: Array, options: Mapping[str, int], progress: bool | None
+) -> result.Draws:
+    """The missing entries drawn by a program that takes what is observed as decided first, see `impute`."""
+    chains, samples = options["num_chains"], options["num_samples"]
+    size = clouds.chunk(chains * samples, 4 * x.size)
+    parts = [
+        np.asarray(_clamped(key, program, x, observed, size))
+        for key in jax.random.split(rng_key, -(-chains * samples // size))
+    ]
+    drawn = np.concatenate(parts)[: chains * samples].reshape(chains, samples, *x.shape)
+    return result.Draws(drawn, {}, *clouds.of_missing(np.asarray(observed)))
+
+
+@eqx.filter_jit
+def _clamped(rng_key: Array, program: Any, x: Array, observed: Array, copies: int) -> Array:
+    shape = (copies * len(x), *x.shape[1:])
+    rows, seen = (jnp.broadcast_to(part, (copies, *x.shape)).reshape(shape) for part in (x, observed))
+    return program.sample_given(rng_key, rows, seen).reshape(copies, *x.shape)
 
 
 @eqx.filter_jit

@@ -77,11 +77,40 @@ def complete(
     return clouds.Clouds(*(part.reshape(num_clouds, n, *part.shape[1:]) for part in joined))
 
 
+def complete_all(
+    sequence: Any,
+    x: torch.Tensor,
+    observed: torch.Tensor,
+    num_particles: int,
+    num_clouds: int = 1,
+    threshold: float = THRESHOLD,
+) -> list[clouds.Clouds]:
+    """What `complete` finds with each member of a mixture, which share the particles.
+
+    Args:
+        sequence: the factors of the program, or its mixture of them.
+        x: as in `complete`.
+        observed: as in `complete`.
+        num_particles: of each cloud of all members together, rounded up to equal shares.
+        num_clouds: as in `complete`.
+        threshold: as in `complete`.
+
+    Returns:
+        Clouds of each member.
+
+    Raises:
+        ValueError: as `complete`.
+    """
+    share = -(-num_particles // len(sequence.members))
+    return [complete(member, x, observed, share, num_clouds, threshold) for member in sequence.members]
+
+
 def smc(
     program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
 ) -> result.Draws:
     """Sequential Monte Carlo, see `impute`."""
-    found = complete(program.sequential(), x, observed, options["num_particles"], options["num_chains"])
+    run = options["num_particles"], options["num_chains"]
+    found = clouds.mix(complete_all(program.sequential(), x, observed, *run))
     return clouds.draws(found, torch.rand(options["num_chains"], len(x), options["num_samples"]).numpy())
 
 
@@ -90,12 +119,30 @@ def exact(
 ) -> result.Draws:
     """The missing entries drawn from the program after the observed ones, see `impute`."""
     sequence = program.sequential()
-    clouds.refuse_unless_last(observed.cpu().numpy(), sequence.order, sequence.joint())
+    for member in sequence.members:
+        clouds.refuse_unless_last(observed.cpu().numpy(), member.order, member.joint())
     chains, samples = options["num_chains"], options["num_samples"]
-    found = complete(sequence, x, observed, chains * samples, threshold=0.0)
-    drawn = np.moveaxis(found.x[0], 1, 0)
-    stats = {"log_evidence": (("row",), found.log_evidence[0])}
+    count = chains * samples * len(sequence.members)
+    found = complete_all(sequence, x, observed, count, threshold=0.0)
+    drawn, evidence = clouds.direct(found, torch.rand(len(x), chains * samples).numpy())
+    drawn = np.moveaxis(drawn, 1, 0)
+    stats = {"log_evidence": (("row",), evidence)}
     return result.Draws(drawn.reshape(chains, samples, *drawn.shape[1:]), {}, stats, {})
+
+
+def observed_first(
+    program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
+) -> result.Draws:
+    """The missing entries drawn by a program that takes what is observed as decided first, see `impute`."""
+    chains, samples = options["num_chains"], options["num_samples"]
+    size = clouds.chunk(chains * samples, 4 * x.numel())
+    shape, parts = (size * len(x), *x.shape[1:]), []
+    with torch.no_grad(), isolated():
+        for _ in range(-(-chains * samples // size)):
+            rows, seen = (part.expand(size, *x.shape).reshape(shape) for part in (x, observed))
+            parts.append(program.sample_given(rows, seen).reshape(size, *x.shape).cpu().numpy())
+    drawn = np.concatenate(parts)[: chains * samples].reshape(chains, samples, *x.shape)
+    return result.Draws(drawn, {}, *clouds.of_missing(observed.cpu().numpy()))
 
 
 def _fill(sequence: Any, rows: torch.Tensor, inputs: Any, num_particles: int, threshold: float) -> particles.Particles:

@@ -18,7 +18,7 @@ from deepgen.inference.svi.numpyro.elbo import ELBO
 from deepgen.inference.svi.numpyro.observed import CompleteGuide, ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
-from deepgen.program import HasObjective, ModelsMissingness
+from deepgen.program import HasObjective, ModelsMissingness, TakesHoles
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -136,7 +136,7 @@ def fit(
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)
-    if not pair and not isinstance(program, ModelsMissingness):
+    if not pair and not isinstance(program, ModelsMissingness | TakesHoles):
         if rows.have_holes(call, held):
             model = ObservedModel(model)
         elif augment is None:

@@ -15,7 +15,7 @@ from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.pyro.elbo import ELBO
 from deepgen.inference.svi.pyro.trainer import Trainer
 from deepgen.inference.svi.rows import Call
-from deepgen.program import HasObjective, ModelsMissingness
+from deepgen.program import HasObjective, ModelsMissingness, TakesHoles
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -141,7 +141,7 @@ def fit(
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)
-    holes = None if pair or isinstance(program, ModelsMissingness) else rows.have_holes(call, held)
+    holes = None if pair or isinstance(program, ModelsMissingness | TakesHoles) else rows.have_holes(call, held)
     if augment is not None:
         call = call.with_data(lambda _: data)
     call = call.map(lambda array: _tensor(array, device))

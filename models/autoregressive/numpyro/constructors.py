@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from deepgen import checks
 from deepgen.likelihoods import numpyro as likelihoods
-from deepgen.models.autoregressive import layout
+from deepgen.models.autoregressive import inputs, layout
 from deepgen.models.autoregressive.numpyro.pixelcnn import PixelCNN
 from deepgen.models.autoregressive.numpyro.transformer import CausalTransformer
 from deepgen.models.autoregressive.numpyro.wavenet import WaveNet
@@ -24,6 +26,8 @@ def pixelcnn(
     first_kernel_size: int = 7,
     activation: str = "relu",
     num_classes: int | None = None,
+    context_dim: int = 0,
+    data: Any | None = None,
     key: jax.Array,
 ) -> Any:
     """A gated PixelCNN, for images.
@@ -39,13 +43,16 @@ def pixelcnn(
         first_kernel_size: of the first, odd.
         activation: between the last linear maps.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+        context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
+            verbs take it as ``y``, one a row, or one a row and pixel.
+        data: (n, *event_shape); the outputs then start at the marginal law of all places. None for random biases.
         key: for the initial weights.
 
     Returns:
         The program, untrained.
 
     Raises:
-        ValueError: an event that is no image, an unknown likelihood, or sizes out of their range.
+        ValueError: an event that is no image, an unknown likelihood, sizes out of their range, or data that do not fit.
     """
     checks.image_shape(event_shape)
     law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
@@ -56,10 +63,11 @@ def pixelcnn(
         kernel_size=kernel_size,
         first_kernel_size=first_kernel_size,
         activation=activation,
+        context_size=context_dim,
         **layout.image(law),
         key=key,
     )
-    return cls(network, law)
+    return cls(started(network, law, data, law.event_shape[:1], 1), law)
 
 
 def wavenet(
@@ -73,6 +81,8 @@ def wavenet(
     kernel_size: int = 2,
     activation: str = "relu",
     num_classes: int | None = None,
+    context_dim: int = 0,
+    data: Any | None = None,
     key: jax.Array,
 ) -> Any:
     """A WaveNet, for sound and other sequences.
@@ -87,13 +97,16 @@ def wavenet(
         kernel_size: of all layers, at least 2.
         activation: between the last linear maps.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+        context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
+            verbs take it as ``y``, one a row (as of a speaker), or one a row and step (as of a text).
+        data: (n, *event_shape); the outputs then start at the marginal law of all places. None for random biases.
         key: for the initial weights.
 
     Returns:
         The program, untrained.
 
     Raises:
-        ValueError: an event that is no sequence, an unknown likelihood, or sizes out of their range.
+        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, or data that do not fit.
     """
     law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
     network = WaveNet(
@@ -103,10 +116,11 @@ def wavenet(
         dilations=dilations,
         kernel_size=kernel_size,
         activation=activation,
+        context_size=context_dim,
         **layout.sequence(law),
         key=key,
     )
-    return cls(network, law)
+    return cls(started(network, law, data, law.event_shape[1:], 2), law)
 
 
 def transformer(
@@ -120,6 +134,8 @@ def transformer(
     tied: bool = False,
     activation: str = "gelu",
     num_classes: int | None = None,
+    context_dim: int = 0,
+    data: Any | None = None,
     key: jax.Array,
 ) -> Any:
     """A causal transformer, for text and other sequences.
@@ -134,14 +150,17 @@ def transformer(
         tied: whether tokens' embeddings and the outputs share their weights.
         activation: of the perceptrons.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+        context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
+            verbs take it as ``y``, one a row, or one a row and step.
+        data: (n, *event_shape); the outputs then start at the marginal law of all places. None for random biases.
         key: for the initial weights.
 
     Returns:
         The program, untrained.
 
     Raises:
-        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, or weights that
-            cannot be tied.
+        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, weights that
+            cannot be tied, or data that do not fit or for whose start tied weights leave no bias.
     """
     law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
     network = CausalTransformer(
@@ -151,7 +170,28 @@ def transformer(
         num_layers=num_layers,
         tied=tied,
         activation=activation,
+        context_size=context_dim,
         **layout.sequence(law),
         key=key,
     )
-    return cls(network, law)
+    return cls(started(network, law, data, law.event_shape[1:], 2), law)
+
+
+def started(network: Any, law: Any, data: Any, element_shape: tuple[int, ...], axis: int) -> Any:
+    """The network with output biases at which every place has the data's marginal law; as it is without data.
+
+    Args:
+        network: whose field ``output`` is its last linear map.
+        law: of a datum.
+        data: (n, *event_shape), or None.
+        element_shape: as of `layout.start`.
+        axis: as of `layout.start`.
+
+    Raises:
+        ValueError: data that do not fit, or tied outputs, which have no bias.
+    """
+    if data is None:
+        return network
+    inputs.refuse_tied(network.output is None)
+    bias = jnp.asarray(layout.start(law, data, element_shape, axis), network.output.bias.dtype)
+    return eqx.tree_at(lambda network: network.output.bias, network, bias)

@@ -49,7 +49,7 @@ class Autoregressive(dist.Distribution):
         """The log density of each value, in one parallel pass."""
         value = jnp.asarray(value)
         lead, n = sequence.rows(value.shape, self.event_shape)
-        outputs = self.network(value.reshape(n, *self.event_shape), self._context(lead))
+        outputs = self.network(value.reshape(n, *self.event_shape), sequence.contexts(self.context, lead))
         return (
             self.observation(outputs.reshape(n, *self.observation.outputs_shape))
             .log_prob(value.reshape(n, *self.event_shape))
@@ -68,7 +68,7 @@ class Autoregressive(dist.Distribution):
         """
         shape = self.shape(sample_shape)
         lead, n = sequence.rows(shape, self.event_shape)
-        return self._draw(rng_key, n, self._context(lead), None, None).reshape(shape)
+        return self._draw(rng_key, n, sequence.contexts(self.context, lead), None, None).reshape(shape)
 
     def sample_given(self, rng_key: Any, x: Any, observed: Any = None) -> jax.Array:
         """Draw values whose known entries are clamped, the others decided in their turn given what came before.
@@ -89,13 +89,7 @@ class Autoregressive(dist.Distribution):
             observed = ~jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x >= 0
         lead, n = sequence.rows(x.shape, self.event_shape)
         known = (x.reshape(n, -1), jnp.asarray(observed).reshape(n, -1))
-        return self._draw(rng_key, n, self._context(lead), *known).reshape(x.shape)
-
-    def _context(self, lead: tuple[int, ...]) -> Any:
-        if self.context is None:
-            return None
-        context = jnp.asarray(self.context)
-        return jnp.broadcast_to(context, (*lead[:-1], *context.shape)).reshape(-1, *context.shape[1:])
+        return self._draw(rng_key, n, sequence.contexts(self.context, lead), *known).reshape(x.shape)
 
     def _draw(self, rng_key: Any, n: int, context: Any, x: Any, observed: Any) -> jax.Array:
         network, order = self.network, jnp.asarray(self.network.order)

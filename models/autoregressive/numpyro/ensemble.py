@@ -51,6 +51,11 @@ class Planned(eqx.Module):
         return self.network.num_params
 
     @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape that the context of one row has; none where there is no context."""
+        return self.network.context_shapes
+
+    @property
     def order(self) -> Any:
         """(T, E) indices into the flattened datum, which each step decides."""
         return self.plan.order
@@ -68,6 +73,12 @@ class Planned(eqx.Module):
         return self.network.advance(self.plan, cache, t, previous)
 
 
+def planned(network: Any, members: Sequence[Member]) -> tuple[Any, ...]:
+    """The network under the plan of each member; itself alone where there are none."""
+    plans = [masked.plan(network.sizes, order, seed) for order, seed in members]
+    return tuple(Planned(network, plan) for plan in plans) if plans else (network,)
+
+
 class Ensemble(dist.Distribution):
     r"""The mixture of equal weights of one network's laws under several orders and masks.
 
@@ -79,20 +90,30 @@ class Ensemble(dist.Distribution):
         network: an `nn.MaskedMLP`.
         observation: the law of a datum, the same for each entry.
         members: pairs (order, seed of the hidden units' degrees), M of them; the order None for the network's own.
+        context: (n, context_size) what the network sees besides, one a row; None for nothing.
         validate_args: as of any distribution.
 
     Raises:
         ValueError: a network and a law that do not fit together, or no members.
     """
 
-    pytree_data_fields = ("network", "observation")
+    pytree_data_fields = ("network", "observation", "context")
     pytree_aux_fields = ("members",)
 
-    def __init__(self, network: Any, observation: Any, members: Sequence[Member], *, validate_args: bool | None = None):
+    def __init__(
+        self,
+        network: Any,
+        observation: Any,
+        members: Sequence[Member],
+        context: Any = None,
+        *,
+        validate_args: bool | None = None,
+    ):
         sequence.check(network, observation)
         checks.at_least("number of members", len(members), 1)
-        self.network, self.observation, self.members = network, observation, tuple(members)
-        super().__init__((), tuple(network.event_shape), validate_args=validate_args)
+        self.network, self.observation, self.members, self.context = network, observation, tuple(members), context
+        batch = () if context is None else (len(context),)
+        super().__init__(batch, tuple(network.event_shape), validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -101,7 +122,7 @@ class Ensemble(dist.Distribution):
 
     def log_prob(self, value: Any) -> jax.Array:
         """The log density of each value: the members' densities are averaged."""
-        found = lax.map(lambda plan: self._member(plan).log_prob(value), self._plans())
+        found = lax.map(lambda plan: self._member(plan, self.context).log_prob(value), self._plans())
         return jax.nn.logsumexp(found, axis=0) - math.log(len(self.members))
 
     def sample(self, rng_key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
@@ -112,13 +133,19 @@ class Ensemble(dist.Distribution):
             sample_shape: leading axes of independent draws.
 
         Returns:
-            (*sample_shape, *event_shape).
+            (*sample_shape, *batch_shape, *event_shape).
         """
-        n = math.prod(sample_shape)
+        shape = self.shape(sample_shape)
+        lead, n = sequence.rows(shape, self.event_shape)
         key, keys = rng_key, jax.random.split(jax.random.fold_in(rng_key, 1), n)
         plans, chosen = self._plans(), jax.random.randint(key, (n,), 0, len(self.members))
-        drawn = jax.vmap(lambda key, m: self._member(_take(plans, m)).sample(key))(keys, chosen)
-        return drawn.reshape(self.shape(sample_shape))
+
+        def one(key: jax.Array, m: jax.Array, context: Any) -> jax.Array:
+            own = None if context is None else context[None]
+            return self._member(_take(plans, m), own).sample(key).reshape(self.event_shape)
+
+        context = sequence.contexts(self.context, lead)
+        return jax.vmap(one, in_axes=(0, 0, None if context is None else 0))(keys, chosen, context).reshape(shape)
 
     def sample_given(self, rng_key: Any, x: Any, observed: Any = None) -> jax.Array:
         """Draw values whose known entries are clamped, all under one member taken at random.
@@ -142,10 +169,11 @@ class Ensemble(dist.Distribution):
         Returns:
             The law; its log density is in expectation a lower bound of this one's.
         """
-        return self._member(_take(self._plans(), jax.random.randint(rng_key, (), 0, len(self.members))))
+        plan = _take(self._plans(), jax.random.randint(rng_key, (), 0, len(self.members)))
+        return self._member(plan, self.context)
 
-    def _member(self, plan: masked.Plan) -> Autoregressive:
-        return Autoregressive(Planned(self.network, plan), self.observation)
+    def _member(self, plan: masked.Plan, context: Any = None) -> Autoregressive:
+        return Autoregressive(Planned(self.network, plan), self.observation, context)
 
     def _plans(self) -> masked.Plan:
         plans = [masked.plan(self.network.sizes, order, seed) for order, seed in self.members]
@@ -153,13 +181,15 @@ class Ensemble(dist.Distribution):
 
 
 class RandomMember(elbo.ELBO):
-    r"""Another objective, with one member of each `Ensemble` of the model at random in place of their mixture.
+    r"""Another objective, with one random part of each law of the model that averages over many.
 
-    For the exact likelihood it is the loss by which MADE is trained with several orders and masks,
+    Of an `Ensemble` it is one member in place of their mixture, the loss by which MADE is trained with several orders
+    and masks,
 
     .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
 
-    at the price of one member a step.
+    at the price of one member a step. Of `AnyOrder` it is one place of the order in place of all, the loss of Uria,
+    Murray & Larochelle 2014, which has the mean over places without bias at the price of one pass.
 
     Args:
         objective: the other objective; None for an `ELBO`.
@@ -203,7 +233,7 @@ class _OneOfEach(Messenger):
 
 
 def _chosen(fn: Any, rng_key: jax.Array) -> Any:
-    if isinstance(fn, Ensemble):
+    if isinstance(fn, sequence.Randomised):
         return fn.at_random(rng_key)
     if not isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
         return fn

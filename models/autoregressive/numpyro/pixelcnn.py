@@ -112,6 +112,11 @@ class PixelCNN(eqx.Module):
         return orders.raster((channels, height, width), self.coupled)
 
     @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that the context of one row may have; none where there is no context."""
+        return inputs.context_shapes(self.context_size, self.event_shape[1:])
+
+    @property
     def receptive_field(self) -> int:
         """How many rows up and columns to either side a pixel sees."""
         return receptive.of_kernels([block.vertical.weight.shape[-1] for block in self.blocks])

@@ -187,6 +187,11 @@ class CausalTransformer(eqx.Module):
         """The length of a context, 0 for none."""
         return 0 if self.context is None else self.context.weight.shape[1]
 
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that the context of one row may have; none where there is no context."""
+        return inputs.context_shapes(self.context_size, self.event_shape[:1])
+
     def __call__(self, x: Any, context: Any = None) -> jax.Array:
         """The outputs of all entries, in one pass.
 

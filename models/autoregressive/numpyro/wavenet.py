@@ -184,6 +184,11 @@ class WaveNet(eqx.Module):
         return orders.sequence(self.event_shape)
 
     @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that the context of one row may have; none where there is no context."""
+        return inputs.context_shapes(self.context_size, self.event_shape[:1])
+
+    @property
     def receptive_field(self) -> int:
         """How many steps back a step sees."""
         convolutions = [block.convolution for block in self.blocks]

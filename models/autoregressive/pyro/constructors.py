@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from deepgen import checks
 from deepgen.likelihoods import pyro as likelihoods
-from deepgen.models.autoregressive import layout
+from deepgen.models.autoregressive import inputs, layout
 from deepgen.models.autoregressive.pyro.pixelcnn import PixelCNN
 from deepgen.models.autoregressive.pyro.transformer import CausalTransformer
 from deepgen.models.autoregressive.pyro.wavenet import WaveNet
@@ -22,6 +24,8 @@ def pixelcnn(
     first_kernel_size: int = 7,
     activation: str = "relu",
     num_classes: int | None = None,
+    context_dim: int = 0,
+    data: Any | None = None,
 ) -> Any:
     """A gated PixelCNN, for images.
 
@@ -36,12 +40,15 @@ def pixelcnn(
         first_kernel_size: of the first, odd.
         activation: between the last linear maps.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+        context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
+            verbs take it as ``y``, one a row, or one a row and pixel.
+        data: (n, *event_shape); the outputs then start at the marginal law of all places. None for random biases.
 
     Returns:
         The program, untrained.
 
     Raises:
-        ValueError: an event that is no image, an unknown likelihood, or sizes out of their range.
+        ValueError: an event that is no image, an unknown likelihood, sizes out of their range, or data that do not fit.
     """
     checks.image_shape(event_shape)
     law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
@@ -52,9 +59,10 @@ def pixelcnn(
         kernel_size=kernel_size,
         first_kernel_size=first_kernel_size,
         activation=activation,
+        context_size=context_dim,
         **layout.image(law),
     )
-    return cls(network, law)
+    return cls(started(network, law, data, law.event_shape[:1], 1), law)
 
 
 def wavenet(
@@ -68,6 +76,8 @@ def wavenet(
     kernel_size: int = 2,
     activation: str = "relu",
     num_classes: int | None = None,
+    context_dim: int = 0,
+    data: Any | None = None,
 ) -> Any:
     """A WaveNet, for sound and other sequences.
 
@@ -81,12 +91,15 @@ def wavenet(
         kernel_size: of all layers, at least 2.
         activation: between the last linear maps.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+        context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
+            verbs take it as ``y``, one a row (as of a speaker), or one a row and step (as of a text).
+        data: (n, *event_shape); the outputs then start at the marginal law of all places. None for random biases.
 
     Returns:
         The program, untrained.
 
     Raises:
-        ValueError: an event that is no sequence, an unknown likelihood, or sizes out of their range.
+        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, or data that do not fit.
     """
     law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
     network = WaveNet(
@@ -96,9 +109,10 @@ def wavenet(
         dilations=dilations,
         kernel_size=kernel_size,
         activation=activation,
+        context_size=context_dim,
         **layout.sequence(law),
     )
-    return cls(network, law)
+    return cls(started(network, law, data, law.event_shape[1:], 2), law)
 
 
 def transformer(
@@ -112,6 +126,8 @@ def transformer(
     tied: bool = False,
     activation: str = "gelu",
     num_classes: int | None = None,
+    context_dim: int = 0,
+    data: Any | None = None,
 ) -> Any:
     """A causal transformer, for text and other sequences.
 
@@ -125,13 +141,16 @@ def transformer(
         tied: whether tokens' embeddings and the outputs share their weights.
         activation: of the perceptrons.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+        context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
+            verbs take it as ``y``, one a row, or one a row and step.
+        data: (n, *event_shape); the outputs then start at the marginal law of all places. None for random biases.
 
     Returns:
         The program, untrained.
 
     Raises:
-        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, or weights that
-            cannot be tied.
+        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, weights that
+            cannot be tied, or data that do not fit or for whose start tied weights leave no bias.
     """
     law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
     network = CausalTransformer(
@@ -141,6 +160,28 @@ def transformer(
         num_layers=num_layers,
         tied=tied,
         activation=activation,
+        context_size=context_dim,
         **layout.sequence(law),
     )
-    return cls(network, law)
+    return cls(started(network, law, data, law.event_shape[1:], 2), law)
+
+
+def started(network: Any, law: Any, data: Any, element_shape: tuple[int, ...], axis: int) -> Any:
+    """The network with output biases at which every place has the data's marginal law; as it is without data.
+
+    Args:
+        network: whose field ``output`` is its last linear map.
+        law: of a datum.
+        data: (n, *event_shape), or None.
+        element_shape: as of `layout.start`.
+        axis: as of `layout.start`.
+
+    Raises:
+        ValueError: data that do not fit, or tied outputs, which have no bias.
+    """
+    if data is None:
+        return network
+    inputs.refuse_tied(network.output is None)
+    with torch.no_grad():
+        network.output.bias.copy_(torch.as_tensor(layout.start(law, data, element_shape, axis)))
+    return network

@@ -60,7 +60,7 @@ class Autoregressive(TorchDistribution):
             self._validate_sample(value)
         lead, n = sequence.rows(tuple(value.shape), tuple(self.event_shape))
         flat = value.reshape(n, *self.event_shape)
-        outputs = self.network(flat, self._context(lead)).reshape(n, *self.observation.outputs_shape)
+        outputs = self.network(flat, sequence.contexts(self.context, lead)).reshape(n, *self.observation.outputs_shape)
         return self.observation(outputs).log_prob(flat).reshape(lead)
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
@@ -74,7 +74,7 @@ class Autoregressive(TorchDistribution):
         """
         shape = self.shape(sample_shape)
         lead, n = sequence.rows(tuple(shape), tuple(self.event_shape))
-        return self._draw(n, self._context(lead), None, None).reshape(shape)
+        return self._draw(n, sequence.contexts(self.context, lead), None, None).reshape(shape)
 
     def sample_given(self, x: torch.Tensor, observed: torch.Tensor | None = None) -> torch.Tensor:
         """Draw values whose known entries are clamped, the others decided in their turn given what came before.
@@ -92,12 +92,9 @@ class Autoregressive(TorchDistribution):
         if observed is None:
             observed = ~torch.isnan(x) if x.is_floating_point() else x >= 0
         lead, n = sequence.rows(tuple(x.shape), tuple(self.event_shape))
-        return self._draw(n, self._context(lead), x.reshape(n, -1), observed.reshape(n, -1)).reshape(x.shape)
-
-    def _context(self, lead: tuple[int, ...]) -> Any:
-        if self.context is None:
-            return None
-        return self.context.expand(*lead[:-1], *self.context.shape).reshape(-1, *self.context.shape[1:])
+        return self._draw(n, sequence.contexts(self.context, lead), x.reshape(n, -1), observed.reshape(n, -1)).reshape(
+            x.shape
+        )
 
     @torch.no_grad()
     def _draw(self, n: int, context: Any, x: Any, observed: Any) -> torch.Tensor:

@@ -47,6 +47,11 @@ class Planned:
         return self.network.num_params
 
     @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape that the context of one row has; none where there is no context."""
+        return self.network.context_shapes
+
+    @property
     def order(self) -> Any:
         """(T, E) indices into the flattened datum, which each step decides."""
         return np.asarray(self.plan.order)
@@ -68,6 +73,12 @@ class Planned:
         return self.network.advance(self.plan, cache, t, previous)
 
 
+def planned(network: Any, members: Sequence[Member]) -> tuple[Any, ...]:
+    """The network under the plan of each member; itself alone where there are none."""
+    plans = [masked.member(network.sizes, order, seed) for order, seed in members]
+    return tuple(Planned(network, plan) for plan in plans) if plans else (network,)
+
+
 class Ensemble(TorchDistribution):
     r"""The mixture of equal weights of one network's laws under several orders and masks.
 
@@ -79,6 +90,7 @@ class Ensemble(TorchDistribution):
         network: an `nn.MaskedMLP`.
         observation: the law of a datum, the same for each entry.
         members: pairs (order, seed of the hidden units' degrees), M of them; the order None for the network's own.
+        context: (n, context_size) what the network sees besides, one a row; None for nothing.
         validate_args: as of any distribution.
 
     Raises:
@@ -88,11 +100,20 @@ class Ensemble(TorchDistribution):
     arg_constraints = {}  # noqa: RUF012
     has_rsample = False
 
-    def __init__(self, network: Any, observation: Any, members: Sequence[Member], *, validate_args: bool | None = None):
+    def __init__(
+        self,
+        network: Any,
+        observation: Any,
+        members: Sequence[Member],
+        context: Any = None,
+        *,
+        validate_args: bool | None = None,
+    ):
         sequence.check(network, observation)
         checks.at_least("number of members", len(members), 1)
-        self.network, self.observation, self.members = network, observation, tuple(members)
-        super().__init__(torch.Size(), torch.Size(network.event_shape), validate_args=validate_args)
+        self.network, self.observation, self.members, self.context = network, observation, tuple(members), context
+        batch = () if context is None else (len(context),)
+        super().__init__(torch.Size(batch), torch.Size(network.event_shape), validate_args=validate_args)
 
     @lazy_property
     def support(self) -> Any:
@@ -103,13 +124,14 @@ class Ensemble(TorchDistribution):
         """The same law of more rows."""
         new: Any = self._get_checked_instance(Ensemble, _instance)
         new.network, new.observation, new.members = self.network, self.observation, self.members
+        new.context = self.context
         super(Ensemble, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """The log density of each value: the members' densities are averaged."""
-        found = torch.stack([self._member(m).log_prob(value) for m in range(len(self.members))])
+        found = torch.stack([self._member(m, self.context).log_prob(value) for m in range(len(self.members))])
         return torch.logsumexp(found, dim=0) - math.log(len(self.members))
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
@@ -122,12 +144,14 @@ class Ensemble(TorchDistribution):
             (*sample_shape, *batch_shape, *event_shape).
         """
         shape = self.shape(sample_shape)
-        _, n = sequence.rows(tuple(shape), tuple(self.event_shape))
+        lead, n = sequence.rows(tuple(shape), tuple(self.event_shape))
+        context = sequence.contexts(self.context, lead)
         chosen = torch.randint(len(self.members), (n,))
         drawn: Any = None
         for m in chosen.unique().tolist():
             mine = chosen == m
-            part = self._member(m).sample((int(mine.sum()),))
+            own = None if context is None else context[mine.to(context.device)]
+            part = self._member(m, own).sample(() if own is not None else (int(mine.sum()),))
             drawn = part.new_empty((n, *self.event_shape)) if drawn is None else drawn
             drawn[mine.to(part.device)] = part
         return drawn.reshape(shape)
@@ -150,22 +174,23 @@ class Ensemble(TorchDistribution):
         Returns:
             The law; its log density is in expectation a lower bound of this one's.
         """
-        return self._member(int(torch.randint(len(self.members), ()))).expand(self.batch_shape)
+        return self._member(int(torch.randint(len(self.members), ())), self.context).expand(self.batch_shape)
 
-    def _member(self, m: int) -> Any:
-        return Autoregressive(
-            Planned(self.network, masked.member(self.network.sizes, *self.members[m])), self.observation
-        )
+    def _member(self, m: int, context: Any = None) -> Any:
+        plan = masked.member(self.network.sizes, *self.members[m])
+        return Autoregressive(Planned(self.network, plan), self.observation, context)
 
 
 class RandomMember(infer.ELBO):
-    r"""Another objective, with one member of each `Ensemble` of the model at random in place of their mixture.
+    r"""Another objective, with one random part of each law of the model that averages over many.
 
-    For the exact likelihood it is the loss by which MADE is trained with several orders and masks,
+    Of an `Ensemble` it is one member in place of their mixture, the loss by which MADE is trained with several orders
+    and masks,
 
     .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
 
-    at the price of one member a step.
+    at the price of one member a step. Of `AnyOrder` it is one place of the order in place of all, the loss of Uria,
+    Murray & Larochelle 2014, which has the mean over places without bias at the price of one pass.
 
     Args:
         objective: the other objective; None for an `ELBO`.
@@ -216,8 +241,8 @@ def _one_of_each(model: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(fn: Any) -> Any:
-    if isinstance(fn, Ensemble):
+    if isinstance(fn, sequence.Randomised):
         return fn.at_random()
-    if isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, Ensemble):
+    if isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, sequence.Randomised):
         return fn.base_dist.at_random().mask(fn._mask)
     return fn

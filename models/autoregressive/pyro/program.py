@@ -14,10 +14,13 @@ from deepgen.models.autoregressive import made, sequence
 from deepgen.models.autoregressive.made import Member
 from deepgen.models.autoregressive.pyro import constructors, networks
 from deepgen.models.autoregressive.pyro.distribution import Autoregressive
-from deepgen.models.autoregressive.pyro.ensemble import Ensemble, RandomMember
+from deepgen.models.autoregressive.pyro.ensemble import Ensemble, RandomMember, planned
+from deepgen.models.autoregressive.pyro.given import Given
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
-from deepgen.program.pyro import declare
+from deepgen.program import context as repeats
+from deepgen.program.pyro import declare, tensor
+from deepgen.program.sequence.pyro import Mixture
 from deepgen.program.sequence.pyro import Sequence as Factors
 
 
@@ -63,6 +66,7 @@ class AutoregressiveModel(torch.nn.Module):
         activation: str = "relu",
         direct: bool = True,
         num_classes: int | None = None,
+        context_dim: int = 0,
         seed: int = 0,
         data: Any | None = None,
     ) -> "AutoregressiveModel":
@@ -79,6 +83,8 @@ class AutoregressiveModel(torch.nn.Module):
             activation: the network's activation.
             direct: whether there are connections from the inputs to the outputs.
             num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
+            context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none;
+                the verbs take it as ``y``, one a row.
             seed: of random orders and masks.
             data: (n, *event_shape); the outputs then start at its marginals. None for random biases.
 
@@ -91,7 +97,7 @@ class AutoregressiveModel(torch.nn.Module):
         law = likelihoods.observation(likelihood, tuple(event_shape), num_classes)
         data = None if data is None else laws.check_data(law, data, missing=True)
         first, members = made.orders(law, order, num_members, seed)
-        own = made.arguments(law)
+        own = made.arguments(law) | {"context_size": context_dim}
         network = nn.MaskedMLP(law.event_shape, hidden=hidden, order=first, activation=activation, direct=direct, **own)
         if data is not None:
             network = nn.output_bias(network, law.start(data).reshape(-1))
@@ -106,15 +112,30 @@ class AutoregressiveModel(torch.nn.Module):
         """The shape of one datum."""
         return self.observation.event_shape
 
-    def distribution(self) -> Any:
-        """The law of a datum, to be a site of any model: `Autoregressive` or, with members, their `Ensemble`."""
-        return _law(self.network, self.observation, self.members)
+    @property
+    def context_dim(self) -> int:
+        """The length of the context; 0 where there is none."""
+        return sequence.context_dim(self.network)
 
-    def model(self, x: Any = None, *, size: int = 1) -> Any:
-        """p(x), in the plate ``"data"``.
+    def distribution(self, context: Any = None) -> Any:
+        """The law of a datum, to be a site of any model: `Autoregressive` or, with members, their `Ensemble`.
+
+        Args:
+            context: (n, context_dim), or (n, context_dim, ...) where it differs from place to place; None where the
+                program takes none.
+
+        Raises:
+            ValueError: a context that is missing or not wanted.
+        """
+        return _law(self.network, self.observation, self.members, context)
+
+    def model(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
+        """p(x), or p(x | context), in the plate ``"data"``.
 
         Args:
             x: (n, *event_shape), or None to draw.
+            context: (n, context_dim), or (n, context_dim, ...) where it differs from place to place, of a conditional
+                program; the verbs take it as ``y``.
             size: the number of rows where x is None.
 
         Returns:
@@ -122,22 +143,23 @@ class AutoregressiveModel(torch.nn.Module):
         """
         network, observation = declare("network", self.network), declare("observation", self.observation)
         with pyro.plate("data", size if x is None else len(x)):
-            return pyro.sample("x", _law(network, observation, self.members), obs=x)
+            return pyro.sample("x", _law(network, observation, self.members, context), obs=x)
 
-    def sequential(self) -> Factors:
-        """The factors of p(x), each given the entries before it.
+    def sequential(self, context: Any = None) -> Factors | Mixture:
+        """The factors of p(x), each given the entries before it, or the mixture of those of the members.
 
-        Raises:
-            ValueError: a mixture of several members, which has no one order.
+        Args:
+            context: of each row, as in `model`.
         """
-        made.refuse_members(self.members)
-        return Factors(self.network, self.observation.element(self.network.element_shape))
+        parts = tuple(Factors(own, self.observation, context) for own in planned(self.network, self.members))
+        return Mixture(parts) if self.members else parts[0]
 
-    def guide(self, x: Any = None, *, size: int = 1) -> None:
+    def guide(self, x: Any = None, context: Any = None, *, size: int = 1) -> None:
         """Nothing, as there are no latents.
 
         Args:
             x: (n, *event_shape), or None.
+            context: as `model`.
             size: the number of rows where x is None.
         """
 
@@ -154,6 +176,33 @@ class AutoregressiveModel(torch.nn.Module):
             (n, *event_shape), observed entries as they came.
         """
         return self.distribution().sample_given(x, observed)
+
+    def given(self, context: Any) -> Given:
+        """The program as a function of x alone, given the context of its rows.
+
+        Args:
+            context: (n, context_dim, ...); any number of rows is taken to repeat these n.
+
+        Returns:
+            What has ``model``, ``guide``, ``sequential`` and ``sample_given``.
+        """
+        return Given(self, tensor(self, np.asarray(context)))
+
+    def check_context(self, context: Any, rows: int) -> np.ndarray:
+        """A context for each of the rows, as the program takes it.
+
+        Args:
+            context: (rows, context_dim), or (rows, context_dim, ...) where it differs from place to place; of one row
+                for all.
+            rows: how many.
+
+        Returns:
+            (rows, context_dim, ...) floats.
+
+        Raises:
+            ValueError: another shape, another number of rows, not finite, or a program without context.
+        """
+        return repeats.rows(context, rows, sequence.context_shapes(self.network))
 
     def objective(self) -> Any:
         """What `fit` minimises by default: the negative log-likelihood, of one random member where there are some."""
@@ -202,5 +251,8 @@ def build(config: Mapping[str, Any]) -> AutoregressiveModel:
     return AutoregressiveModel(networks.build(config["network"]), likelihoods.build(config["observation"]), members)
 
 
-def _law(network: Any, observation: Any, members: Sequence[Member]) -> Any:
-    return Ensemble(network, observation, members) if members else Autoregressive(network, observation)
+def _law(network: Any, observation: Any, members: Sequence[Member], context: Any) -> Any:
+    sequence.check_context(network, None if context is None else tuple(context.shape))
+    if members:
+        return Ensemble(network, observation, members, context)
+    return Autoregressive(network, observation, context)

@@ -149,6 +149,11 @@ class CausalTransformer(torch.nn.Module):
         """(steps, entries of a step): the flat indices of the entries that each step decides, in time."""
         return orders.sequence(self.event_shape)
 
+    @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that the context of one row may have; none where there is no context."""
+        return inputs.context_shapes(self.context_size, self.event_shape[:1])
+
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         """The outputs of all entries, in one pass.
 

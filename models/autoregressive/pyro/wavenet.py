@@ -157,6 +157,11 @@ class WaveNet(torch.nn.Module):
         return orders.sequence(self.event_shape)
 
     @property
+    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that the context of one row may have; none where there is no context."""
+        return inputs.context_shapes(self.context_size, self.event_shape[:1])
+
+    @property
     def receptive_field(self) -> int:
         """How many steps back a step sees."""
         return receptive.of_dilations(self.kernel_size, self.dilations)

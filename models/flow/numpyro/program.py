@@ -26,6 +26,7 @@ from deepgen.models.flow.numpyro.chart import Chart
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, given_context
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
+from deepgen.program.context import repeated
 from deepgen.program.numpyro import declare
 
 TRANSFORMS: dict[str, Any] = {
@@ -256,7 +257,8 @@ class Given(eqx.Module):
 
     def model(self, x: Any = None, *, size: int = 1) -> Any:
         """The flow's model given the context."""
-        return self.program.model(x, self._rows(size if x is None else len(x)), size=size)
+        rows = repeated(self.context, size if x is None else len(x))
+        return self.program.model(x, rows, size=size)
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
@@ -264,9 +266,6 @@ class Given(eqx.Module):
     def chart(self) -> Chart:
         """The flow's chart given the context."""
         return self.program.chart(self.context)
-
-    def _rows(self, rows: int) -> jax.Array:
-        return jnp.tile(self.context, (-(-rows // len(self.context)), 1))[:rows]
 
 
 @eqx.filter_jit

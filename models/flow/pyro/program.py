@@ -25,6 +25,7 @@ from deepgen.models.flow.pyro.chart import Chart
 from deepgen.models.flow.pyro.transforms import FlowDistribution, given_context
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
+from deepgen.program.context import repeated
 from deepgen.program.pyro import declare, tensor
 
 TRANSFORMS: dict[str, Any] = {
@@ -285,7 +286,8 @@ class Given:
 
     def model(self, x: Any = None, *, size: int = 1) -> Any:
         """The flow's model given the context."""
-        return self.program.model(x, self._rows(size if x is None else len(x)), size=size)
+        rows = repeated(self.context, size if x is None else len(x))
+        return self.program.model(x, rows, size=size)
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
@@ -293,9 +295,6 @@ class Given:
     def chart(self) -> Chart:
         """The flow's chart given the context."""
         return self.program.chart(self.context)
-
-    def _rows(self, rows: int) -> torch.Tensor:
-        return self.context.tile((-(-rows // len(self.context)), 1))[:rows]
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""log p(x_observed) of rows with holes, where a datum is decided step by step."""

@@ -1,0 +1,95 @@
+"""log p of rows with holes: exact where it can be, else an estimate whose error is stated; ensembles as mixtures."""
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from engines import ENGINES
+from montecarlo import worst_moment, worst_stated_error
+from registry import ORACLES, cases, oracle_program
+
+from deepgen.inference.imputation.enumeration import completions
+from deepgen.inference.imputation.sequential import clouds
+
+MINE = [oracle for oracle in ORACLES if oracle.family == "autoregressive"]
+DISCRETE = [oracle for oracle in MINE if oracle.discrete]
+MIXED = next(oracle for oracle in MINE if oracle.first)
+BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
+
+
+def holes(oracle: Any, rows: int = 40) -> np.ndarray:
+    rng = np.random.default_rng(2)
+    return oracle.hide(oracle.draw(rng, rows), rng)
+
+
+@pytest.mark.parametrize(("oracle", "engine"), cases(DISCRETE))
+def test_few_completions_are_counted(oracle: Any, engine: Any) -> None:
+    x = holes(oracle)
+    found = engine.call("log_prob", oracle_program(oracle, engine), x)
+    assert found.kind == "exact"
+    assert found.stderr.max() == 0
+    np.testing.assert_allclose(found.value, oracle.log_prob(x), atol=2e-5)
+    filled = engine.call("log_prob", oracle_program(oracle, engine), np.nan_to_num(x)).value
+    assert np.abs(filled - oracle.log_prob(x)).max() > 0.1, "holes filled with zeros would pass"
+
+
+@pytest.mark.parametrize(("oracle", "engine"), cases(MINE))
+def test_what_is_missing_last_costs_nothing(oracle: Any, engine: Any) -> None:
+    rng = np.random.default_rng(3)
+    x = oracle.hide_last(oracle.draw(rng, 20), rng)
+    with mock.patch.object(completions, "MOST", 0):
+        found = engine.call("log_prob", oracle_program(oracle, engine), x)
+    assert found.kind == "exact"
+    assert found.stderr.max() == 0
+    np.testing.assert_allclose(found.value, oracle.log_prob(x), atol=2e-5)
+
+
+@pytest.mark.parametrize(("oracle", "engine"), cases(MINE))
+def test_other_rows_are_estimated_within_their_stated_error(oracle: Any, engine: Any) -> None:
+    x = holes(oracle, 160)
+    with mock.patch.object(completions, "MOST", 0), mock.patch("deepgen.inference.likelihood.evidence.ways.CLOUDS", 30):
+        found = engine.call("log_prob", oracle_program(oracle, engine), x, num_particles=100, seed=4)
+    truth = oracle.log_prob(x)
+    assert found.kind == "estimate"
+    assert 0.1 < (found.stderr > 0).mean() < 1
+    assert worst_stated_error(found.value, found.stderr, truth) < 1
+    assert worst_stated_error(found.value, found.stderr / 2, truth) > 1
+    assert worst_stated_error(found.value + 0.03, found.stderr, truth) > 1
+
+
+@BOTH
+def test_an_ensemble_is_imputed_as_its_mixture_and_not_as_its_members_in_turn(engine: Any) -> None:
+    """Members must weigh in by their evidence: at equal weights the conditional law is another."""
+    x = holes(MIXED, 24)
+    program = oracle_program(MIXED, engine)
+    law = MIXED.conditional(x)
+
+    def score(post: Any) -> float:
+        draws = post.posterior["x"].values
+        return worst_moment(draws.reshape(*draws.shape[:3], -1).astype(float), *law, post.sample_stats["ess"].values)
+
+    options = {"method": "smc", "num_particles": 4000, "seed": 5}
+    assert score(engine.call("impute", program, x, **options)) < 1
+    mix = clouds.mix
+
+    def even(parts: Any) -> Any:
+        return mix([part._replace(log_evidence=0 * part.log_evidence) for part in parts])
+
+    with mock.patch.object(clouds, "mix", even):
+        assert score(engine.call("impute", program, x, **options)) > 1
+
+
+@BOTH
+def test_members_whose_missing_entries_come_last_are_drawn_exactly(engine: Any) -> None:
+    rng = np.random.default_rng(6)
+    x = MIXED.hide_last(MIXED.draw(rng, 24), rng)
+    program = oracle_program(MIXED, engine)
+    post = engine.call("impute", program, x, method="exact", num_samples=1000, seed=7)
+    np.testing.assert_allclose(post.sample_stats["log_evidence"].values, MIXED.log_prob(x), atol=2e-5)
+    draws = post.posterior["x"].values.reshape(4, 1000, 24, -1).astype(float)
+    assert worst_moment(draws, *MIXED.conditional(x)) < 1
+    other = x.copy()
+    other[:, MIXED.order[-1]], other[:, MIXED.order[0]] = 1.0, np.nan
+    with pytest.raises(ValueError, match="rows with entries observed in a later step than one that is missing"):
+        engine.call("impute", program, other, method="exact")
