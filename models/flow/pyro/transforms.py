@@ -16,8 +16,8 @@ from deepgen.models.flow import shapes
 class FlowTransform(TransformModule, ABC):
     """An invertible map of the base's draws towards the data, with its log-Jacobian in both directions.
 
-    It is a Pyro ``TransformModule``: it can stand in any ``TransformedDistribution``, declared in a model as any module,
-    ``pyro.module("coupling", coupling)``. Nothing is remembered from one call to the other.
+    It is a Pyro ``TransformModule``: it can stand in any ``TransformedDistribution``, declared in a model as any
+    module, ``pyro.module("coupling", coupling)``. Nothing is remembered from one call to the other.
     """
 
     domain = constraints.real_vector
