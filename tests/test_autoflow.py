@@ -70,13 +70,13 @@ def trained(engine: Any, name: str) -> tuple[Callable[[], None], Any, Any]:
     """A model without data, its guide, and the guide's trained parameters."""
     made: dict[str, Any] = {
         "affine": (normal, [engine.face.LULinear(3)], 1000),
-        "iaf": (banana, "iaf", 600),
-        "realnvp": (banana, "realnvp", 600),
+        "iaf": (banana, "iaf", 1000),
+        "realnvp": (banana, "realnvp", 1000),
     }
     target, flow, steps = made[name]
     model = target(engine)
-    options = {} if isinstance(flow, list) else {"options": {"num_transforms": 2, "hidden": (16,)}}
-    guide = engine.call(engine.face.AutoFlow, model, flow, **options)
+    options = None if isinstance(flow, list) else {"num_transforms": 2, "hidden": (16,)}
+    guide = engine.call(engine.face.AutoFlow, model, flow, init_scale=1.0, options=options)
     _, params = train(engine, model, guide, steps=steps, learning_rate=2e-2, num_particles=16)
     return model, guide, params
 
@@ -186,13 +186,14 @@ def test_engines_agree_at_the_same_parameters() -> None:
     trained = load_state_dict(first.flow, moved)
     z = rng.standard_normal((20, 2)).astype(np.float32)
     transform = first.get_transform({"auto_flow$params": trained})
-    u = transform(jnp.asarray(z))
+    given = jnp.asarray(z)
+    u = transform(given)
     with torch.no_grad():
-        other = second.get_transform()
-        v = other(torch.as_tensor(z))
-        own, there = (numbers(t.log_abs_det_jacobian(a, b)) for t, a, b in ((transform, z, u), (other, z, v)))
-        np.testing.assert_allclose(numbers(other.inv(v)), z, atol=1e-4)
-        again = numbers(other.log_abs_det_jacobian(torch.as_tensor(z), v.clone()))
+        other, z = second.get_transform(), torch.as_tensor(z)
+        v = other(z)
+        own, there = (numbers(t.log_abs_det_jacobian(a, b)) for t, a, b in ((transform, given, u), (other, z, v)))
+        np.testing.assert_allclose(numbers(other.inv(v)), numbers(z), atol=1e-4)
+        again = numbers(other.log_abs_det_jacobian(z, v.clone()))
     np.testing.assert_allclose(numbers(u), numbers(v), atol=1e-4)
     np.testing.assert_allclose(own, there, atol=1e-4)
     np.testing.assert_allclose(again, there, atol=1e-5)

@@ -1,6 +1,6 @@
 """Automatic guides by flows in NumPyro."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -55,7 +55,7 @@ class AutoFlow(AutoContinuous):
     def __init__(
         self,
         model: Callable[..., Any],
-        flow: str | Sequence[Any] = "realnvp",
+        flow: Any = "realnvp",
         *,
         prefix: str = "auto",
         init_loc_fn: Callable[..., Any] | None = None,

@@ -51,7 +51,7 @@ class AutoFlow(AutoContinuous):
     def __init__(
         self,
         model: Callable[..., Any],
-        flow: str | Sequence[Any] = "realnvp",
+        flow: Any = "realnvp",
         *,
         prefix: str = "auto",
         init_loc_fn: Callable[..., Any] | None = None,
