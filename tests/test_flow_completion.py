@@ -20,6 +20,9 @@ from deepgen.inference.imputation.methods import METHODS, described
 from deepgen.inference.imputation.neighbours import mixture
 from deepgen.inference.imputation.projected import latent
 
+# R-hat of chains that are many and short
+pytestmark = pytest.mark.filterwarnings("ignore:the chains of:UserWarning")
+
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
 AFFINE = next(oracle for oracle in ORACLES if oracle.family == "flow")
 FLOWS = [instance for instance in INSTANCES if instance.family == "flow"]
