@@ -20,11 +20,14 @@ from deepgen.inference.imputation.methods import METHODS, described
 from deepgen.inference.imputation.neighbours import mixture
 from deepgen.inference.imputation.projected import latent
 
+# R-hat of chains that are many and short
+pytestmark = pytest.mark.filterwarnings("ignore:the chains of:UserWarning")
+
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
 AFFINE = next(oracle for oracle in ORACLES if oracle.family == "flow")
 FLOWS = [instance for instance in INSTANCES if instance.family == "flow"]
 METHOD = pytest.mark.parametrize("method", NUMPYRO.face.Flow.imputers)
-QUICK = {"num_warmup": 30, "num_samples": 40, "num_chains": 10, "num_steps": 4, "num_particles": 2000}
+QUICK = {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4, "num_particles": 2000}
 
 
 def room(engine: Any, name: str) -> Any:

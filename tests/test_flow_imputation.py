@@ -19,6 +19,9 @@ from deepgen.inference.imputation.gibbs import metropolis
 from deepgen.inference.imputation.neighbours import mixture
 from deepgen.inference.imputation.projected import latent
 
+# R-hat of chains that are many and short
+pytestmark = pytest.mark.filterwarnings("ignore:the chains of:UserWarning")
+
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
 AFFINE = next(oracle for oracle in ORACLES if oracle.family == "flow")
 GRID = np.linspace(-2.5, 3, 1101, dtype=np.float32)
@@ -116,7 +119,7 @@ def test_both_modes_have_their_share(engine: Any, method: str) -> None:
     particles = post.sample_stats["ess"].values if "ess" in post.sample_stats else LEAST if method == "hmc" else np.inf
     assert worst_uniform(u, particles) < 1
     assert worst_uniform(np.where(u < 0.5, u, 1 - u), particles) > 1, "one mode"
-    assert worst_uniform(u**2, particles) > 1
+    assert worst_uniform(u**3, particles) > 1
     if method == "pl-mcmc":
         assert ((u[:, 1:] < 0.5) != (u[:, :-1] < 0.5)).mean((0, 1)).min() > 0.05, "its chains cross between modes"
 
@@ -168,33 +171,28 @@ def test_hamiltonian_steps_leave_the_conditional_as_it_is() -> None:
     """In the mathematics: the clamped density with its filling, by leapfrog and Metropolis in NumPy."""
     from deepgen.inference.hmc import hamiltonian
 
-    correlation, seen = 0.8, np.array([[True, False]])
+    correlation, count = 0.8, 20_000
+    v, seen = np.tile([[1.0, 0.0]], (count, 1)), np.tile([[True, False]], (count, 1))
     precision = np.linalg.inv(np.array([[1, correlation], [correlation, 1]]))
     rng = np.random.default_rng(0)
-    v = np.array([[1.0, 0.0]])
 
-    def value_and_gradient(q: np.ndarray, filled: bool) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = clamping.clamp(q, v, seen)
-        gradient = np.where(seen, 0.0, -x @ precision)
-        value = -0.5 * ((x @ precision) * x).sum(-1)
-        if filled:
-            value, gradient = value + clamping.log_filling(q, seen), gradient - np.where(seen, q, 0)
-        return value, gradient
+        value = -0.5 * ((x @ precision) * x).sum(-1) + clamping.log_filling(q, seen)
+        return value, np.where(seen, -q, -x @ precision)
 
     def advance(q: np.ndarray, shift: float = 0.0) -> np.ndarray:
-        state = hamiltonian.State(q, *value_and_gradient(q, True))
+        state = hamiltonian.State(q, *value_and_gradient(q))
         p = rng.standard_normal(q.shape)
         end, p_end = state, p
         for _ in range(3):
-            end, p_end = hamiltonian.leapfrog(
-                lambda at: value_and_gradient(at, True), end, p_end, np.full(len(q), 0.5), np.ones_like(q)
-            )
+            end, p_end = hamiltonian.leapfrog(value_and_gradient, end, p_end, np.full(len(q), 0.5), np.ones_like(q))
         end = end._replace(log_density=end.log_density + shift * end.position[:, 1])
         moved, _ = hamiltonian.metropolis(rng.random(len(q)), state, p, end, p_end, np.ones_like(q), np.asarray(3))
         return moved.position
 
     spread = np.sqrt(1 - correlation**2)
-    start = np.stack([rng.standard_normal(20_000), correlation + spread * rng.standard_normal(20_000)], 1)
+    start = np.stack([rng.standard_normal(count), correlation + spread * rng.standard_normal(count)], 1)
     laws: dict[str, Any] = {
         "missing": (lambda q: q[:, 1], stats.norm(correlation, spread).cdf),
         "filling": (lambda q: q[:, 0], stats.norm.cdf),

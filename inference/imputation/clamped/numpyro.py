@@ -42,7 +42,7 @@ def clamped(
         progress=progress,
     )
     stats, said = result.chain_stats(
-        np.asarray(jnp.swapaxes(-report.potential_energy - draws["filling"], 0, 1)),
+        np.asarray(jnp.swapaxes(draws["log_prob"], 0, 1)),
         acceptance_rate=np.asarray(report.accept_prob),
         step_size=np.asarray(report.step_size),
         diverging=np.asarray(report.divergences),
@@ -63,12 +63,12 @@ class _Target(eqx.Module):
 
 
 class _Collect(eqx.Module):
-    """What to keep of a draw: the completed data, and what does not belong to its density."""
+    """What to keep of a draw: the completed data, and their log density without the filling."""
 
     chart: Any
     v: jax.Array
     observed: jax.Array
 
     def __call__(self, rng_key: jax.Array, position: jax.Array) -> dict[str, Any]:
-        x = self.chart.to_data(clamping.clamp(position, self.v, self.observed))
-        return {"x": x, "filling": clamping.log_filling(position, self.observed)}
+        v = clamping.clamp(position, self.v, self.observed)
+        return {"x": self.chart.to_data(v), "log_prob": self.chart.log_prob(v)}

@@ -40,7 +40,7 @@ def clamped(
             progress=progress,
         )
     stats, said = result.chain_stats(
-        (-report.potential_energy - draws["filling"]).transpose(0, 1).cpu().numpy(),
+        draws["log_prob"].transpose(0, 1).cpu().numpy(),
         acceptance_rate=report.accept_prob.cpu().numpy(),
         step_size=report.step_size.cpu().numpy(),
         diverging=report.divergences.cpu().numpy(),
@@ -60,11 +60,11 @@ class _Target:
 
 
 class _Collect:
-    """What to keep of a draw: the completed data, and what does not belong to its density."""
+    """What to keep of a draw: the completed data, and their log density without the filling."""
 
     def __init__(self, chart: Any, v: torch.Tensor, observed: torch.Tensor):
         self.chart, self.v, self.observed = chart, v, observed
 
     def __call__(self, position: torch.Tensor) -> dict[str, Any]:
-        x = self.chart.to_data(clamping.clamp(position, self.v, self.observed))
-        return {"x": x, "filling": clamping.log_filling(position, self.observed)}
+        v = clamping.clamp(position, self.v, self.observed)
+        return {"x": self.chart.to_data(v), "log_prob": self.chart.log_prob(v)}

@@ -66,7 +66,7 @@ def draw_noise(rng_key: jax.Array, rows: Rows, like: jax.Array) -> Noise:
     normal = jax.random.normal(key_normal, (2 * like.size,), like.dtype).reshape(2, *like.shape)
     uniform = jax.random.uniform(key_uniform, (batch[0] * batch[1] + 1,), like.dtype)
     base = rows.chart.base.sample(key_base, (batch[0] * batch[1],)).reshape(like.shape)
-    return Noise(*normal, base, uniform[1:].reshape(batch), uniform[0])
+    return Noise(normal[0], normal[1], base, uniform[1:].reshape(batch), uniform[0])
 
 
 def step_with_noise(noise: Noise, rows: Rows, state: State, step_size: jax.Array) -> tuple[State, jax.Array]:

@@ -56,7 +56,9 @@ def draw_noise(rows: Rows, like: torch.Tensor) -> Noise:
     """
     normal = like.new_empty((2, *like.shape)).normal_()
     base = rows.chart.base.sample(like.shape[:-1])
-    return Noise(*normal, base, torch.rand_like(like[..., 0]), torch.rand((), dtype=like.dtype, device=like.device))
+    return Noise(
+        normal[0], normal[1], base, torch.rand_like(like[..., 0]), torch.rand((), dtype=like.dtype, device=like.device)
+    )
 
 
 def step_with_noise(noise: Noise, rows: Rows, state: State, step_size: torch.Tensor) -> tuple[State, torch.Tensor]:
