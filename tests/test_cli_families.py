@@ -15,7 +15,7 @@ from deepgen.capabilities import families
 from deepgen.cli.engine import Engine
 from deepgen.cli.recipes import RECIPES
 from deepgen.cli.sources import Settings, open_for
-from deepgen.cli.views import VIEWS, normality
+from deepgen.cli.views import VIEWS, normality, scales
 from deepgen.evaluation import read_posterior
 
 FEW = ["--rows", "6", "--steps", "12", "--no-progress"]
@@ -116,7 +116,9 @@ def test_networks_of_images_and_sequences_run(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["made", "pixelcnn", "wavenet", "transformer", "nice", "realnvp", "maf", "nsf", "cnf"])
+@pytest.mark.parametrize(
+    "name", ["made", "pixelcnn", "wavenet", "transformer", "nice", "realnvp", "maf", "nsf", "cnf", "glow"]
+)
 def test_all_recipes_run_in_numpyro(name: str, tmp_path: Path) -> None:
     path = images(tmp_path / "small.npz")
     done("run", name, path, *FEW, *CLOUD, "--out", tmp_path / name)
@@ -196,6 +198,34 @@ def test_a_flow_runs_on_grey_levels_through_a_logit(tmp_path: Path) -> None:
     assert '"transform": "Logit"' in (tmp_path / "program.json").read_text()
     assert "spread evenly over their intervals" in (tmp_path / "report.html").read_text()
     done("sample", tmp_path, "-n", "2", "--engine", "pyro")
+
+
+def test_glow_runs_on_images_and_shows_its_scales(tmp_path: Path) -> None:
+    done("run", "glow", images(tmp_path / "small.npz"), "--engine", "pyro", "--hidden", "4", *FEW, "--out", tmp_path)
+    metrics = metrics_of(tmp_path)
+    assert metrics["log_prob"]["kind"] == "exact"
+    assert metrics["data"]["event_shape"] == [1, 4, 4]
+    assert metrics["scales"] == {"sizes": [8, 8], "redrawn": 6}
+    page = (tmp_path / "report.html").read_text()
+    assert all(f'id="{name}"' in page for name in ("normality", "path", "scales"))
+    refused = call("run", "glow", "iris", "--engine", "pyro", "--out", tmp_path / "iris")
+    assert refused.exit_code == 2
+    assert "expected (channels, height, width)" in refused.stderr
+
+
+def test_what_the_coarser_scale_holds_is_kept() -> None:
+    """Redrawn images share what the kept scale says; with nothing kept in common they would not."""
+    x = np.random.default_rng(0).random((20, 1, 4, 4)).astype(np.float32)
+    face = Engine("pyro", 0)
+    flow = face.build("glow", None, (1, 4, 4), hidden=(4,), num_steps=1, data=x)
+    said, drawn = scales(face, flow, x, x)
+    assert said["scales"]["sizes"] == [8, 8]
+    assert drawn["scales"].shape == (7, 4, 1, 4, 4)
+    np.testing.assert_array_equal(drawn["scales"][0], x[:4])
+    again = np.stack([face.encode(flow, column) for column in drawn["scales"]])
+    np.testing.assert_allclose(again[1:, :, :8], np.broadcast_to(again[:1, :, :8], (6, 4, 8)), atol=1e-4)
+    assert np.abs(again[1:, :, 8:] - again[:1, :, 8:]).min() > 1e-6
+    assert scales(face, face.build("realnvp", None, (3,), hidden=(4,)), x[:, 0, 0, :3], x[:, 0, 0, :3])[1] == {}
 
 
 @pytest.mark.parametrize("engine", SLOW_IN_JAX)

@@ -1,7 +1,7 @@
 """Integers under a flow: the bound against cells integrated by quadrature, uniform and learned noise, both engines."""
 
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ WHITEN = np.array([[1.1, 0.0], [0.9, 1.3]])
 
 @cache
 def exact() -> np.ndarray:
-    """log P of each of the nine cells, by Gauss-Legendre quadrature; what lies beyond the square counts to its edges."""
+    """log P of each of the nine cells, by quadrature; what lies beyond the square counts to its edges."""
     node, weight = np.polynomial.legendre.leggauss(120)
     ends = np.array([-ALPHA / (1 - 2 * ALPHA), 1 / V, 2 / V, 1 + ALPHA / (1 - 2 * ALPHA)])
-    points = [(a + b) / 2 + (b - a) / 2 * node for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    weights = [(b - a) / 2 * weight for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    points = [(a + b) / 2 + (b - a) / 2 * node for a, b in pairwise(ends)]
+    weights = [(b - a) / 2 * weight for a, b in pairwise(ends)]
     mass = []
     for i, j in CELLS:
         y = np.stack(np.meshgrid(points[i], points[j], indexing="ij"), -1)
@@ -103,7 +103,7 @@ def test_uniform_noise_is_uniform_dequantisation(engine: Any) -> None:
     program = engine.face.Dequantized.uniform(flow(engine), V)
     rng = np.random.default_rng(3)
     x = rng.integers(0, V, (200, 2)).astype(np.int32)
-    y = affine.dequantize(x, rng.uniform(0.01, 0.99, x.shape), V)
+    y = affine.dequantize(x.astype(float), rng.uniform(0.01, 0.99, x.shape), V)
     joint = engine.log_joint(program, {"dequantized": y.astype(np.float32)}, x)
     np.testing.assert_allclose(joint, density(y), atol=2e-4)
     wrong = engine.log_joint(program, {"dequantized": y.astype(np.float32)}, (x + 1) % V)
@@ -142,7 +142,7 @@ def test_a_bound_lies_below_and_tightens(engine: Any) -> None:
     kept = engine.with_tensors(
         engine.build("flow", fit.program.spec()),
         {name: value for name, value in engine.tensors(fit.program).items() if name.startswith("noise")}
-        | {name: value for name, value in engine.tensors(start).items() if name.startswith("flow")},
+        | {name: value for name, value in engine.tensors(learned(engine)).items() if name.startswith("flow")},
     )
     trained, error = bound(engine, kept)
     assert ((trained - truth) / error).max() < most

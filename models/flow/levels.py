@@ -29,12 +29,12 @@ def level(y: Float[Any, "*shape"], num_values: int) -> Float[Any, "*shape"]:
     return xp.clip(xp.floor(num_values * y), 0, num_values - 1)
 
 
-def contains(x: Shaped[Any, "*shape"], y: Float[Any, "*shape"], num_values: int) -> Bool[Any, "*shape"]:
+def contains(x: Shaped[Any, "..."], y: Float[Any, "..."], num_values: int) -> Bool[Any, "..."]:
     """Whether the level of y is x, but for rounding.
 
     Args:
         x: levels.
-        y: numbers.
+        y: numbers, which broadcast with them.
         num_values: V.
 
     Returns:
@@ -49,15 +49,15 @@ def contains(x: Shaped[Any, "*shape"], y: Float[Any, "*shape"], num_values: int)
 
 
 def place(
-    v: Float[Any, "*shape"], x: Shaped[Any, "*shape"], num_values: int, *, inverse: bool = False
-) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
+    v: Float[Any, "..."], x: Shaped[Any, "..."], num_values: int, *, inverse: bool = False
+) -> tuple[Float[Any, "..."], Float[Any, "..."]]:
     r""":math:`y = (x + \sigma(v)) / V`, in the interval of level x, or its inverse, and the log of the slope.
 
     Of standard logistic v, y is uniform in the interval.
 
     Args:
         v: any numbers; where inverted numbers of the level's interval.
-        x: levels.
+        x: levels, which broadcast with them.
         num_values: V.
         inverse: whether it is inverted.
 
