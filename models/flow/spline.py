@@ -12,6 +12,8 @@ values of any shape: K for the widths, K for the heights, K - 1 for the inner sl
 """
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import array_api_compat
@@ -36,9 +38,6 @@ class Bin(NamedTuple):
         height: h.
         left: the slope at the left knot.
         right: at the right knot.
-        widths: K shares, (K, *shape) that sum to one, before the least share is taken into account.
-        heights: likewise.
-        raw_slopes: (K - 1, *shape), before softplus.
     """
 
     index: Any
@@ -48,9 +47,6 @@ class Bin(NamedTuple):
     height: Any
     left: Any
     right: Any
-    widths: Any
-    heights: Any
-    raw_slopes: Any
 
 
 def num_params(num_bins: int) -> int:
@@ -103,25 +99,20 @@ def find(x: Float[Any, "*shape"], parameters: Float[Any, "p *shape"], bound: flo
     """The bin in which each value within the bounds lies: between the knots, or (``inverse``) their values."""
     xp = array_api_compat.array_namespace(x)
     count = (parameters.shape[0] + 1) // 3
-    widths, heights = _shares(parameters[:count, ...]), _shares(parameters[count : 2 * count, ...])
-    raw_slopes = parameters[2 * count :, ...] + UNIT
-    one = xp.ones_like(x)
-    least, scale = 2 * bound * MIN_SHARE, 2 * bound * (1 - count * MIN_SHARE)
-    slopes = MIN_SLOPE + _softplus(raw_slopes)
-
-    def right(k: int) -> Any:
-        return slopes[k, ...] if k < count - 1 else one
-
-    left_x = left_y = -bound * one
-    width, height = least + scale * widths[0, ...], least + scale * heights[0, ...]
-    found = (0 * one, left_x, width, left_y, height, one, right(0))
+    # arrays of the values' shape and nothing larger: a compiler makes one loop of them all
+    rows = [parameters[k, ...] for k in range(3 * count - 1)]
+    widths, heights = _sizes(rows[:count], bound), _sizes(rows[count : 2 * count], bound)
+    zero = xp.zeros_like(x)
+    raw = [zero, *rows[2 * count :], zero]
+    left_x = left_y = zero - bound
+    found = (zero, left_x, widths[0], left_y, heights[0], raw[0], raw[1])
     for k in range(1, count):
-        left_x, left_y = left_x + width, left_y + height
-        width, height = least + scale * widths[k, ...], least + scale * heights[k, ...]
+        left_x, left_y = left_x + widths[k - 1], left_y + heights[k - 1]
         beyond = x >= (left_y if inverse else left_x)
-        here = (k * one, left_x, width, left_y, height, slopes[k - 1, ...], right(k))
+        here = (zero + k, left_x, widths[k], left_y, heights[k], raw[k], raw[k + 1])
         found = tuple(xp.where(beyond, new, old) for new, old in zip(here, found, strict=True))
-    return Bin(*found, widths, heights, raw_slopes)
+    left, right = (MIN_SLOPE + _softplus(slope + UNIT) for slope in found[5:])
+    return Bin(*found[:5], left, right)
 
 
 def evaluate(xi: Float[Any, "*shape"], place: Bin) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
@@ -145,10 +136,26 @@ def solve(y: Float[Any, "*shape"], place: Bin) -> Float[Any, "*shape"]:
     return xp.clip(-2 * c / (b + root), 0, 1)
 
 
-def _shares(raw: Float[Any, "k *shape"]) -> Float[Any, "k *shape"]:
+def shares(raw: Float[Any, "k *shape"]) -> Float[Any, "k *shape"]:
+    """What K unconstrained numbers share out, before the least share is taken into account: they sum to one."""
     xp = array_api_compat.array_namespace(raw)
-    grown = xp.exp(raw - xp.max(raw, axis=0))
-    return grown / xp.sum(grown, axis=0)
+    grown, total = _grown([raw[k, ...] for k in range(raw.shape[0])])
+    return xp.stack([each / total for each in grown])
+
+
+def _sizes(raw: Sequence[Any], bound: float) -> list[Any]:
+    """The widths or heights of all bins."""
+    grown, total = _grown(raw)
+    scale = 2 * bound * (1 - len(raw) * MIN_SHARE) / total
+    return [2 * bound * MIN_SHARE + scale * each for each in grown]
+
+
+def _grown(raw: Sequence[Any]) -> tuple[list[Any], Any]:
+    """Positive numbers in the proportion of the shares, and their sum."""
+    xp = array_api_compat.array_namespace(raw[0])
+    largest = reduce(xp.maximum, raw)
+    grown = [xp.exp(each - largest) for each in raw]
+    return grown, sum(grown[1:], grown[0])
 
 
 def _softplus(x: Float[Any, "*shape"]) -> Float[Any, "*shape"]:

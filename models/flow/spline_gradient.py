@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import array_api_compat
 from jaxtyping import Float
 
-from deepgen.models.flow.spline import MIN_SHARE, Bin, evaluate, find, solve
+from deepgen.models.flow.spline import MIN_SHARE, UNIT, Bin, evaluate, find, shares, solve
 
 
 class Partial(NamedTuple):
@@ -52,17 +52,18 @@ def tangent(
     """
     xp = array_api_compat.array_namespace(x)
     outputs, partials, place = _partials(x, parameters, bound, inverse)
-    count = place.widths.shape[0]
+    count = (parameters.shape[0] + 1) // 3
     moved: list[Any] = []
-    for left, size, shares, raw in (
-        (place.x, place.width, place.widths, dparameters[:count, ...]),
-        (place.y, place.height, place.heights, dparameters[count : 2 * count, ...]),
+    for left, size, part in (
+        (place.x, place.width, slice(count)),
+        (place.y, place.height, slice(count, 2 * count)),
     ):
+        own, raw = shares(parameters[part, ...]), dparameters[part, ...]
         before, at = _masks(xp, x, place, 0, count)
         scale, share_before, share = _spread(place.index, left, size, count, bound)
-        moved.append(scale * xp.sum(shares * (before - share_before) * raw, axis=0))
-        moved.append(scale * xp.sum(shares * (at - share) * raw, axis=0))
-    slope = _sigmoid(xp, place.raw_slopes) * dparameters[2 * count :, ...]
+        moved.append(scale * xp.sum(own * (before - share_before) * raw, axis=0))
+        moved.append(scale * xp.sum(own * (at - share) * raw, axis=0))
+    slope = _sigmoid(xp, parameters[2 * count :, ...] + UNIT) * dparameters[2 * count :, ...]
     left_at, right_at = _masks(xp, x, place, 1, count)[1], _masks(xp, x, place, 0, count - 1)[1]
     moved += [xp.sum(left_at * slope, axis=0), xp.sum(right_at * slope, axis=0)]
 
@@ -100,18 +101,18 @@ def cotangent(
     xp = array_api_compat.array_namespace(x)
     _, partials, place = _partials(x, parameters, bound, inverse)
     by = Partial(*(value * a + log_slope * b for a, b in zip(*partials, strict=True)))
-    count = place.widths.shape[0]
+    count = (parameters.shape[0] + 1) // 3
     before, at = _masks(xp, x, place, 0, count)
     parts: list[Any] = []
-    for left, size, shares, by_left, by_size in (
-        (place.x, place.width, place.widths, by.x, by.width),
-        (place.y, place.height, place.heights, by.y, by.height),
+    for left, size, raw, by_left, by_size in (
+        (place.x, place.width, parameters[:count, ...], by.x, by.width),
+        (place.y, place.height, parameters[count : 2 * count, ...], by.y, by.height),
     ):
         scale, share_before, share = _spread(place.index, left, size, count, bound)
         common = by_left * share_before + by_size * share
-        parts.append(scale * shares * (before * by_left + at * by_size - common))
+        parts.append(scale * shares(raw) * (before * by_left + at * by_size - common))
     left_at, right_at = at[1:, ...], at[:-1, ...]
-    parts.append(_sigmoid(xp, place.raw_slopes) * (left_at * by.left + right_at * by.right))
+    parts.append(_sigmoid(xp, parameters[2 * count :, ...] + UNIT) * (left_at * by.left + right_at * by.right))
     return by.argument, xp.concat(parts, axis=0)
 
 
