@@ -154,7 +154,7 @@ def test_imputations_take_what_is_observed_as_decided(engine: Any) -> None:
     assert post.attrs["law"] == "exact"
     assert "observed entries decided first" in post.attrs["law_of"]
     draws = post.posterior["x"].values.astype(float)
-    np.testing.assert_array_equal(draws[..., ~np.isnan(HOLES)], np.broadcast_to(HOLES[~np.isnan(HOLES)], (4, 2000, 6)))
+    np.testing.assert_array_equal(draws[..., ~np.isnan(HOLES)], np.broadcast_to(HOLES[~np.isnan(HOLES)], (4, 2000, 7)))
     assert worst_moment(draws, *moments(HOLES)) < 1
     blind = moments(np.where(np.isnan(HOLES), np.nan, 1 - HOLES))
     shifted = np.where(np.isnan(HOLES), blind[0], HOLES)
@@ -207,7 +207,8 @@ def test_ranks_and_places() -> None:
 def test_refusals(engine: Any) -> None:
     face = engine.face
     with pytest.raises(ValueError, match=r"network: got outputs of shape \(1, 3\) .* expected \(1, 4\)"):
-        face.OrderAgnostic(program(engine).network, face.likelihoods.observation("gaussian_predicted", (2,)))
+        network = engine.call(face.nn.MLP, 4, 3)
+        face.OrderAgnostic(network, face.likelihoods.observation("gaussian_predicted", (2,)))
     with pytest.raises(ValueError, match="likelihood: got 'discretized_logistic' with coupled channels"):
         engine.call(face.OrderAgnostic.mlp, (3, 2, 2), "discretized_logistic")
     with pytest.raises(ValueError, match=r"program: got 'agnostic'; expected one of"):

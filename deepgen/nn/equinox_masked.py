@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from deepgen.math import degrees
@@ -18,15 +19,19 @@ class Cache(NamedTuple):
     """What a masked perceptron keeps from step to step.
 
     Attributes:
-        before: (n, width) the first hidden layer before its activation, as far as entries are decided; None where there
-            are no hidden layers.
-        hidden: of each hidden layer (n, width), zero where a unit is not complete.
-        outputs: (n, num_params * places) what of the outputs comes from the inputs without hidden layers between.
+        before: (n, width) the first hidden layer before its activation, of each unit as far as it is to see what is
+            decided; None where there are no hidden layers.
+        hidden: of each hidden layer but the first (n, width), zero where a unit is not complete.
+        outputs: (n, num_params * places) what of the outputs comes from the inputs without hidden layers between; None
+            where `decided` tells it.
+        decided: (n, D) what the network sees of the entries so far, zero where they are not decided; None where entries
+            are categories, or nothing is hidden.
     """
 
     before: Array | None
     hidden: tuple[Array, ...]
-    outputs: Array
+    outputs: Array | None
+    decided: Array | None
 
 
 class MaskedMLP(eqx.Module):
@@ -191,16 +196,20 @@ class MaskedMLP(eqx.Module):
         first = first if self.context is None else first + self.context(context)
         first = jnp.broadcast_to(first, (n, self.sizes.layers[1]))
         if len(self.layers) == 1:
-            return Cache(None, (), first)
-        hidden = tuple(jnp.zeros((n, width), first.dtype) for width in self.sizes.hidden)
+            return Cache(None, (), first, None)
+        hidden = tuple(jnp.zeros((n, width), first.dtype) for width in self.sizes.hidden[1:])
+        if self.sizes.num_categories is None:
+            return Cache(first, hidden, None, jnp.zeros((n, self.sizes.num_entries), first.dtype))
         last: Any = self.layers[-1].bias
-        return Cache(first, hidden, jnp.broadcast_to(last, (n, self.sizes.layers[-1])))
+        return Cache(first, hidden, jnp.broadcast_to(last, (n, self.sizes.layers[-1])), None)
 
     def step(self, cache: Cache, t: Any, previous: Array) -> tuple[Array, Cache]:
         """The outputs of one step, touching only what the step before has changed.
 
-        The entry just decided is added to the first layer before its activation and to the direct outputs; the hidden
-        units of degree t, which wait for nothing any more, are finished; the outputs of step t are read off.
+        The entry just decided is added to the first layer before its activation; the hidden units of degree t, which
+        wait for nothing any more, are finished (of the first layer all of a degree up to t are, which is cheaper than
+        to pick those); the outputs of step t are computed from them and from what is decided. Only of categories, whose
+        codes are long, the direct outputs of all steps are summed up as they are decided.
 
         Args:
             cache: of `start`, or of the step before.
@@ -225,27 +234,35 @@ class MaskedMLP(eqx.Module):
             As `step`.
         """
         entries = jnp.asarray(plan.order)[jnp.maximum(t - 1, 0)]
-        first, direct = cache.before, cache.outputs
-        if first is None:
+        places, direct = self._places(plan, t), cache.outputs
+        if cache.before is None:
             direct = direct + self._column(self.layers[0].weight, entries, previous, t)
-            return direct[:, self._places(plan, t)].reshape(len(direct), self.num_params, -1), Cache(None, (), direct)
-        first = first + self._column(self.layers[0].weight, entries, previous, t)
-        if self.direct is not None:
-            direct = direct + self._column(self.direct.weight, entries, previous, t)
-        act = activation_function(self.activation)
+            return direct[:, places].reshape(len(direct), self.num_params, -1), Cache(None, (), direct, None)
+        act, degree = activation_function(self.activation), jnp.asarray(plan.degrees.hidden[0])
+        # what is complete stays as it is
+        added = jnp.where(degree >= t, self._column(self.layers[0].weight, entries, previous, t), 0.0)
+        first = cache.before + added
+        h = jnp.where(degree <= t, act(first), 0.0)
         hidden: list[Array] = []
-        for i, table in enumerate(plan.completed):
+        for layer, table, old in zip(self.layers[1:-1], plan.completed[1:], cache.hidden, strict=True):
             units = jnp.asarray(table)[t]
-            if i == 0:
-                complete = first.at[:, units].get(mode="clip")
-            else:
-                weight: Any = self.layers[i].weight
-                bias: Any = self.layers[i].bias
-                complete = hidden[-1] @ weight.at[units].get(mode="clip").T + bias.at[units].get(mode="clip")
-            hidden.append(cache.hidden[i].at[:, units].set(act(complete), mode="drop"))
-        places = self._places(plan, t)
-        found = direct[:, places] + hidden[-1] @ self.layers[-1].weight[places].T
-        return found.reshape(len(found), self.num_params, -1), Cache(first, tuple(hidden), direct)
+            bias: Any = layer.bias
+            complete = h @ layer.weight.at[units].get(mode="clip").T + bias.at[units].get(mode="clip")
+            h = old.at[:, units].set(act(complete), mode="drop")
+            hidden.append(h)
+        found = h @ _rows(self.layers[-1].weight, places).T
+        decided = cache.decided
+        if direct is None:
+            decided = self._noted(decided, entries, previous, t)
+            last: Any = self.layers[-1].bias
+            found = found + _rows(last, places)
+            if self.direct is not None:
+                found = found + decided @ _rows(self.direct.weight, places).T
+        else:
+            if self.direct is not None:
+                direct = direct + self._column(self.direct.weight, entries, previous, t)
+            found = found + direct[:, places]
+        return found.reshape(len(found), self.num_params, -1), Cache(first, tuple(hidden), direct, decided)
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
@@ -271,15 +288,28 @@ class MaskedMLP(eqx.Module):
         """(n, out) what the entries just decided add to a layer; nothing at t = 0."""
         if self.sizes.num_categories is None:
             seen = jnp.where(t > 0, self._features(previous), 0.0)
-            return jnp.einsum("ne,oe->no", seen, weight[:, entries])
+            # rows of the transpose, which is made once before a loop, lie together
+            return seen @ _rows(weight.T, entries)
         columns = previous.astype(jnp.int32) * self.sizes.num_entries + entries
         added = weight.T.at[columns].get(mode="clip").sum(-2)
         return jnp.where(t > 0, added, 0.0)
+
+    def _noted(self, decided: Any, entries: Array, previous: Array, t: Any) -> Array:
+        """(n, D) what is decided, with the entries of the step before; as it was at t = 0."""
+        seen = jnp.where(t > 0, self._features(previous), 0.0)
+        if len(entries) == 1:
+            return lax.dynamic_update_slice_in_dim(decided, seen, entries[0], axis=1)
+        return decided.at[:, entries].set(seen)
 
     def _places(self, plan: masked.Plan, t: Any) -> Array:
         """(num_params * E,) where the outputs of a step are among all."""
         here = jnp.asarray(plan.places)[t]
         return (jnp.arange(self.num_params)[:, None] * self.sizes.num_places + here).reshape(-1)
+
+
+def _rows(array: Array, index: Array) -> Array:
+    """``array[index]``; one row as a slice, which is faster than what gathers several."""
+    return lax.dynamic_slice_in_dim(array, index[0], 1) if len(index) == 1 else array[index]
 
 
 def _apply(layer: Linear, x: Array, mask: Any) -> Array:
