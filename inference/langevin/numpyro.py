@@ -128,7 +128,7 @@ def run_with_noise(
     """``run`` as a function of its noise.
 
     Args:
-        noise_at: iteration (counted from 0, warm-up first; -1 for the start) -> the noise of that step.
+        noise_at: number -> noise: 0 for the start, then 1, 2, ... for the steps, warm-up first.
         dynamics: as in ``run``.
         position: as in ``run``.
         potential_fn: as in ``run``.
@@ -208,7 +208,8 @@ def run_with_noise(
     if not isinstance(draws, jax.core.Tracer):
         arguments.warn_of_divergence(dynamics, np.asarray(so_far.tally.diverging), num_samples * thinning)
     return draws.reshape(num_samples, *position.shape), Result(
-        *(count / (num_samples * thinning) for count in so_far.tally[:2]),
+        accept_prob=so_far.tally.accept_prob / (num_samples * thinning),
+        accept_rate=so_far.tally.accepted / (num_samples * thinning),
         divergences=so_far.tally.diverging,
         step_size=jnp.broadcast_to(tuning.learned_step_size(so_far.learned), position.shape[:1]),
         root=so_far.learned.root,
@@ -323,7 +324,7 @@ class _Progress(NamedTuple):
 def _begin(
     kernel: _Kernel, position: Array, step_size: Array, num_samples: int
 ) -> tuple[Array, _Progress, tuple[Array, Array]]:
-    state, rows = init(kernel.dynamics, kernel.evaluate, position, kernel.noise_at(-1)), len(position)
+    state, rows = init(kernel.dynamics, kernel.evaluate, position, kernel.noise_at(0)), len(position)
     known = jnp.isfinite(state.log_density) | (jnp.isnan(state.log_density) & ~kernel.dynamics.adjusted)
     finite = known & jnp.isfinite(state.gradient).reshape(rows, -1).all(1)
     vectors = position if kernel.dynamics.metric else position.reshape(rows, -1)[:, :1]
@@ -356,7 +357,7 @@ def _advance(
         warming = i < num_warmup
         h = jnp.where(warming, tuning.searched_step_size(learned), tuning.learned_step_size(learned))
         root = learned.root if dynamics.metric else None
-        state, info = step_with_noise(kernel.noise_at(i), dynamics, state, kernel.evaluate, h, root)
+        state, info = step_with_noise(kernel.noise_at(i + 1), dynamics, state, kernel.evaluate, h, root)
         if num_warmup > 0:
             learned = lax.cond(warming, lambda: adapt(i, learned, state.position, info.accept_prob), lambda: learned)
         tally = jax.tree.map(partial(jnp.where, warming), tally, tally.add(info))
