@@ -25,10 +25,10 @@ class Plan(NamedTuple):
 def plan(
     dynamics: Dynamics,
     *,
-    adapt_step_size: bool | None,
-    adapt_mass_matrix: bool | None,
-    dense_mass: bool,
-    target_accept_prob: float | None,
+    adapt_step_size: bool | None = None,
+    adapt_mass_matrix: bool | None = None,
+    dense_mass: bool = False,
+    target_accept_prob: float | None = None,
 ) -> Plan:
     """What the warm-up learns; None is what the dynamics can: all where there is an acceptance test, else nothing.
 
@@ -76,11 +76,11 @@ def plan(
     )
 
 
-def check_functions(dynamics: Dynamics, *, potential_fn: Any, score_fn: Any) -> None:
+def check_functions(adjusted: bool, *, potential_fn: Any, score_fn: Any) -> None:
     """Refuse a target that is not there, or a score alone where an acceptance test needs the energy.
 
     Args:
-        dynamics: the kernel.
+        adjusted: whether the kernel has an acceptance test.
         potential_fn: a callable or None.
         score_fn: a callable or None.
 
@@ -94,7 +94,7 @@ def check_functions(dynamics: Dynamics, *, potential_fn: Any, score_fn: Any) -> 
             expected="at least one of them",
             fix="Pass potential_fn, (n, *event) -> (n,), minus the log density, or score_fn, its gradient.",
         )
-    if potential_fn is None and dynamics.adjusted:
+    if potential_fn is None and adjusted:
         raise checks.problem(
             "score_fn",
             got="a score alone for a kernel with an acceptance test",

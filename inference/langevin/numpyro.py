@@ -150,7 +150,7 @@ def run_with_noise(
     Raises:
         ValueError: as ``run``.
     """
-    arguments.check_functions(dynamics, potential_fn=potential_fn, score_fn=score_fn)
+    arguments.check_functions(dynamics.adjusted, potential_fn=potential_fn, score_fn=score_fn)
     concrete = not isinstance(step_size, jax.core.Tracer)
     arguments.check_run(
         dynamics,

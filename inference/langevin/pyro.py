@@ -137,7 +137,7 @@ def run_with_noise(
     Raises:
         ValueError: as ``run``.
     """
-    arguments.check_functions(dynamics, potential_fn=potential_fn, score_fn=score_fn)
+    arguments.check_functions(dynamics.adjusted, potential_fn=potential_fn, score_fn=score_fn)
     steps = torch.as_tensor(step_size, dtype=position.dtype, device=position.device)
     arguments.check_run(
         dynamics,
