@@ -65,7 +65,7 @@ class Reals:
     Args:
         model: a NumPyro model.
         init_strategy: how to start; None is ``init_to_uniform``.
-        subsamples: whether the model draws mini-batches, a new one for each evaluation.
+        subsamples: whether the model may draw mini-batches, a new one for each evaluation.
     """
 
     score_fn = None
@@ -83,6 +83,8 @@ class Reals:
         trace = handlers.trace(handlers.seed(self.model, one)).get_trace(*args, **kwargs)
         latents = [(name, site["fn"].support.is_discrete) for name, site in trace.items() if _latent(site)]
         refusals.real_latents(latents)
+        if not self.subsamples:
+            refusals.no_subsample([name for name, site in trace.items() if _subsamples(site)])
         self._info = self._initialized(one, args, kwargs)
         if params is not None:
             return params
@@ -192,6 +194,10 @@ def flatten(z: PyTree, categories: int) -> tuple[Array, Callable[[Array], PyTree
 
 def _latent(site: Mapping[str, Any]) -> bool:
     return site["type"] == "sample" and not site["is_observed"]
+
+
+def _subsamples(site: Mapping[str, Any]) -> bool:
+    return site["type"] == "plate" and site["args"][1] is not None and site["args"][1] < site["args"][0]
 
 
 def _size(law: Any) -> int:

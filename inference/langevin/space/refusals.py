@@ -112,6 +112,43 @@ def discrete_latents(sites: Iterable[tuple[str, bool, int]]) -> int:
     return sites[0][2]
 
 
+def no_subsample(names: list[str]) -> None:
+    """Refuse a model with mini-batches for a kernel that needs the full density.
+
+    Args:
+        names: of the plates that draw one.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if names:
+        raise checks.problem(
+            f"plate {names[0]!r}",
+            got="a subsample_size below the plate's size",
+            expected="all data, for this kernel needs the full density",
+            fix="Leave subsample_size out, or take SGLD or PSGLD.",
+        )
+
+
+def found_start(found: int, wanted: int) -> None:
+    """Refuse to go on where no valid start was found.
+
+    Args:
+        found: the number of valid starts.
+        wanted: how many are needed.
+
+    Raises:
+        ValueError: too few.
+    """
+    if found < wanted:
+        raise checks.problem(
+            "model",
+            got=f"{found} starts with a finite energy and gradient, of {wanted} needed",
+            expected="a model with a density at the starts of init_strategy",
+            fix="Look for NaN in data or parameters, or give initial values.",
+        )
+
+
 def one_length(shapes: list[tuple[int, ...]]) -> int:
     """Refuse one-hot rows of several lengths.
 
