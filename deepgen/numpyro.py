@@ -5,6 +5,17 @@ from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.bayesian.numpyro import bayesian
 from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
+from deepgen.inference.langevin.annealed.numpyro import AnnealedLangevin, PredictorCorrector
+from deepgen.inference.langevin.arguments import DivergenceWarning
+from deepgen.inference.langevin.chains.numpyro import run_chains
+from deepgen.inference.langevin.continuous.numpyro import (
+    MALA,
+    ULA,
+    MetropolisedUnderdampedLangevin,
+    UnderdampedLangevin,
+)
+from deepgen.inference.langevin.locally_balanced.numpyro import DiscreteLangevin, GibbsWithGradients
+from deepgen.inference.langevin.minibatch.numpyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.numpyro import log_prob
 from deepgen.inference.smc.numpyro import Particles, smc
@@ -69,13 +80,18 @@ from deepgen.program.numpyro import load, sample, save, with_params
 __all__ = [
     "ELBO",
     "IWAE",
+    "MALA",
     "MNAR",
+    "PSGLD",
+    "SGLD",
+    "ULA",
     "VAE",
     "ActNorm",
     "ActiveUnits",
     "AdditiveCoupling",
     "AffineAutoregressive",
     "AffineCoupling",
+    "AnnealedLangevin",
     "Autoregressive",
     "AutoregressiveModel",
     "Bracket",
@@ -86,12 +102,15 @@ __all__ = [
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
+    "DiscreteLangevin",
     "DiscretizedLogisticMixture",
+    "DivergenceWarning",
     "Ensemble",
     "EnumELBO",
     "Fit",
     "Flow",
     "FlowDistribution",
+    "GibbsWithGradients",
     "HierarchicalVAE",
     "InversionWarning",
     "LULinear",
@@ -99,18 +118,21 @@ __all__ = [
     "LinearMasking",
     "LogProb",
     "Logit",
+    "MetropolisedUnderdampedLangevin",
     "NonFiniteLoss",
     "Particles",
     "Permute",
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
+    "PredictorCorrector",
     "Program",
     "RandomMember",
     "SelfMasking",
     "Sigmoid",
     "SplineAutoregressive",
     "SplineCoupling",
+    "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",
     "active_units",
@@ -136,6 +158,7 @@ __all__ = [
     "rate_distortion",
     "rate_distortion_curve",
     "reconstruct",
+    "run_chains",
     "sample",
     "save",
     "smc",

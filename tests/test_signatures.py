@@ -15,6 +15,10 @@ KEYS = ("rng_key", "key")
 OBJECTIVES = {"differentiable_loss", "loss", "loss_and_grads", "loss_with_mutable_state"}
 TRANSFORM = {"__call__", "call_with_intermediates", "eq", "log_abs_det_jacobian", "with_cache"}
 TRANSFORMS = ("ActNorm", "AdditiveCoupling", "AffineAutoregressive", "AffineCoupling", "LULinear", "Logit", "Permute")
+KERNEL = {"init", "sample", "postprocess_fn", "get_diagnostics_str", "begin", "constrain", "setup", "cleanup"}
+KERNEL |= {"logging", "diagnostics"}
+KERNELS = ("AnnealedLangevin", "DiscreteLangevin", "GibbsWithGradients", "MALA", "MetropolisedUnderdampedLangevin")
+KERNELS += ("PSGLD", "PredictorCorrector", "SGLD", "ULA", "UnderdampedLangevin")
 ENGINES_OWN = {
     # what the engine's base classes bring, which its users know
     "ELBO": OBJECTIVES,
@@ -23,6 +27,7 @@ ENGINES_OWN = {
     "EnumELBO": OBJECTIVES,
     "RandomMember": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
+    **dict.fromkeys(KERNELS, KERNEL),
     "FlowDistribution": {"log_prob"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
