@@ -5,6 +5,17 @@ from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.bayesian.numpyro import bayesian
 from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
+from deepgen.inference.langevin.annealed.numpyro import AnnealedLangevin, PredictorCorrector
+from deepgen.inference.langevin.arguments import DivergenceWarning
+from deepgen.inference.langevin.chains.numpyro import run_chains
+from deepgen.inference.langevin.continuous.numpyro import (
+    MALA,
+    ULA,
+    MetropolisedUnderdampedLangevin,
+    UnderdampedLangevin,
+)
+from deepgen.inference.langevin.locally_balanced.numpyro import DiscreteLangevin, GibbsWithGradients
+from deepgen.inference.langevin.minibatch.numpyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.numpyro import log_prob
 from deepgen.inference.smc.numpyro import Particles, smc
@@ -83,7 +94,11 @@ __all__ = [
     "CNF",
     "ELBO",
     "IWAE",
+    "MALA",
     "MNAR",
+    "PSGLD",
+    "SGLD",
+    "ULA",
     "VAE",
     "ActNorm",
     "ActNorm2d",
@@ -93,6 +108,7 @@ __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AffineCoupling2d",
+    "AnnealedLangevin",
     "AnyOrder",
     "AutoFlow",
     "Autoregressive",
@@ -106,12 +122,15 @@ __all__ = [
     "Cyclical",
     "DReG",
     "Dequantized",
+    "DiscreteLangevin",
     "DiscretizedLogisticMixture",
+    "DivergenceWarning",
     "Ensemble",
     "EnumELBO",
     "Fit",
     "Flow",
     "FlowDistribution",
+    "GibbsWithGradients",
     "HierarchicalVAE",
     "InversionWarning",
     "InvertibleConv1x1",
@@ -121,6 +140,7 @@ __all__ = [
     "LinearMasking",
     "LogProb",
     "Logit",
+    "MetropolisedUnderdampedLangevin",
     "NonFiniteLoss",
     "OrderAgnostic",
     "Particles",
@@ -128,6 +148,7 @@ __all__ = [
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
+    "PredictorCorrector",
     "Program",
     "RandomMember",
     "RandomProbes",
@@ -137,6 +158,7 @@ __all__ = [
     "SplineCoupling",
     "Split",
     "Squeeze",
+    "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",
     "active_units",
@@ -162,6 +184,7 @@ __all__ = [
     "rate_distortion",
     "rate_distortion_curve",
     "reconstruct",
+    "run_chains",
     "sample",
     "save",
     "smc",

@@ -5,6 +5,12 @@ from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.bayesian.pyro import bayesian
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
+from deepgen.inference.langevin.annealed.pyro import AnnealedLangevin, PredictorCorrector
+from deepgen.inference.langevin.arguments import DivergenceWarning
+from deepgen.inference.langevin.chains.pyro import run_chains
+from deepgen.inference.langevin.continuous.pyro import MALA, ULA, MetropolisedUnderdampedLangevin, UnderdampedLangevin
+from deepgen.inference.langevin.locally_balanced.pyro import DiscreteLangevin, GibbsWithGradients
+from deepgen.inference.langevin.minibatch.pyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.pyro import log_prob
 from deepgen.inference.smc.pyro import Particles, smc
@@ -83,7 +89,11 @@ __all__ = [
     "CNF",
     "ELBO",
     "IWAE",
+    "MALA",
     "MNAR",
+    "PSGLD",
+    "SGLD",
+    "ULA",
     "VAE",
     "ActNorm",
     "ActNorm2d",
@@ -93,6 +103,7 @@ __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AffineCoupling2d",
+    "AnnealedLangevin",
     "AnyOrder",
     "AutoFlow",
     "Autoregressive",
@@ -106,12 +117,15 @@ __all__ = [
     "Cyclical",
     "DReG",
     "Dequantized",
+    "DiscreteLangevin",
     "DiscretizedLogisticMixture",
+    "DivergenceWarning",
     "Ensemble",
     "EnumELBO",
     "Fit",
     "Flow",
     "FlowDistribution",
+    "GibbsWithGradients",
     "HierarchicalVAE",
     "InversionWarning",
     "InvertibleConv1x1",
@@ -121,6 +135,7 @@ __all__ = [
     "LinearMasking",
     "LogProb",
     "Logit",
+    "MetropolisedUnderdampedLangevin",
     "NonFiniteLoss",
     "OrderAgnostic",
     "Particles",
@@ -128,6 +143,7 @@ __all__ = [
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
+    "PredictorCorrector",
     "Program",
     "RandomMember",
     "RandomProbes",
@@ -137,6 +153,7 @@ __all__ = [
     "SplineCoupling",
     "Split",
     "Squeeze",
+    "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",
     "active_units",
@@ -162,6 +179,7 @@ __all__ = [
     "rate_distortion",
     "rate_distortion_curve",
     "reconstruct",
+    "run_chains",
     "sample",
     "save",
     "smc",

@@ -18,6 +18,10 @@ TRANSFORMS = (
     *("ActNorm", "AdditiveCoupling", "AffineAutoregressive", "AffineCoupling", "CNF", "LULinear", "Logit", "Permute"),
     *("SplineAutoregressive", "SplineCoupling", "Unflatten"),
 )
+KERNEL = {"init", "sample", "postprocess_fn", "get_diagnostics_str", "begin", "constrain", "setup", "cleanup"}
+KERNEL |= {"logging", "diagnostics"}
+KERNELS = ("AnnealedLangevin", "DiscreteLangevin", "GibbsWithGradients", "MALA", "MetropolisedUnderdampedLangevin")
+KERNELS += ("PSGLD", "PredictorCorrector", "SGLD", "ULA", "UnderdampedLangevin")
 ENGINES_OWN = {
     # what the engine's base classes bring, which its users know
     "ELBO": OBJECTIVES,
@@ -29,6 +33,7 @@ ENGINES_OWN = {
     **dict.fromkeys(TRANSFORMS, TRANSFORM),
     **dict.fromkeys(("ActNorm2d", "AdditiveCoupling2d", "AffineCoupling2d", "InvertibleConv1x1"), TRANSFORM),
     **dict.fromkeys(("Split", "Squeeze"), TRANSFORM),
+    **dict.fromkeys(KERNELS, KERNEL),
     "FlowDistribution": {"log_prob"},
     "AutoFlow": {"get_posterior", "get_transform"},
     "Autoregressive": {"expand"},
