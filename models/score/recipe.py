@@ -1,6 +1,7 @@
 """What a score model is made of, checked once for both engines."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ STEPS = {"ode": 0, "sde": 500, "predictor-corrector": 200, "annealed-langevin": 
 """How many levels of noise a method goes through by default; the solver of the flow chooses its own steps."""
 EXACT_SIZE = 16
 """Up to so many entries a density takes the exact trace; beyond, random probes."""
+PROBES = 4
+"""How many probes it takes then."""
 FARTHEST = 1000
 """Among so many rows the largest distance is looked for."""
 
@@ -48,6 +51,41 @@ def check_network(
 def context_size(context_dim: int) -> int:
     """How many numbers a network is told of a context: those and whether it is shown."""
     return context_dim + 1 if context_dim else 0
+
+
+OPTIONS = ("context_dim", "drop", "guidance", "method", "num_steps", "num_probes")
+"""What a program says of its law beside network, diffusion and shape."""
+
+
+def options(program: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A program's options, some of them changed.
+
+    Args:
+        program: the program.
+        changes: options and their values.
+
+    Raises:
+        ValueError: an option that there is not.
+    """
+    for name in changes:
+        checks.one_of("option", name, OPTIONS[1:])
+    return {name: changes.get(name, getattr(program, name)) for name in OPTIONS}
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a description says."""
+    return {name: config[name] for name in OPTIONS if name in config}
+
+
+def spec(program: Any, networks: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a program."""
+    known = isinstance(program.network, tuple(networks.values()))
+    return {
+        "event_shape": list(program.event_shape),
+        "sde": sdes.spec(program.sde),
+        "network": program.network.spec() if known else {"network": "custom"},
+        **{name: getattr(program, name) for name in OPTIONS},
+    }
 
 
 class Ends(NamedTuple):
@@ -178,3 +216,56 @@ def fixed_probes(event_shape: tuple[int, ...], count: int) -> np.ndarray:
         (k, *event_shape) of plus and minus one, float32.
     """
     return np.random.default_rng(0).choice(np.float32([-1, 1]), size=(count, *event_shape))
+
+
+def probes(num_probes: int | None, event_shape: tuple[int, ...]) -> int:
+    """How many probes a density takes: none for few entries, else `PROBES`, where nobody says.
+
+    Raises:
+        ValueError: a negative number.
+    """
+    if num_probes is None:
+        return 0 if math.prod(event_shape) <= EXACT_SIZE else PROBES
+    return arguments.whole("num_probes", num_probes, least=0)
+
+
+def check_context(context_dim: int, shape: tuple[int, ...] | None) -> None:
+    """Refuse a context of another size than a model takes.
+
+    Args:
+        context_dim: its size; 0 where there is none.
+        shape: of the context, or None where it is unknown.
+
+    Raises:
+        ValueError: naming what came and what is wanted.
+    """
+    if shape is not None and (not context_dim or len(shape) != 2 or shape[1] != context_dim):
+        raise checks.problem(
+            "context",
+            got=f"shape {tuple(shape)}",
+            expected=f"(n, {context_dim})" if context_dim else "none",
+            fix="Pass one row of numbers for each datum; make the model with context_dim.",
+        )
+
+
+def context_rows(context: Any, rows: int, context_dim: int) -> np.ndarray:
+    """A context for each of the rows, checked.
+
+    Args:
+        context: (rows, context_dim), or (context_dim,) for all.
+        rows: how many.
+        context_dim: C.
+
+    Raises:
+        ValueError: another shape, another number of rows, or values that are not finite.
+    """
+    array = np.asarray(context)
+    array = np.broadcast_to(array, (rows, *array.shape)) if array.ndim == 1 else array
+    check_context(context_dim, array.shape)
+    if len(array) != rows:
+        raise checks.problem(
+            "context", got=f"{len(array)} rows", expected=f"{rows}, one for each row of x", fix="Pass as many of each."
+        )
+    array = checks.data("context", array, (context_dim,))
+    # a copy: torch warns of views that may not be written to
+    return np.array(array, dtype=array.dtype if array.dtype.kind == "f" else np.float32)

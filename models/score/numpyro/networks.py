@@ -14,7 +14,7 @@ from deepgen.nn import arguments
 from deepgen.nn.equinox_convolution import Conv
 from deepgen.nn.equinox_layers import MLP, Activation, activation_function
 
-__all__ = ["NETWORKS", "GaussianScore", "ScoreMLP", "ScoreUNet", "build_network"]
+__all__ = ["NETWORKS", "GaussianScore", "Guided", "ScoreMLP", "ScoreUNet", "build_network"]
 
 
 class ScoreMLP(eqx.Module):
@@ -283,6 +283,34 @@ class GaussianScore(eqx.Module):
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them."""
         return {"network": "GaussianScore", "event_shape": list(self.event_shape)}
+
+
+class Guided(eqx.Module):
+    r"""Another network's scores beside the gradient of a log-likelihood, :math:`\rho s + w \rho \nabla \ell(x, \rho)`.
+
+    Args:
+        network: of scaled scores.
+        log_likelihood: (x, ρ) to (n,).
+        weight: w.
+    """
+
+    network: Any
+    log_likelihood: Any
+    weight: float = eqx.field(static=True)
+
+    def __call__(
+        self, x: Float[Any, "n ..."], rho: Float[Any, " n"], context: Float[Any, "n c"] | None = None
+    ) -> Float[Array, "n ..."]:
+        """ρ times the sum of the scores.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: as of the network.
+        """
+        own = self.network(x, rho) if context is None else self.network(x, rho, context)
+        pull = jax.grad(lambda x: jnp.sum(self.log_likelihood(x, rho)))(x)
+        return own + self.weight * sdes.rows(rho, x) * pull
 
 
 NETWORKS: dict[str, Any] = {"ScoreMLP": ScoreMLP, "ScoreUNet": ScoreUNet, "GaussianScore": GaussianScore}
