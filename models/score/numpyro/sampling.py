@@ -56,10 +56,9 @@ def predictor_corrector(
 ) -> jax.Array:
     """Draws down a ladder: to each level by the reverse diffusion, there corrected by a Langevin step; then denoised.
 
-    Known entries are those of the data at the level's own noise: the law given them is met in the limit of slow ladders
-    for unknown entries that are independent of the known ones' noise, and else nearly.
+    Known entries are those of the data at the level's own noise.
 
-    Song et al. 2021, algorithms 2 and 4, and its section on imputation.
+    Song et al. 2021, algorithms 2 and 4, and their section on imputation.
 
     Args:
         rng_key: the key.
@@ -78,8 +77,8 @@ def predictor_corrector(
         keys = jax.random.split(key, 4)
         x = ladder.predict(x, scaled(x, now) / now, now, after, jax.random.normal(keys[0], x.shape, x.dtype))
         x = _clamped(keys[1], x, after, clamp)
-        score, noise = scaled(x, after) / after, jax.random.normal(keys[2], x.shape, x.dtype)
-        x = overdamped.propose(x, score, ladder.corrector_step_size(score, noise, levels.SNR), noise)
+        noise = jax.random.normal(keys[2], x.shape, x.dtype)
+        x = overdamped.propose(x, scaled(x, after) / after, levels.corrector_step(after, x), noise)
         return _clamped(keys[3], x, after, clamp), None
 
     start_key, run_key = jax.random.split(rng_key)
@@ -114,7 +113,7 @@ def annealed_langevin(
             clamp_key, move_key = jax.random.split(key)
             x = _clamped(clamp_key, x, now, clamp)
             noise = jax.random.normal(move_key, x.shape, x.dtype)
-            return overdamped.propose(x, scaled(x, now) / now, size * jnp.ones(len(x)), noise), None
+            return overdamped.propose(x, scaled(x, now) / now, levels.rows(size, x), noise), None
 
         return lax.scan(step, x, jax.random.split(key, levels.LANGEVIN_STEPS))
 
