@@ -45,6 +45,7 @@ class Score(eqx.Module):
 
     def flow(self, clock: Any, x: Float[Any, "n ..."]) -> Float[Array, "n ..."]:
         """The velocity of the probability flow by the clock t^(1/p), on which its solver's steps are even."""
+        clock = jnp.asarray(clock, x.dtype)
         t = clock**self.sde.power
         scaled = self.at(x, jnp.broadcast_to(t, (len(x),)))
         return self.sde.power * clock ** (self.sde.power - 1) * sdes.flow(self.sde, x, t, scaled)

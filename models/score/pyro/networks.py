@@ -123,7 +123,7 @@ class ScoreUNet(torch.nn.Module):
             event_shape, features, scale, context_dim
         )
         self.channels, self.activation = arguments.channels(channels), activation
-        width, count = self.channels[-1], len(self.channels)
+        width = self.channels[-1]
         inputs = self.features + recipe.context_size(self.context_dim)
         self.embed = MLP(inputs, width, (width,), activation=activation)
         self.first = Conv(2, colours, self.channels[0], 3, padding="same")

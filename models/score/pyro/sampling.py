@@ -1,6 +1,7 @@
 """Draws along scores in Pyro, each method one loop: down the reverse diffusion, or down a ladder."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ def reverse_diffusion(sde: sdes.Diffusion, scaled: Scaled, x: Tensor, num_steps:
         (n, d).
     """
     times = torch.as_tensor(sdes.grid(sde, num_steps), dtype=x.dtype, device=x.device)
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in pairwise(times):
         x = sdes.reverse_step(sde, x, t, t_next, scaled(x, t), torch.randn_like(x))
     return sdes.denoised(sde, x, times[-1], scaled(x, times[-1]))
 
@@ -62,7 +63,7 @@ def predictor_corrector(rungs: levels.Rungs, scaled: Scaled, x: Tensor, clamp: C
     """
     rho = torch.as_tensor(rungs.rho, dtype=x.dtype, device=x.device)
     x = _clamped(x, rho[0], clamp)
-    for now, after in zip(rho[:-1], rho[1:], strict=True):
+    for now, after in pairwise(rho):
         x = ladder.predict(x, scaled(x, now) / now, now, after, torch.randn_like(x))
         x = _clamped(x, after, clamp)
         noise = torch.randn_like(x)

@@ -43,6 +43,7 @@ class Score(torch.nn.Module):
 
     def flow(self, clock: Any, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """The velocity of the probability flow by the clock t^(1/p), on which its solver's steps are even."""
+        clock = torch.as_tensor(clock, dtype=x.dtype, device=x.device)
         t = clock**self.sde.power
         scaled = self.at(x, t.expand(len(x)))
         return self.sde.power * clock ** (self.sde.power - 1) * sdes.flow(self.sde, x, t, scaled)
