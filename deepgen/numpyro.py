@@ -7,6 +7,7 @@ from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.numpyro import log_prob
+from deepgen.inference.score_matching.numpyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
 from deepgen.inference.smc.numpyro import Particles, smc
 from deepgen.inference.svi.numpyro import (
     ELBO,
@@ -50,6 +51,8 @@ from deepgen.models.flow.numpyro import (
 )
 from deepgen.models.flow.recipe import InversionWarning
 from deepgen.models.mnar.numpyro import MNAR, LinearMasking, SelfMasking
+from deepgen.models.score.numpyro import GaussianScore, ScoreBased, ScoreMLP, ScoreModel, ScoreUNet
+from deepgen.models.score.sdes import VE, VP, SubVP
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
 from deepgen.models.vae.numpyro import (
@@ -71,6 +74,8 @@ __all__ = [
     "IWAE",
     "MNAR",
     "VAE",
+    "VE",
+    "VP",
     "ActNorm",
     "ActiveUnits",
     "AdditiveCoupling",
@@ -86,12 +91,15 @@ __all__ = [
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
+    "DenoisingScoreMatching",
     "DiscretizedLogisticMixture",
     "Ensemble",
     "EnumELBO",
+    "ExactScoreMatching",
     "Fit",
     "Flow",
     "FlowDistribution",
+    "GaussianScore",
     "HierarchicalVAE",
     "InversionWarning",
     "LULinear",
@@ -107,10 +115,16 @@ __all__ = [
     "PosteriorCollapseWarning",
     "Program",
     "RandomMember",
+    "ScoreBased",
+    "ScoreMLP",
+    "ScoreModel",
+    "ScoreUNet",
     "SelfMasking",
     "Sigmoid",
+    "SlicedScoreMatching",
     "SplineAutoregressive",
     "SplineCoupling",
+    "SubVP",
     "Unflatten",
     "WaveNet",
     "active_units",

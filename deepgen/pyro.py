@@ -7,6 +7,7 @@ from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.pyro import log_prob
+from deepgen.inference.score_matching.pyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
 from deepgen.inference.smc.pyro import Particles, smc
 from deepgen.inference.svi.pyro import (
     ELBO,
@@ -50,6 +51,8 @@ from deepgen.models.flow.pyro import (
 )
 from deepgen.models.flow.recipe import InversionWarning
 from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
+from deepgen.models.score.pyro import GaussianScore, ScoreBased, ScoreMLP, ScoreModel, ScoreUNet
+from deepgen.models.score.sdes import VE, VP, SubVP
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
 from deepgen.models.vae.pyro import (
@@ -71,6 +74,8 @@ __all__ = [
     "IWAE",
     "MNAR",
     "VAE",
+    "VE",
+    "VP",
     "ActNorm",
     "ActiveUnits",
     "AdditiveCoupling",
@@ -86,12 +91,15 @@ __all__ = [
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
+    "DenoisingScoreMatching",
     "DiscretizedLogisticMixture",
     "Ensemble",
     "EnumELBO",
+    "ExactScoreMatching",
     "Fit",
     "Flow",
     "FlowDistribution",
+    "GaussianScore",
     "HierarchicalVAE",
     "InversionWarning",
     "LULinear",
@@ -107,10 +115,16 @@ __all__ = [
     "PosteriorCollapseWarning",
     "Program",
     "RandomMember",
+    "ScoreBased",
+    "ScoreMLP",
+    "ScoreModel",
+    "ScoreUNet",
     "SelfMasking",
     "Sigmoid",
+    "SlicedScoreMatching",
     "SplineAutoregressive",
     "SplineCoupling",
+    "SubVP",
     "Unflatten",
     "WaveNet",
     "active_units",

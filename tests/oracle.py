@@ -32,6 +32,7 @@ class Oracle:
         latent: whether there are latents; without, only complete rows have a density.
         generator: the program's field that x comes from.
         order: in which the entries of a flattened datum are decided; none where they are not decided in turn.
+        solver_error: how far log_prob may be off, nats, where nothing is random: rounding, or a solver's steps.
         discrete: whether data have few values, so that completions can be enumerated.
     """
 
@@ -54,6 +55,7 @@ class Oracle:
     generator: str = "decoder"
     order: tuple[int, ...] = ()
     discrete: bool = False
+    solver_error: float = 2e-5
 
     def __repr__(self) -> str:
         return f"{self.family}-{self.name}"

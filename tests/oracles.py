@@ -15,6 +15,7 @@ from logistic_laws import discretized_logistic
 from oracle import Moments, Oracle
 from scipy import stats
 from scipy.special import logsumexp, softmax
+from score_laws import linear_score
 from sequence_laws import binary_table, linear_regressions
 from table_laws import plain_columns
 
@@ -337,4 +338,5 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("autoregressive", "regressions", "linear-Gaussian regressions", **linear_regressions()),
     Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
+    Oracle("score", "linear", "the linear score of a normal law", **linear_score()),
 )

@@ -12,6 +12,7 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.descent import pyro as descent
 from deepgen.inference.imputation.enumeration import pyro as enumeration
 from deepgen.inference.imputation.gibbs import pyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
@@ -71,6 +72,12 @@ def impute(
     - ``"enumerate"``: all completions weighed exactly, where at most 4096 a row.
     - ``"auto"``: the first of ``"exact"``, ``"enumerate"``, ``"smc"`` that can be taken for all rows.
 
+    Methods for a program that knows the scores of noised data (`ScoreModel`), the observed entries noised likewise:
+
+    - ``"predictor-corrector"``: to each level of noise by the reverse diffusion, corrected there by a Langevin step
+      (Song et al. 2021). An approximation: unknown entries are drawn given known ones that are noised anew.
+    - ``"annealed-langevin"``: Langevin steps on each level (Song & Ermon 2019). An approximation, likewise.
+
     For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
@@ -82,7 +89,8 @@ def impute(
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc); levels of noise (predictor-corrector,
+            annealed-langevin).
         num_particles: proposals of each row (sir, lair, auto), particles of each chain (smc, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
@@ -162,6 +170,7 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
     "enumerate": enumeration.enumerate_missing,
 }
 _WAYS |= _WITHOUT_LATENTS
+_WAYS |= {name: partial(descent.descend, method=name) for name in ("predictor-corrector", "annealed-langevin")}
 
 
 def _nuts(

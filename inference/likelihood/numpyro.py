@@ -12,7 +12,8 @@ from numpyro import handlers
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
+from deepgen.ode.divergence import average
+from deepgen.program import Estimates, Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
 from deepgen.program.numpyro import log_joint, propose
 
 
@@ -69,7 +70,9 @@ def class_log_weights(
     return jax.vmap(lambda row: jax.vmap(one)(row, jnp.arange(num_classes)))(keys)
 
 
-def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num_particles: int = 1000) -> LogProb:
+def log_prob(
+    rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num_particles: int | None = None
+) -> LogProb:
     r"""log p(x) of each row, of what kind it is and with its Monte Carlo standard error.
 
     With latents it is the importance-weighted bound of K particles, in chunks of constant memory,
@@ -80,13 +83,17 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
     log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
 
+    Where the program estimates its density otherwise (`ScoreModel`: by the divergence of its probability flow along
+    random signs), it is the mean of K estimates of complete rows, with its standard error (NaN where K is 1).
+
     Args:
         rng_key: the key.
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
         y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
             (n, context_dim) the context of a conditional program.
-        num_particles: K; a program without latents needs none.
+        num_particles: K; None for 1000, or for as many estimates as the program takes by itself. A program without
+            latents needs none.
 
     Returns:
         Value, standard error and kind.
@@ -94,7 +101,9 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     Raises:
         ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
     """
-    value, stderr = _values(rng_key, program, x, y, num_particles, by_class=False)
+    if isinstance(program, Estimates):
+        return LogProb(*_estimates(rng_key, program, x, y, num_particles), program.likelihood)
+    value, stderr = _values(rng_key, program, x, y, _usual(num_particles), by_class=False)
     return LogProb(value, stderr, program.likelihood)
 
 
@@ -185,3 +194,36 @@ def _log_prob(
         for part in found
     )
     return value, stderr
+
+
+def _usual(num_particles: int | None) -> int:
+    return 1000 if num_particles is None else num_particles
+
+
+def _estimates(
+    rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of a program's own estimates of each row, and its standard error."""
+    count = program.probes if num_particles is None else num_particles
+    checks.at_least("num_particles", count, 1)
+    array = program.check_data(x)
+    context = None if y is None else check_given(program, y, len(array))
+    rows = min(len(array), streaming.estimated_rows(int(count), int(np.prod(program.event_shape))))
+    index = np.minimum(np.arange(-(-len(array) // rows) * rows), len(array) - 1)
+    batches = array[index].reshape(-1, rows, *program.event_shape)
+    told = None if context is None else jnp.asarray(context[index].reshape(-1, rows, *context.shape[1:]))
+    value, stderr = _estimate(rng_key, program, jnp.asarray(batches), told, int(count))
+    return np.asarray(value)[: len(array)], np.asarray(stderr)[: len(array)]
+
+
+@eqx.filter_jit
+def _estimate(
+    rng_key: jax.Array, program: Any, batches: jax.Array, context: jax.Array | None, count: int
+) -> tuple[jax.Array, jax.Array]:
+    def rows(item: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
+        key, x, told = item
+        view = program if told is None else program.given(told)
+        return average(view.estimate(key, x, count))
+
+    found = lax.map(rows, (jax.random.split(rng_key, len(batches)), batches, context))
+    return found[0].reshape(-1), found[1].reshape(-1)

@@ -10,7 +10,8 @@ from pyro import poutine
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
+from deepgen.ode.divergence import average
+from deepgen.program import Estimates, Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
 
 
@@ -58,7 +59,7 @@ def class_log_weights(
     return weights.reshape(num_particles, num_classes, len(x))
 
 
-def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 1000) -> LogProb:
+def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | None = None) -> LogProb:
     r"""log p(x) of each row, of what kind it is and with its Monte Carlo standard error.
 
     With latents it is the importance-weighted bound of K particles, in chunks of constant memory,
@@ -69,12 +70,16 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
     log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
 
+    Where the program estimates its density otherwise (`ScoreModel`: by the divergence of its probability flow along
+    random signs), it is the mean of K estimates of complete rows, with its standard error (NaN where K is 1).
+
     Args:
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
         y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
             (n, context_dim) the context of a conditional program.
-        num_particles: K; a program without latents needs none.
+        num_particles: K; None for 1000, or for as many estimates as the program takes by itself. A program without
+            latents needs none.
 
     Returns:
         Value, standard error and kind.
@@ -82,7 +87,9 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     Raises:
         ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
     """
-    value, stderr = _values(program, x, y, num_particles, by_class=False)
+    if isinstance(program, Estimates):
+        return LogProb(*_estimates(program, x, y, num_particles), program.likelihood)
+    value, stderr = _values(program, x, y, _usual(num_particles), by_class=False)
     return LogProb(value, stderr, program.likelihood)
 
 
@@ -147,3 +154,24 @@ def _log_prob(
     for start in range(0, particles, chunk):
         sums = streaming.add(sums, weigh(min(chunk, particles - start)))
     return streaming.log_mean(sums, particles)
+
+
+def _usual(num_particles: int | None) -> int:
+    return 1000 if num_particles is None else num_particles
+
+
+def _estimates(program: Any, x: Any, y: Any, num_particles: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of a program's own estimates of each row, and its standard error."""
+    count = program.probes if num_particles is None else num_particles
+    checks.at_least("num_particles", count, 1)
+    array = program.check_data(x)
+    context = None if y is None else check_given(program, y, len(array))
+    rows = min(len(array), streaming.estimated_rows(int(count), int(np.prod(program.event_shape))))
+    parts = []
+    with torch.no_grad(), isolated():
+        for start in range(0, len(array), rows):
+            batch = tensor(program, array[start : start + rows])
+            view = program if context is None else program.given(context[start : start + rows])
+            parts.append(average(view.estimate(batch, int(count))))
+    value, stderr = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return value, stderr

@@ -18,7 +18,9 @@ STEPS = {"ode": 0, "sde": 500, "predictor-corrector": 200, "annealed-langevin": 
 EXACT_SIZE = 16
 """Up to so many entries a density takes the exact trace; beyond, random probes."""
 PROBES = 4
-"""How many probes it takes then."""
+"""How many fixed probes it takes then."""
+ESTIMATES = 8
+"""How many random ones the verb ``log_prob`` takes."""
 FARTHEST = 1000
 """Among so many rows the largest distance is looked for."""
 

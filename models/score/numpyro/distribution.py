@@ -151,11 +151,11 @@ class ScoreBased(dist.Distribution):
             num_probes: k.
 
         Returns:
-            (k, n) nats, unbiased but for the solver; (1, n) where the divergence is exact.
+            (k, n) nats, unbiased but for the solver; (n,) where the divergence is exact.
         """
         x, lead = self._rows(value)
         if not self.num_probes:
-            return self._along(x, lead, None)[None]
+            return self._along(x, lead, None)
         return self._along(x, lead, jax.random.rademacher(rng_key, (num_probes, *x.shape), x.dtype))
 
     def sample(self, rng_key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:

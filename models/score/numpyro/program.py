@@ -49,6 +49,8 @@ class ScoreModel(eqx.Module):
     family: ClassVar[str] = "score"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin")
+    samplers: ClassVar[tuple[str, ...]] = recipe.METHODS
+    probes: ClassVar[int] = recipe.ESTIMATES
 
     network: Any
     event_shape: tuple[int, ...] = eqx.field(static=True)
@@ -208,7 +210,7 @@ class ScoreModel(eqx.Module):
         network = networks.Guided(self.network, log_likelihood, weight)
         return ScoreModel(network, self.event_shape, self.sde, **recipe.options(self, {}))
 
-    def distribution(self, context: Any = None) -> ScoreBased:
+    def distribution(self, context: Any = None) -> Any:
         """The law of a datum, to be a site of any model.
 
         Args:
@@ -259,7 +261,7 @@ class ScoreModel(eqx.Module):
             num_probes: k.
 
         Returns:
-            (k, n) nats; (1, n) where nothing is random.
+            (k, n) nats; (n,) where nothing is random.
         """
         return self.distribution().estimate(rng_key, x, num_probes)
 
@@ -330,7 +332,7 @@ class ScoreModel(eqx.Module):
         """The JSON-able description from which `build` makes a program of the same shape."""
         return recipe.spec(self, networks.NETWORKS)
 
-    def _law(self, network: Any, context: Any) -> ScoreBased:
+    def _law(self, network: Any, context: Any) -> Any:
         options = recipe.options(self, {})
         return ScoreBased(network, self.sde, self.event_shape, context=context, **options)
 

@@ -83,7 +83,7 @@ class ScoreBased(TorchDistribution):
         """All real arrays."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "ScoreBased":
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law of more rows."""
         return ScoreBased(
             self.network,
@@ -149,11 +149,11 @@ class ScoreBased(TorchDistribution):
             num_probes: k.
 
         Returns:
-            (k, n) nats, unbiased but for the solver; (1, n) where the divergence is exact.
+            (k, n) nats, unbiased but for the solver; (n,) where the divergence is exact.
         """
         x, lead = self._rows(value)
         if not self.num_probes:
-            return self._along(x, lead, None)[None]
+            return self._along(x, lead, None)
         return self._along(x, lead, torch.randint_like(x.expand(num_probes, *x.shape), 2) * 2 - 1)
 
     @torch.no_grad()

@@ -47,6 +47,8 @@ class ScoreModel(torch.nn.Module):
     family: ClassVar[str] = "score"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin")
+    samplers: ClassVar[tuple[str, ...]] = recipe.METHODS
+    probes: ClassVar[int] = recipe.ESTIMATES
 
     def __init__(
         self,
@@ -191,7 +193,7 @@ class ScoreModel(torch.nn.Module):
         network = networks.Guided(self.network, log_likelihood, weight)
         return ScoreModel(network, self.event_shape, self.sde, **recipe.options(self, {}))
 
-    def distribution(self, context: Any = None) -> ScoreBased:
+    def distribution(self, context: Any = None) -> Any:
         """The law of a datum, to be a site of any model.
 
         Args:
@@ -241,7 +243,7 @@ class ScoreModel(torch.nn.Module):
             num_probes: k.
 
         Returns:
-            (k, n) nats; (1, n) where nothing is random.
+            (k, n) nats; (n,) where nothing is random.
         """
         return self.distribution().estimate(x, num_probes)
 
@@ -309,7 +311,7 @@ class ScoreModel(torch.nn.Module):
         """The JSON-able description from which `build` makes a program of the same shape."""
         return recipe.spec(self, networks.NETWORKS)
 
-    def _law(self, network: Any, context: Any) -> ScoreBased:
+    def _law(self, network: Any, context: Any) -> Any:
         options = recipe.options(self, {})
         return ScoreBased(network, self.sde, self.event_shape, context=context, **options)
 
