@@ -21,6 +21,7 @@ ENGINES_OWN = {
     "IWAE": OBJECTIVES,
     "DReG": OBJECTIVES,
     "EnumELBO": OBJECTIVES,
+    **dict.fromkeys(("DenoisingScoreMatching", "ExactScoreMatching", "SlicedScoreMatching"), OBJECTIVES),
     "RandomMember": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
     "FlowDistribution": {"log_prob"},

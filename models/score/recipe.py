@@ -55,7 +55,7 @@ def context_size(context_dim: int) -> int:
     return context_dim + 1 if context_dim else 0
 
 
-OPTIONS = ("context_dim", "drop", "guidance", "method", "num_steps", "num_probes")
+OPTIONS = ("context_dim", "drop", "guidance", "method", "num_steps", "num_probes", "tolerance")
 """What a program says of its law beside network, diffusion and shape."""
 
 

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from jax import lax
 from numpyro.distributions import constraints
 
+from deepgen import checks
 from deepgen.models.score import levels, recipe, sdes
 from deepgen.models.score.numpyro import sampling
 from deepgen.models.score.numpyro.score import Score, told
@@ -73,6 +74,7 @@ class ScoreBased(dist.Distribution):
         recipe.check_guidance(guidance, drop, context_dim)
         recipe.check_context(context_dim, None if context is None else jnp.shape(context))
         recipe.check_sampling(method, num_steps)
+        checks.positive("tolerance", tolerance)
         self.network, self.sde, self.context = network, sdes.check(sde), context
         self.context_dim, self.guidance, self.drop = context_dim, guidance, drop
         self.method, self.num_steps, self.tolerance = method, num_steps, tolerance

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
+from deepgen import checks
 from deepgen.inference.score_matching.numpyro import DenoisingScoreMatching
 from deepgen.models.score import recipe, sdes
 from deepgen.models.score.numpyro import networks
@@ -41,6 +42,7 @@ class ScoreModel(eqx.Module):
         method: of drawing, see `ScoreBased`.
         num_steps: of drawing, see `ScoreBased`.
         num_probes: of the density, see `ScoreBased`.
+        tolerance: of the probability flow's solver, see `ScoreBased`.
 
     Raises:
         ValueError: an argument that no score model has.
@@ -61,6 +63,7 @@ class ScoreModel(eqx.Module):
     method: str | None = eqx.field(static=True)
     num_steps: int | None = eqx.field(static=True)
     num_probes: int | None = eqx.field(static=True)
+    tolerance: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -74,13 +77,15 @@ class ScoreModel(eqx.Module):
         method: str | None = None,
         num_steps: int | None = None,
         num_probes: int | None = None,
+        tolerance: float = 1e-5,
     ):
         self.event_shape, self.sde = recipe.check_shape(event_shape), sdes.check(sde)
         recipe.check_guidance(guidance, drop, context_dim)
         recipe.check_sampling(method, num_steps)
         recipe.probes(num_probes, self.event_shape)
+        checks.positive("tolerance", tolerance)
         self.network, self.context_dim, self.drop, self.guidance = network, context_dim, drop, guidance
-        self.method, self.num_steps, self.num_probes = method, num_steps, num_probes
+        self.method, self.num_steps, self.num_probes, self.tolerance = method, num_steps, num_probes, tolerance
 
     @classmethod
     def mlp(
@@ -182,7 +187,7 @@ class ScoreModel(eqx.Module):
         """The same scores, otherwise drawn from or judged.
 
         Args:
-            options: ``guidance``, ``method``, ``num_steps``, ``num_probes`` or ``drop``, see `ScoreBased`.
+            options: ``guidance``, ``drop``, ``method``, ``num_steps``, ``num_probes``, ``tolerance``: see `ScoreBased`.
 
         Returns:
             Another program with this one's network.

@@ -7,6 +7,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch.distributions import constraints
 
+from deepgen import checks
 from deepgen.models.score import levels, recipe, sdes
 from deepgen.models.score.pyro import sampling
 from deepgen.models.score.pyro.score import Score, told
@@ -71,6 +72,7 @@ class ScoreBased(TorchDistribution):
         recipe.check_guidance(guidance, drop, context_dim)
         recipe.check_context(context_dim, None if context is None else tuple(context.shape))
         recipe.check_sampling(method, num_steps)
+        checks.positive("tolerance", tolerance)
         self.network, self.sde, self.context = network, sdes.check(sde), context
         self.context_dim, self.guidance, self.drop = context_dim, guidance, drop
         self.method, self.num_steps, self.tolerance = method, num_steps, tolerance

@@ -7,6 +7,7 @@ import numpy as np
 import pyro
 import torch
 
+from deepgen import checks
 from deepgen.inference.score_matching.pyro import DenoisingScoreMatching
 from deepgen.models.score import recipe, sdes
 from deepgen.models.score.pyro import networks
@@ -39,6 +40,7 @@ class ScoreModel(torch.nn.Module):
         method: of drawing, see `ScoreBased`.
         num_steps: of drawing, see `ScoreBased`.
         num_probes: of the density, see `ScoreBased`.
+        tolerance: of the probability flow's solver, see `ScoreBased`.
 
     Raises:
         ValueError: an argument that no score model has.
@@ -62,14 +64,16 @@ class ScoreModel(torch.nn.Module):
         method: str | None = None,
         num_steps: int | None = None,
         num_probes: int | None = None,
+        tolerance: float = 1e-5,
     ):
         super().__init__()
         self.event_shape, self.sde = recipe.check_shape(event_shape), sdes.check(sde)
         recipe.check_guidance(guidance, drop, context_dim)
         recipe.check_sampling(method, num_steps)
         recipe.probes(num_probes, self.event_shape)
+        checks.positive("tolerance", tolerance)
         self.network, self.context_dim, self.drop, self.guidance = network, context_dim, drop, guidance
-        self.method, self.num_steps, self.num_probes = method, num_steps, num_probes
+        self.method, self.num_steps, self.num_probes, self.tolerance = method, num_steps, num_probes, tolerance
 
     @classmethod
     def mlp(
@@ -165,7 +169,7 @@ class ScoreModel(torch.nn.Module):
         """The same scores, otherwise drawn from or judged.
 
         Args:
-            options: ``guidance``, ``method``, ``num_steps``, ``num_probes`` or ``drop``, see `ScoreBased`.
+            options: ``guidance``, ``drop``, ``method``, ``num_steps``, ``num_probes``, ``tolerance``: see `ScoreBased`.
 
         Returns:
             Another program with this one's network.
