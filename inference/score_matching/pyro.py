@@ -107,6 +107,7 @@ class ExactScoreMatching(_ScoreMatching):
     def __repr__(self) -> str:
         return "ExactScoreMatching()"
 
+    @torch.enable_grad()
     def rows(self, law: Any, value: torch.Tensor, site: str) -> torch.Tensor:
         """See `losses.exact`."""
         x, score = _scored(law, value)
@@ -146,6 +147,7 @@ class SlicedScoreMatching(_ScoreMatching):
             f"SlicedScoreMatching(num_projections={self.num_projections}, variance_reduced={self.variance_reduced!r})"
         )
 
+    @torch.enable_grad()
     def rows(self, law: Any, value: torch.Tensor, site: str) -> torch.Tensor:
         """See `losses.sliced`."""
         x, score = _scored(law, value)
@@ -201,8 +203,7 @@ class DenoisingScoreMatching(_ScoreMatching):
 
 
 def _scored(law: Any, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The data, flattened, and their scores as a function of them, gradients on."""
+    """The data, flattened, and their scores as a function of them."""
     lead = value.shape[: value.ndim - law.event_dim]
-    with torch.enable_grad():
-        x = value.detach().reshape(*lead, -1).requires_grad_()
-        return x, score_of(law, x.reshape(value.shape)).reshape(*lead, -1)
+    x = value.detach().reshape(*lead, -1).requires_grad_()
+    return x, score_of(law, x.reshape(value.shape)).reshape(*lead, -1)
