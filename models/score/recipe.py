@@ -21,6 +21,8 @@ PROBES = 4
 """How many fixed probes it takes then."""
 ESTIMATES = 8
 """How many random ones the verb ``log_prob`` takes."""
+FEWEST_LEVELS = 10
+"""Of a ladder that is chosen by the data: in few dimensions levels overlap that are far from each other."""
 FARTHEST = 1000
 """Among so many rows the largest distance is looked for."""
 
@@ -108,7 +110,7 @@ def ends(event_shape: Sequence[int], sde: Any, levels: Any, data: Any) -> Ends:
     r"""The arguments that all constructors have, checked, and what the data say.
 
     With ``levels``, or with data and ``sde="ve"``, σ_max is the largest distance between two of (at most a thousand)
-    data, and ``levels="auto"`` takes so many that neighbouring levels overlap (Song & Ermon 2020).
+    data, and ``levels="auto"`` takes so many that neighbouring levels overlap (Song & Ermon 2020), at least ten.
 
     Args:
         event_shape: of a datum.
@@ -142,7 +144,8 @@ def ends(event_shape: Sequence[int], sde: Any, levels: Any, data: Any) -> Ends:
         farthest = ladder.largest_distance(complete) if len(complete) > 1 else 50 * scale
         sigma_min = 0.01 * scale
         sigma_max = max(farthest, 10 * sigma_min)
-        count = ladder.num_levels(sigma_max, sigma_min, rows.shape[1]) if levels == "auto" else levels
+        overlapping = max(FEWEST_LEVELS, ladder.num_levels(sigma_max, sigma_min, rows.shape[1]))
+        count = overlapping if levels == "auto" else levels
         chosen = sdes.VE(sigma_min, sigma_max, levels=None if count is None else arguments.whole("levels", count))
     return Ends(shape, chosen, scale)
 

@@ -108,7 +108,7 @@ class ScoreModel(eqx.Module):
             event_shape: the shape of one datum, which is flattened.
             sde: the diffusion or its name (``"ve"``, ``"vp"``, ``"subvp"``); None: variance preserving.
             levels: train a variance-exploding diffusion on so many discrete levels of noise, or ``"auto"`` as many as
-                overlap well (Song & Ermon 2020); None for continuous time.
+                overlap well (Song & Ermon 2020), at least ten; None for continuous time.
             hidden: the widths of the network's hidden layers, of which equal neighbours are residual.
             activation: the network's activation.
             features: Fourier features of the level of noise, even.
