@@ -36,6 +36,7 @@ from deepgen.models.autoregressive.numpyro import (
     WaveNet,
 )
 from deepgen.models.flow.numpyro import (
+    CNF,
     ActNorm,
     AdditiveCoupling,
     AffineAutoregressive,
@@ -45,6 +46,7 @@ from deepgen.models.flow.numpyro import (
     Logit,
     LULinear,
     Permute,
+    RandomProbes,
     SplineAutoregressive,
     SplineCoupling,
     Unflatten,
@@ -70,6 +72,7 @@ from deepgen.program import LogProb, Program
 from deepgen.program.numpyro import load, sample, save, with_params
 
 __all__ = [
+    "CNF",
     "ELBO",
     "IWAE",
     "MNAR",
@@ -115,6 +118,7 @@ __all__ = [
     "PosteriorCollapseWarning",
     "Program",
     "RandomMember",
+    "RandomProbes",
     "ScoreBased",
     "ScoreMLP",
     "ScoreModel",

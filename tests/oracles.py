@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
-from flow_laws import affine
+from flow_laws import affine, linear_field
 from level_laws import two_levels
 from logistic_laws import discretized_logistic
 from oracle import Moments, Oracle
@@ -338,5 +338,6 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("autoregressive", "regressions", "linear-Gaussian regressions", **linear_regressions()),
     Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
+    Oracle("flow", "linear-field", "a normal along a linear field", **linear_field()),
     Oracle("score", "linear", "the linear score of a normal law", **linear_score()),
 )

@@ -305,6 +305,15 @@ def _flow_instances() -> list[Instance]:
         ],
         "maf": [{**affine, "parallel": "inverse"}],
         "iaf": [{**affine, "parallel": "forward"}],
+        "cnf": [
+            {
+                "transform": "CNF",
+                "network": {**mlp, "in_size": size + 1, "out_size": size},
+                "size": size,
+                "num_probes": 2,
+                **dict.fromkeys(("rtol", "atol"), 1e-6),
+            }
+        ],
         "spline-maf": [{"transform": "SplineAutoregressive", "network": {**made, "num_params": 11}, **spline}],
     }
     return [

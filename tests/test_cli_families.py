@@ -115,7 +115,7 @@ def test_networks_of_images_and_sequences_run(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["made", "pixelcnn", "wavenet", "transformer", "nice", "realnvp", "maf", "nsf"])
+@pytest.mark.parametrize("name", ["made", "pixelcnn", "wavenet", "transformer", "nice", "realnvp", "maf", "nsf", "cnf"])
 def test_all_recipes_run_in_numpyro(name: str, tmp_path: Path) -> None:
     path = images(tmp_path / "small.npz")
     done("run", name, path, *FEW, *CLOUD, "--out", tmp_path / name)
@@ -136,7 +136,7 @@ def test_a_bernoulli_law_cuts_grey_levels_and_integers_are_categories(tmp_path: 
     assert (np.floor(17 * grey.data.train) == np.rint(16 * data.load("digits", seed=0).train)).all()
 
 
-@pytest.mark.parametrize("name", ["nice", "realnvp", "maf", "nsf"])
+@pytest.mark.parametrize("name", ["nice", "realnvp", "maf", "nsf", "cnf"])
 def test_flows_run_on_tables(name: str, tmp_path: Path) -> None:
     shown = done("run", name, "iris", "--engine", "pyro", "--hidden", "8", *FEW, *CLOUD, "--out", tmp_path / name)
     metrics = metrics_of(tmp_path / name)

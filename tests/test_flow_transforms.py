@@ -28,13 +28,20 @@ MAKERS: dict[str, Callable[[Any, Any], Any]] = {
     "spline-iaf": lambda dg, kw: dg.SplineAutoregressive.mlp(D, parallel="forward", num_bins=4, hidden=(7,), **kw),
     "actnorm": lambda dg, kw: dg.ActNorm(D, **_without_key(kw)),
     "lu": lambda dg, kw: dg.LULinear(D, **_without_key(kw)),
+    "cnf": lambda dg, kw: dg.CNF.mlp(D, hidden=(7,), **_tolerances(), **kw),
     "permute": lambda dg, _: dg.Permute([3, 0, 4, 1, 2]),
     "logit": lambda dg, _: dg.Logit(0.05),
     "unflatten": lambda dg, _: dg.Unflatten((1, D)),
 }
-WITH_CONTEXT = tuple(MAKERS)[:9]
-CASES = [(name, 0) for name in MAKERS] + [(name, C) for name in ("affine", "spline", "iaf", "actnorm", "lu")]
-IDENTITY = tuple(MAKERS)[:9]
+WITH_CONTEXT = tuple(MAKERS)[:10]
+CASES = [(name, 0) for name in MAKERS] + [(name, C) for name in ("affine", "spline", "iaf", "actnorm", "lu", "cnf")]
+IDENTITY = tuple(MAKERS)[:10]
+
+
+def _tolerances() -> dict[str, float]:
+    """What the precision of the moment allows a solve."""
+    double = jnp.result_type(float) == jnp.float64 or torch.get_default_dtype() == torch.float64
+    return dict.fromkeys(("rtol", "atol"), 1e-10 if double else 1e-5)
 
 
 def _without_key(kw: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from deepgen.inference.imputation.methods import METHODS
 KEYS = ("rng_key", "key")
 OBJECTIVES = {"differentiable_loss", "loss", "loss_and_grads", "loss_with_mutable_state"}
 TRANSFORM = {"__call__", "call_with_intermediates", "eq", "log_abs_det_jacobian", "with_cache"}
-TRANSFORMS = ("ActNorm", "AdditiveCoupling", "AffineAutoregressive", "AffineCoupling", "LULinear", "Logit", "Permute")
+TRANSFORMS = (
+    *("ActNorm", "AdditiveCoupling", "AffineAutoregressive", "AffineCoupling", "CNF", "LULinear", "Logit", "Permute"),
+    *("SplineAutoregressive", "SplineCoupling", "Unflatten"),
+)
 ENGINES_OWN = {
     # what the engine's base classes bring, which its users know
     "ELBO": OBJECTIVES,
@@ -23,7 +26,8 @@ ENGINES_OWN = {
     "EnumELBO": OBJECTIVES,
     **dict.fromkeys(("DenoisingScoreMatching", "ExactScoreMatching", "SlicedScoreMatching"), OBJECTIVES),
     "RandomMember": OBJECTIVES,
-    **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
+    "RandomProbes": OBJECTIVES,
+    **dict.fromkeys(TRANSFORMS, TRANSFORM),
     "FlowDistribution": {"log_prob"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},

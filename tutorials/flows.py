@@ -204,4 +204,4 @@ for name, way in (("NUTS", model), ("NUTS in the base", carried)):
 # - As a guide it bends where a normal cannot; the KL divergence tells how far it still is.
 # - As a preconditioner it need not be right: NUTS in its base is exact, and mixes as well as the flow fits.
 #
-# On the command line: `deepgen run nsf breast_cancer`, or `realnvp`, `maf`, `nice`.
+# On the command line: `deepgen run nsf breast_cancer`, or `realnvp`, `maf`, `nice`, `cnf`.

@@ -25,7 +25,8 @@ class NetworkName(StrEnum):
 Family = Annotated[
     str,
     typer.Argument(
-        help="vae, made, pixelcnn, wavenet, transformer, nice, realnvp, maf or nsf (deepgen list).", metavar="FAMILY"
+        help="vae, made, pixelcnn, wavenet, transformer, nice, realnvp, maf, nsf or cnf (deepgen list).",
+        metavar="FAMILY",
     ),
 ]
 Data = Annotated[

@@ -65,7 +65,13 @@ def _autoregressive(title: str, constructor: str, **more: Any) -> Recipe:
     )
 
 
-def _flow(title: str, constructor: str) -> Recipe:
+def _flow(title: str, constructor: str, **more: Any) -> Recipe:
+    options: dict[str, Any] = {
+        "defaults": {"hidden": (64, 64)},
+        "wide": {"hidden": (128, 128)},
+        "steps": 1500,
+        **more,
+    }
     return Recipe(
         title,
         "flow",
@@ -74,10 +80,8 @@ def _flow(title: str, constructor: str) -> Recipe:
         takes=("hidden",),
         grey="dequantised",
         starts=True,
-        defaults={"hidden": (64, 64)},
-        wide={"hidden": (128, 128)},
-        steps=1500,
         views=_INVERTIBLE,
+        **options,
     )
 
 
@@ -137,6 +141,13 @@ RECIPES: dict[str, Recipe] = {
     "realnvp": _flow("flow of affine couplings", "realnvp"),
     "maf": _flow("masked autoregressive flow", "maf"),
     "nsf": _flow("neural spline flow", "nsf"),
+    "cnf": _flow(
+        "continuous flow, along the field of a network",
+        "cnf",
+        defaults={"hidden": (32, 32), "num_probes": 1},
+        wide={"hidden": (64, 64)},
+        steps=500,
+    ),
 }
 """Every recipe by its name on the command line."""
 

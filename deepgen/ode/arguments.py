@@ -53,6 +53,22 @@ def check_solve(
         raise checks.problem(
             "t0 and t1", got=f"{t0} and {t1}", expected="two different finite numbers", fix="Pass e.g. 0.0 and 1.0."
         )
+    check_settings(rtol=rtol, atol=atol, max_steps=max_steps, solver=solver, adjoint=adjoint)
+
+
+def check_settings(*, rtol: Any, atol: Any, max_steps: Any, solver: str, adjoint: str) -> None:
+    """Refuse tolerances and methods that no solve has.
+
+    Args:
+        rtol: positive.
+        atol: positive.
+        max_steps: at least 1.
+        solver: one of `SOLVERS`.
+        adjoint: one of `ADJOINTS`.
+
+    Raises:
+        ValueError: naming the argument, what it got and what it needs.
+    """
     checks.positive("rtol", rtol)
     checks.positive("atol", atol)
     arguments.whole("max_steps", max_steps)

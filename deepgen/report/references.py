@@ -34,6 +34,11 @@ _RECIPES = {
         *_FLOW,
         "Papamakarios, Pavlakou and Murray (2017). Masked autoregressive flow for density estimation. NeurIPS.",
     ],
+    "cnf": [
+        *_FLOW,
+        "Grathwohl, Chen, Bettencourt, Sutskever and Duvenaud (2019). FFJORD: free-form continuous dynamics for "
+        "scalable reversible generative models. ICLR.",
+    ],
     "nsf": [*_FLOW, "Durkan, Bekasov, Murray and Papamakarios (2019). Neural spline flows. NeurIPS."],
 }
 _PSIS = "Vehtari, Simpson, Gelman, Yao and Gabry (2024). Pareto smoothed importance sampling. JMLR 25."

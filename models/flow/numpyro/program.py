@@ -10,8 +10,9 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from deepgen.inference.svi.numpyro import ELBO
 from deepgen.models.flow import recipe, shapes
-from deepgen.models.flow.numpyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow.numpyro import autoregressive, constructors, continuous, couplings, linear
 from deepgen.models.flow.numpyro.transforms import FlowDistribution
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind
@@ -23,6 +24,7 @@ TRANSFORMS: dict[str, Any] = {
     "SplineCoupling": couplings.SplineCoupling,
     "AffineAutoregressive": autoregressive.AffineAutoregressive,
     "SplineAutoregressive": autoregressive.SplineAutoregressive,
+    "CNF": continuous.CNF,
     "ActNorm": linear.ActNorm,
     "LULinear": linear.LULinear,
     "Permute": linear.Permute,
@@ -67,6 +69,7 @@ class Flow(eqx.Module):
     maf = classmethod(constructors.maf)
     iaf = classmethod(constructors.iaf)
     nsf = classmethod(constructors.nsf)
+    cnf = classmethod(constructors.cnf)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -118,6 +121,11 @@ class Flow(eqx.Module):
             context: as `model`.
             size: as `model`.
         """
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default: the negative log-likelihood, by random probes where a transform has any."""
+        probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
+        return continuous.RandomProbes() if probes else ELBO()
 
     def given(self, context: Any) -> "Given":
         """The flow's model and guide as functions of x alone.

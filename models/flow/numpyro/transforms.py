@@ -53,6 +53,14 @@ class FlowTransform(eqx.Module, _Unregistered):
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """What is mapped to y, and log |det dx/dy| of each."""
 
+    def image(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """The image of x alone."""
+        return self.forward_and_log_det(x, context)[0]
+
+    def preimage(self, y: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """What is mapped to y, alone."""
+        return self.inverse_and_log_det(y, context)[0]
+
     def condition(self, context: Any) -> Any:
         """The transform given a context.
 
@@ -70,10 +78,10 @@ class FlowTransform(eqx.Module, _Unregistered):
 
     def __call__(self, x: Any) -> jax.Array:
         """The image of x."""
-        return self.forward_and_log_det(x)[0]
+        return self.image(x)
 
     def _inverse(self, y: Any) -> jax.Array:
-        return self.inverse_and_log_det(y)[0]
+        return self.preimage(y)
 
     def call_with_intermediates(self, x: Any) -> tuple[jax.Array, jax.Array]:
         """The image of x, and its log-Jacobian for `log_abs_det_jacobian`."""
@@ -112,6 +120,16 @@ class Conditioned(FlowTransform):
         """See `FlowTransform`."""
         shapes.check_context(0, None if context is None else jnp.shape(context))
         return self.transform.inverse_and_log_det(y, self.context)
+
+    def image(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """See `FlowTransform`."""
+        shapes.check_context(0, None if context is None else jnp.shape(context))
+        return self.transform.image(x, self.context)
+
+    def preimage(self, y: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """See `FlowTransform`."""
+        shapes.check_context(0, None if context is None else jnp.shape(context))
+        return self.transform.preimage(y, self.context)
 
     def log_abs_det_jacobian(self, x: Any, y: Any, intermediates: Any = None) -> jax.Array:
         """log |det dy/dx|."""

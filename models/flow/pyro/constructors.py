@@ -1,4 +1,4 @@
-"""How flows are made in Pyro: NICE, RealNVP, masked and inverse autoregressive flows, neural spline flows."""
+"""How flows are made in Pyro: NICE, RealNVP, masked and inverse autoregressive flows, splines, continuous flows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.pyro import linear
 from deepgen.models.flow.pyro.autoregressive import AffineAutoregressive, SplineAutoregressive
+from deepgen.models.flow.pyro.continuous import CNF
 from deepgen.models.flow.pyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
 
 
@@ -242,6 +243,54 @@ def nsf(
 
     pairs = 1 if autoregressive else 2
     return _flow(cls, event_shape, make, num_transforms, pairs, base=base, mixing=mixing, logit=logit, data=data)
+
+
+def cnf(
+    cls: Any,
+    event_shape: Sequence[int],
+    *,
+    num_transforms: int = 1,
+    num_probes: int | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "gelu",
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    base: str = "normal",
+    context_dim: int = 0,
+    logit: float | None = None,
+    data: Any | None = None,
+) -> Any:
+    """A continuous flow: a field carries the base to the data.
+
+    Grathwohl, Chen, Bettencourt, Sutskever & Duvenaud 2019, FFJORD.
+
+    Args:
+        cls: the class.
+        event_shape: the shape of one datum.
+        num_transforms: how many fields, one after the other.
+        num_probes: how many probes a training step estimates the divergence with; None for the exact divergence, which
+            densities have in any case.
+        hidden: the widths of each network's hidden layers.
+        activation: of the networks, a smooth one.
+        rtol: relative tolerance of the solves.
+        atol: absolute tolerance.
+        base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
+        context_dim: of a context that the density is conditional on; 0 for none.
+        logit: for data in [0, 1], the alpha of a logit of them; None for data of any real numbers.
+        data: (n, *event_shape), NaN allowed, a large first batch; the flow then starts with its means and variances.
+
+    Returns:
+        The program, untrained: the base moved and scaled to the data.
+
+    Raises:
+        ValueError: an argument that no flow has, or data that do not fit.
+    """
+
+    def make(size: int, number: int) -> Any:
+        options: dict[str, Any] = {"num_probes": num_probes, "rtol": rtol, "atol": atol, "context_dim": context_dim}
+        return CNF.mlp(size, hidden=hidden, activation=activation, **options)
+
+    return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing="none", logit=logit, data=data)
 
 
 def _couplings(kind: Any, hidden: Sequence[int], activation: str, context_dim: int) -> Callable[[int, int], Any]:

@@ -8,8 +8,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from deepgen.inference.svi.pyro import ELBO
 from deepgen.models.flow import recipe, shapes
-from deepgen.models.flow.pyro import autoregressive, constructors, couplings, linear
+from deepgen.models.flow.pyro import autoregressive, constructors, continuous, couplings, linear
 from deepgen.models.flow.pyro.transforms import FlowDistribution
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind
@@ -21,6 +22,7 @@ TRANSFORMS: dict[str, Any] = {
     "SplineCoupling": couplings.SplineCoupling,
     "AffineAutoregressive": autoregressive.AffineAutoregressive,
     "SplineAutoregressive": autoregressive.SplineAutoregressive,
+    "CNF": continuous.CNF,
     "ActNorm": linear.ActNorm,
     "LULinear": linear.LULinear,
     "Permute": linear.Permute,
@@ -67,6 +69,7 @@ class Flow(torch.nn.Module):
     maf = classmethod(constructors.maf)
     iaf = classmethod(constructors.iaf)
     nsf = classmethod(constructors.nsf)
+    cnf = classmethod(constructors.cnf)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -118,6 +121,11 @@ class Flow(torch.nn.Module):
             context: as `model`.
             size: as `model`.
         """
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default: the negative log-likelihood, by random probes where a transform has any."""
+        probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
+        return continuous.RandomProbes() if probes else ELBO()
 
     def given(self, context: Any) -> "Given":
         """The flow's model and guide as functions of x alone.

@@ -35,6 +35,14 @@ class FlowTransform(TransformModule, ABC):
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """What is mapped to y, and log |det dx/dy| of each."""
 
+    def image(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """The image of x alone."""
+        return self.forward_and_log_det(x, context)[0]
+
+    def preimage(self, y: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """What is mapped to y, alone."""
+        return self.inverse_and_log_det(y, context)[0]
+
     def condition(self, context: Any) -> Any:
         """The transform given a context.
 
@@ -51,10 +59,10 @@ class FlowTransform(TransformModule, ABC):
         return self if context is None else Conditioned(self, context)
 
     def _call(self, x: torch.Tensor) -> torch.Tensor:
-        return self.forward_and_log_det(x)[0]
+        return self.image(x)
 
     def _inverse(self, y: torch.Tensor) -> torch.Tensor:
-        return self.inverse_and_log_det(y)[0]
+        return self.preimage(y)
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """log |det dy/dx|."""
@@ -86,6 +94,16 @@ class Conditioned(FlowTransform):
         """See `FlowTransform`."""
         shapes.check_context(0, None if context is None else tuple(context.shape))
         return self.transform.inverse_and_log_det(y, self.context)
+
+    def image(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """See `FlowTransform`."""
+        shapes.check_context(0, None if context is None else tuple(context.shape))
+        return self.transform.image(x, self.context)
+
+    def preimage(self, y: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """See `FlowTransform`."""
+        shapes.check_context(0, None if context is None else tuple(context.shape))
+        return self.transform.preimage(y, self.context)
 
     def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """log |det dy/dx|."""

@@ -1,0 +1,274 @@
+"""Continuous flows in NumPyro: draws of the base follow a field, whose divergence changes the volume."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
+from numpyro.infer import elbo
+from numpyro.primitives import Messenger
+
+from deepgen.inference.svi.checkpoint import describe
+from deepgen.inference.svi.numpyro import ELBO
+from deepgen.models.flow import shapes
+from deepgen.models.flow.numpyro.transforms import Conditioned, FlowDistribution, FlowTransform, rows
+from deepgen.nn import arguments
+from deepgen.nn import equinox as nn
+from deepgen.ode import numpyro as ode
+from deepgen.ode.arguments import check_settings
+from deepgen.program import files
+
+
+class CNF(FlowTransform):
+    r"""Each draw z of the base follows a field to the data: a continuous normalizing flow.
+
+    .. math:: \frac{dx}{dt} = f(t, x), \quad x_0 = z, \ x = x_1, \quad
+        \log p(x) = \log p(z) - \int_0^1 \operatorname{div} f(t, x_t)\, dt
+
+    Densities take the exact divergence, at D products of a vector and the Jacobian for each look at the field, and are
+    exact up to the tolerance. With ``num_probes`` `RandomProbes`, by which `fit` then trains, estimates it.
+
+    Chen, Rubanova, Bettencourt & Duvenaud 2018, Neural ordinary differential equations; Grathwohl, Chen, Bettencourt,
+    Sutskever & Duvenaud 2019, FFJORD: free-form continuous dynamics for scalable reversible generative models.
+
+    Args:
+        network: from (n, D + context_dim + 1) numbers, x, then the context, then t, to (n, D), the velocities; smooth.
+        size: D.
+        num_probes: how many probes a training step estimates the divergence with, each one product instead of D; None
+            for the exact divergence there too.
+        rtol: relative tolerance of each row in a step of the solve.
+        atol: absolute tolerance.
+        max_steps: tried before a solve is given up: its densities and draws are then NaN.
+        adjoint: of the gradients, ``"direct"`` or, in constant memory, ``"backsolve"``; see `deepgen.ode`.
+        context_dim: of a context that the network sees; 0 for none.
+
+    Raises:
+        ValueError: a number that is not positive, or an unknown adjoint.
+    """
+
+    network: Any
+    size: int = eqx.field(static=True)
+    num_probes: int | None = eqx.field(static=True)
+    rtol: float = eqx.field(static=True)
+    atol: float = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    adjoint: str = eqx.field(static=True)
+    context_dim: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        network: Any,
+        size: int,
+        *,
+        num_probes: int | None = None,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_steps: int = 1000,
+        adjoint: str = "direct",
+        context_dim: int = 0,
+    ):
+        check_settings(rtol=rtol, atol=atol, max_steps=max_steps, solver="dopri5", adjoint=adjoint)
+        self.network, self.size, self.context_dim = network, arguments.whole("size", size), context_dim
+        self.num_probes = None if num_probes is None else arguments.whole("num_probes", num_probes)
+        self.rtol, self.atol, self.max_steps, self.adjoint = rtol, atol, max_steps, adjoint
+
+    @classmethod
+    def mlp(
+        cls,
+        size: int,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "gelu",
+        num_probes: int | None = None,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_steps: int = 1000,
+        adjoint: str = "direct",
+        context_dim: int = 0,
+        key: jax.Array,
+    ) -> "CNF":
+        """With a perceptron, whose last layer is zero: at first nothing moves.
+
+        Args:
+            size: D.
+            hidden: the widths of the hidden layers.
+            activation: of the network, a smooth one.
+            num_probes: as the class.
+            rtol: as the class.
+            atol: as the class.
+            max_steps: as the class.
+            adjoint: as the class.
+            context_dim: of a context.
+            key: for the weights.
+
+        Returns:
+            The transform.
+        """
+        size = arguments.whole("size", size)
+        network = nn.silent(nn.MLP(size + context_dim + 1, size, tuple(hidden), activation=activation, key=key))
+        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "adjoint": adjoint}
+        return cls(network, size, num_probes=num_probes, context_dim=context_dim, **options)
+
+    def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `FlowTransform`."""
+        return _transport(self, x, context, 0.0, 1.0, None)
+
+    def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `FlowTransform`."""
+        return _transport(self, y, context, 1.0, 0.0, None)
+
+    def image(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """See `FlowTransform`; without the log-Jacobian."""
+        return _integrate(self, x, context, 0.0, 1.0)
+
+    def preimage(self, y: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """See `FlowTransform`; without the log-Jacobian."""
+        return _integrate(self, y, context, 1.0, 0.0)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {
+            "transform": "CNF",
+            "network": files.describe(self.network, nn.NETWORKS),
+            "size": self.size,
+            "num_probes": self.num_probes,
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "max_steps": self.max_steps,
+            "adjoint": self.adjoint,
+            "context_dim": self.context_dim,
+        }
+
+
+class Probed(FlowTransform):
+    """A continuous flow whose log-Jacobians are unbiased estimates by Rademacher probes, drawn from a key it holds.
+
+    Args:
+        transform: the flow.
+        rng_key: of the probes.
+    """
+
+    transform: CNF
+    rng_key: jax.Array
+    context_dim: int = eqx.field(static=True)
+
+    def __init__(self, transform: CNF, rng_key: jax.Array):
+        self.transform, self.rng_key, self.context_dim = transform, rng_key, transform.context_dim
+
+    def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `FlowTransform`."""
+        return _transport(self.transform, x, context, 0.0, 1.0, self._draw)
+
+    def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `FlowTransform`."""
+        return _transport(self.transform, y, context, 1.0, 0.0, self._draw)
+
+    def _draw(self, x: jax.Array) -> jax.Array:
+        return jax.random.rademacher(self.rng_key, (self.transform.num_probes or 1, *x.shape), x.dtype)
+
+
+class RandomProbes(elbo.ELBO):
+    r"""Another objective, with the divergences of continuous flows estimated by new probes at each step.
+
+    .. math:: \operatorname{div} f = \mathbb{E}\, v^T \frac{\partial f}{\partial x} v, \quad v \in \{-1, 1\}^D
+
+    One v is held over a solve. Log densities, and so the loss of an exact likelihood and its gradient, are unbiased.
+
+    Grathwohl, Chen, Bettencourt, Sutskever & Duvenaud 2019, FFJORD; Hutchinson 1990, A stochastic estimator of the
+    trace of the influence matrix for Laplacian smoothing splines.
+
+    Args:
+        objective: the other objective; None for an `ELBO`.
+    """
+
+    def __init__(self, objective: elbo.ELBO | None = None) -> None:
+        self.objective = ELBO() if objective is None else objective
+        super().__init__(num_particles=self.objective.num_particles)
+
+    def __repr__(self) -> str:
+        return f"RandomProbes({describe(self.objective)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RandomProbes) and self.objective == other.objective
+
+    def __hash__(self) -> int:
+        return hash((RandomProbes, self.objective))
+
+    def loss_with_mutable_state(
+        self,
+        rng_key: jax.Array,
+        param_map: dict[str, Any],
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """The loss and the new values of the mutable sites; see ``numpyro.infer.elbo.ELBO``."""
+        probing = _Probing(model, jax.random.fold_in(rng_key, 0x9B0))
+        return self.objective.loss_with_mutable_state(rng_key, param_map, probing, guide, *args, **kwargs)
+
+
+class _Probing(Messenger):
+    def __init__(self, fn: Callable[..., Any], rng_key: jax.Array) -> None:
+        super().__init__(fn)
+        self.rng_key = rng_key
+
+    def process_message(self, msg: Any) -> None:
+        if msg["type"] == "sample":
+            msg["fn"] = _probed(msg["fn"], self.rng_key)
+
+
+def _probed(fn: Any, rng_key: jax.Array) -> Any:
+    """The distribution with its continuous flows' divergences estimated."""
+    new = copy.copy(fn)
+    if isinstance(fn, FlowDistribution):
+        new.transforms = [_with_key(t, jax.random.fold_in(rng_key, i)) for i, t in enumerate(fn.transforms)]
+        return new
+    if not isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
+        return fn
+    new.base_dist = _probed(fn.base_dist, rng_key)
+    return new
+
+
+def _with_key(transform: Any, rng_key: jax.Array) -> Any:
+    if isinstance(transform, Conditioned):
+        return Conditioned(_with_key(transform.transform, rng_key), transform.context)
+    return Probed(transform, rng_key) if isinstance(transform, CNF) and transform.num_probes else transform
+
+
+class _Field(eqx.Module):
+    """The velocities as a function of time, place and context."""
+
+    network: Any
+
+    def __call__(self, t: Any, x: jax.Array, *context: jax.Array) -> jax.Array:
+        time = jnp.broadcast_to(jnp.asarray(t, x.dtype), (len(x), 1))
+        value = self.network(jnp.concatenate([x, *context, time], axis=-1))
+        shapes.check_network(x.shape[1], value.shape, len(x))
+        return value.reshape(x.shape)
+
+
+def _parts(transform: CNF, x: jax.Array, context: jax.Array | None) -> tuple[Any, jax.Array, dict[str, Any]]:
+    """The leading axes, the rows, and the solve's settings."""
+    shapes.check_context(transform.context_dim, None if context is None else jnp.shape(context))
+    batch, flat, given = rows(x, context)
+    names = ("rtol", "atol", "max_steps", "adjoint")
+    settings = {name: getattr(transform, name) for name in names}
+    return batch, flat, {"args": () if given is None else (given.astype(flat.dtype),), **settings}
+
+
+def _transport(
+    transform: CNF, x: jax.Array, context: jax.Array | None, t0: float, t1: float, draw: Any
+) -> tuple[jax.Array, jax.Array]:
+    batch, flat, settings = _parts(transform, x, context)
+    probes = None if draw is None else draw(flat)
+    end, change = ode.transport(_Field(transform.network), flat, t0, t1, probes=probes, **settings)
+    return end.reshape(*batch, -1), ode.average(change)[0].reshape(batch)
+
+
+def _integrate(transform: CNF, x: jax.Array, context: jax.Array | None, t0: float, t1: float) -> jax.Array:
+    batch, flat, settings = _parts(transform, x, context)
+    return ode.integrate(_Field(transform.network), flat, t0, t1, **settings).reshape(*batch, -1)

@@ -1,0 +1,268 @@
+"""Continuous flows in Pyro: draws of the base follow a field, whose divergence changes the volume."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pyro import infer
+from pyro.distributions import MaskedDistribution
+from pyro.poutine.messenger import Messenger
+
+from deepgen.inference.svi.checkpoint import describe
+from deepgen.inference.svi.pyro import ELBO
+from deepgen.models.flow import shapes
+from deepgen.models.flow.pyro.transforms import Conditioned, FlowDistribution, FlowTransform, rows
+from deepgen.nn import arguments
+from deepgen.nn import torch as nn
+from deepgen.ode import pyro as ode
+from deepgen.ode.arguments import check_settings
+from deepgen.program import files
+
+
+class CNF(FlowTransform):
+    r"""Each draw z of the base follows a field to the data: a continuous normalizing flow.
+
+    .. math:: \frac{dx}{dt} = f(t, x), \quad x_0 = z, \ x = x_1, \quad
+        \log p(x) = \log p(z) - \int_0^1 \operatorname{div} f(t, x_t)\, dt
+
+    Densities take the exact divergence, at D products of a vector and the Jacobian for each look at the field, and are
+    exact up to the tolerance. With ``num_probes`` `RandomProbes`, by which `fit` then trains, estimates it.
+
+    Chen, Rubanova, Bettencourt & Duvenaud 2018, Neural ordinary differential equations; Grathwohl, Chen, Bettencourt,
+    Sutskever & Duvenaud 2019, FFJORD: free-form continuous dynamics for scalable reversible generative models.
+
+    Args:
+        network: from (n, D + context_dim + 1) numbers, x, then the context, then t, to (n, D), the velocities; smooth.
+        size: D.
+        num_probes: how many probes a training step estimates the divergence with, each one product instead of D; None
+            for the exact divergence there too.
+        rtol: relative tolerance of each row in a step of the solve.
+        atol: absolute tolerance.
+        max_steps: tried before a solve is given up: its densities and draws are then NaN.
+        adjoint: of the gradients, ``"direct"`` or, in constant memory, ``"backsolve"``; see `deepgen.ode`.
+        context_dim: of a context that the network sees; 0 for none.
+
+    Raises:
+        ValueError: a number that is not positive, or an unknown adjoint.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        size: int,
+        *,
+        num_probes: int | None = None,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_steps: int = 1000,
+        adjoint: str = "direct",
+        context_dim: int = 0,
+    ):
+        super().__init__()
+        check_settings(rtol=rtol, atol=atol, max_steps=max_steps, solver="dopri5", adjoint=adjoint)
+        self.network, self.size, self.context_dim = network, arguments.whole("size", size), context_dim
+        self.num_probes = None if num_probes is None else arguments.whole("num_probes", num_probes)
+        self.rtol, self.atol, self.max_steps, self.adjoint = rtol, atol, max_steps, adjoint
+
+    @classmethod
+    def mlp(
+        cls,
+        size: int,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "gelu",
+        num_probes: int | None = None,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_steps: int = 1000,
+        adjoint: str = "direct",
+        context_dim: int = 0,
+    ) -> "CNF":
+        """With a perceptron, whose last layer is zero: at first nothing moves.
+
+        Args:
+            size: D.
+            hidden: the widths of the hidden layers.
+            activation: of the network, a smooth one.
+            num_probes: as the class.
+            rtol: as the class.
+            atol: as the class.
+            max_steps: as the class.
+            adjoint: as the class.
+            context_dim: of a context.
+
+        Returns:
+            The transform.
+        """
+        size = arguments.whole("size", size)
+        network = nn.silent(nn.MLP(size + context_dim + 1, size, tuple(hidden), activation=activation))
+        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "adjoint": adjoint}
+        return cls(network, size, num_probes=num_probes, context_dim=context_dim, **options)
+
+    def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `FlowTransform`."""
+        return _transport(self, x, context, 0.0, 1.0, None)
+
+    def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `FlowTransform`."""
+        return _transport(self, y, context, 1.0, 0.0, None)
+
+    def image(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """See `FlowTransform`; without the log-Jacobian."""
+        return _integrate(self, x, context, 0.0, 1.0)
+
+    def preimage(self, y: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """See `FlowTransform`; without the log-Jacobian."""
+        return _integrate(self, y, context, 1.0, 0.0)
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON-able description."""
+        return {
+            "transform": "CNF",
+            "network": files.describe(self.network, nn.NETWORKS),
+            "size": self.size,
+            "num_probes": self.num_probes,
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "max_steps": self.max_steps,
+            "adjoint": self.adjoint,
+            "context_dim": self.context_dim,
+        }
+
+
+class Probed(FlowTransform):
+    """A continuous flow whose log-Jacobians are unbiased estimates by Rademacher probes, drawn at each call.
+
+    Args:
+        transform: the flow.
+    """
+
+    def __init__(self, transform: CNF):
+        super().__init__()
+        self.transform, self.context_dim = transform, transform.context_dim
+
+    def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `FlowTransform`."""
+        return _transport(self.transform, x, context, 0.0, 1.0, self._draw)
+
+    def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `FlowTransform`."""
+        return _transport(self.transform, y, context, 1.0, 0.0, self._draw)
+
+    def _draw(self, x: torch.Tensor) -> torch.Tensor:
+        coins = torch.randint(2, (self.transform.num_probes or 1, *x.shape), device=x.device)
+        return (2 * coins - 1).to(x.dtype)
+
+
+class RandomProbes(infer.ELBO):
+    r"""Another objective, with the divergences of continuous flows estimated by new probes at each step.
+
+    .. math:: \operatorname{div} f = \mathbb{E}\, v^T \frac{\partial f}{\partial x} v, \quad v \in \{-1, 1\}^D
+
+    One v is held over a solve. Log densities, and so the loss of an exact likelihood and its gradient, are unbiased.
+
+    Grathwohl, Chen, Bettencourt, Sutskever & Duvenaud 2019, FFJORD; Hutchinson 1990, A stochastic estimator of the
+    trace of the influence matrix for Laplacian smoothing splines.
+
+    Args:
+        objective: the other objective; None for an `ELBO`.
+    """
+
+    def __init__(self, objective: infer.ELBO | None = None) -> None:
+        self.objective: Any = ELBO() if objective is None else objective
+        super().__init__(num_particles=self.objective.num_particles)
+
+    def __repr__(self) -> str:
+        return f"RandomProbes({describe(self.objective)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RandomProbes) and self.objective == other.objective
+
+    def __hash__(self) -> int:
+        return hash((RandomProbes, self.objective))
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number."""
+        return float(self.objective.loss(_probing(model), guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; its gradient is added to the parameters'."""
+        return float(self.objective.loss_and_grads(_probing(model), guide, *args, **kwargs))
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The loss, as a tensor to be differentiated."""
+        return self.objective.differentiable_loss(_probing(model), guide, *args, **kwargs)
+
+    def _get_trace(self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return self.objective._get_trace(_probing(model), guide, args, kwargs)
+
+
+class _Probing(Messenger):
+    def _pyro_sample(self, msg: Any) -> None:
+        msg["fn"] = _probed(msg["fn"])
+
+
+def _probing(model: Callable[..., Any]) -> Callable[..., Any]:
+    def probing(*args: Any, **kwargs: Any) -> Any:
+        with _Probing():
+            return model(*args, **kwargs)
+
+    return probing
+
+
+def _probed(fn: Any) -> Any:
+    """The distribution with its continuous flows' divergences estimated."""
+    if isinstance(fn, FlowDistribution):
+        new = copy.copy(fn)
+        new.transforms = [_with_probes(transform) for transform in fn.transforms]
+        return new
+    if isinstance(fn, MaskedDistribution):
+        return _probed(fn.base_dist).mask(fn._mask)
+    return fn
+
+
+def _with_probes(transform: Any) -> Any:
+    if isinstance(transform, Conditioned):
+        return Conditioned(_with_probes(transform.transform), transform.context)
+    return Probed(transform) if isinstance(transform, CNF) and transform.num_probes else transform
+
+
+class _Field(torch.nn.Module):
+    """The velocities as a function of time, place and context."""
+
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
+
+    def forward(self, t: Any, x: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        """The velocities of the rows."""
+        time = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x), 1)
+        value = self.network(torch.cat([x, *context, time], dim=-1))
+        shapes.check_network(x.shape[1], tuple(value.shape), len(x))
+        return value.reshape(x.shape)
+
+
+def _parts(transform: CNF, x: torch.Tensor, context: torch.Tensor | None) -> tuple[Any, torch.Tensor, dict[str, Any]]:
+    """The leading axes, the rows, and the solve's settings."""
+    shapes.check_context(transform.context_dim, None if context is None else tuple(context.shape))
+    batch, flat, given = rows(x, context)
+    names = ("rtol", "atol", "max_steps", "adjoint")
+    settings = {name: getattr(transform, name) for name in names}
+    return batch, flat, {"args": () if given is None else (given.to(flat.dtype),), **settings}
+
+
+def _transport(
+    transform: CNF, x: torch.Tensor, context: torch.Tensor | None, t0: float, t1: float, draw: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    batch, flat, settings = _parts(transform, x, context)
+    probes = None if draw is None else draw(flat)
+    end, change = ode.transport(_Field(transform.network), flat, t0, t1, probes=probes, **settings)
+    return end.reshape(*batch, -1), ode.average(change)[0].reshape(batch)
+
+
+def _integrate(transform: CNF, x: torch.Tensor, context: torch.Tensor | None, t0: float, t1: float) -> torch.Tensor:
+    batch, flat, settings = _parts(transform, x, context)
+    return ode.integrate(_Field(transform.network), flat, t0, t1, **settings).reshape(*batch, -1)
