@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from jaxtyping import Float
 
 from deepgen.inference.hmc.hamiltonian import State
@@ -26,7 +26,7 @@ class Noise(NamedTuple):
     uniform: Any
     """of the state's shape, uniforms in (0, 1)"""
     accept: Any
-    """(*batch) uniforms in [0, 1)"""
+    """(*batch) uniforms in [0, 1); a kernel without an acceptance test does not look at them"""
 
 
 def gumbel(uniform: Any) -> Any:
@@ -262,7 +262,7 @@ def one_hot(scores: Any) -> Any:
     """
     xp = array_namespace(scores)
     index = xp.argmax(scores, axis=-1, keepdims=True)
-    places = xp.zeros_like(index) + xp.arange(scores.shape[-1], dtype=index.dtype)
+    places = xp.arange(scores.shape[-1], dtype=index.dtype, device=device(scores))
     return xp.astype(places == index, scores.dtype)
 
 

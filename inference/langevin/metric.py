@@ -6,7 +6,7 @@ meets. Axes of size 1 are shared. The dynamics need A and its transpose only, ne
 
 from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from deepgen.inference.hmc import adaptation as adapting
 
@@ -128,5 +128,6 @@ def regularised_covariance(moments: adapting.Moments) -> Any:
     """
     xp = array_namespace(moments.squares)
     count = moments.count[..., None, None]
-    identity = xp.zeros_like(moments.squares) + xp.eye(moments.squares.shape[-1], dtype=moments.squares.dtype)
-    return moments.squares / (count - 1) * (count / (count + 5)) + 1e-3 * 5 / (count + 5) * identity
+    squares = moments.squares
+    identity = xp.eye(squares.shape[-1], dtype=squares.dtype, device=device(squares))
+    return squares / (count - 1) * (count / (count + 5)) + 1e-3 * 5 / (count + 5) * identity

@@ -32,7 +32,7 @@ class Noise(NamedTuple):
     """All the randomness of one step."""
 
     normal: Any
-    """(k, *batch, d) standard normals: k = 1 for BAOAB, 2 for each OBABO step of a trajectory"""
+    """(*batch, k, d) standard normals: k = 1 for BAOAB, 2 for each OBABO step of a trajectory"""
     accept: Any
     """(*batch) uniforms in [0, 1); BAOAB does not look at them"""
 
@@ -116,7 +116,7 @@ def baoab_step(
     half = 0.5 * step_size
     v = kick(state.velocity, state.gradient, half, root)
     x = drift(state.position, v, half, root)
-    v = refresh(v, noise.normal[0, ...], step_size, friction)
+    v = refresh(v, noise.normal[..., 0, :], step_size, friction)
     x = drift(x, v, half, root)
     value, score = evaluate(x)
     v = kick(v, score, half, root)
@@ -187,8 +187,8 @@ def obabo_step(
     xp = array_namespace(state.position)
     half, error, fine = 0.5 * step_size, xp.zeros_like(state.log_density), xp.isfinite(state.log_density)
     x, value, score, v = state
-    for k in range(noise.normal.shape[0] // 2):
-        v = refresh(v, noise.normal[2 * k, ...], half, friction)
+    for k in range(noise.normal.shape[-2] // 2):
+        v = refresh(v, noise.normal[..., 2 * k, :], half, friction)
         before = energy(value, v)
         v = kick(v, score, half, root)
         x = drift(x, v, step_size, root)
@@ -196,6 +196,6 @@ def obabo_step(
         v = kick(v, score, half, root)
         error = error + energy(value, v) - before
         fine = fine & acceptance.sound(x, score)
-        v = refresh(v, noise.normal[2 * k + 1, ...], half, friction)
+        v = refresh(v, noise.normal[..., 2 * k + 1, :], half, friction)
     info = acceptance.metropolis(noise.accept, -error, fine)
     return flip(info.accepted, State(x, value, score, v), state), info

@@ -1,0 +1,1 @@
+"""Several chains of a kernel at once, as arviz.InferenceData."""

@@ -1,0 +1,1 @@
+"""Kernels on real numbers: overdamped and underdamped Langevin, unadjusted and Metropolis-adjusted."""

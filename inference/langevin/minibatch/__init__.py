@@ -1,0 +1,1 @@
+"""Kernels whose gradient comes from a mini-batch: SGLD and its preconditioned form."""
