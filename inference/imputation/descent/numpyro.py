@@ -31,7 +31,7 @@ def descend(
     keys = jax.random.split(rng_key, -(-count // group))
     drawn = np.asarray(_draws(keys, program, filled, observed, group, method, options["num_steps"]))
     shape = (chains, samples, *x.shape)
-    return result.Draws(drawn.reshape(-1, *x.shape)[:count].reshape(shape), {}, {}, {})
+    return result.Draws(drawn.reshape(-1, *x.shape)[:count].reshape(shape), {}, chunks.stats(count, len(x)), {})
 
 
 @eqx.filter_jit

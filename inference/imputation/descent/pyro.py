@@ -33,4 +33,6 @@ def descend(
         ]
     )
     shape = (chains, samples, *x.shape)
-    return result.Draws(drawn.reshape(-1, *x.shape)[:count].reshape(shape).cpu().numpy(), {}, {}, {})
+    return result.Draws(
+        drawn.reshape(-1, *x.shape)[:count].reshape(shape).cpu().numpy(), {}, chunks.stats(count, len(x)), {}
+    )
