@@ -39,10 +39,15 @@ _EXACT = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
 }
 _AUTOREGRESSIVE = _EXACT | {"impute": Capability(supported=True, detail=("exact", "asymptotically exact"))}
 _FLOW = _EXACT | {"impute": Capability(supported=True, detail=("asymptotically exact",))}
+_SCORE = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
+    "log_prob": Capability(supported=True, detail=("estimate",)),
+    "impute": Capability(supported=True, detail=("approximate",)),
+}
 _TABLE: dict[str, dict[str, dict[str, Capability]]] = {
     "autoregressive": {"numpyro": _AUTOREGRESSIVE, "pyro": _AUTOREGRESSIVE},
     "vae": {"numpyro": _VAE, "pyro": _VAE},
     "flow": {"numpyro": _FLOW, "pyro": _FLOW},
+    "score": {"numpyro": _SCORE, "pyro": _SCORE},
 }
 
 

@@ -18,6 +18,7 @@ from deepgen.inference.langevin.locally_balanced.numpyro import DiscreteLangevin
 from deepgen.inference.langevin.minibatch.numpyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.numpyro import log_prob
+from deepgen.inference.score_matching.numpyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
 from deepgen.inference.smc.numpyro import Particles, smc
 from deepgen.inference.svi.numpyro import (
     ELBO,
@@ -74,6 +75,8 @@ from deepgen.models.flow.numpyro import (
 )
 from deepgen.models.flow.recipe import InversionWarning
 from deepgen.models.mnar.numpyro import MNAR, LinearMasking, SelfMasking
+from deepgen.models.score.numpyro import GaussianScore, ScoreBased, ScoreMLP, ScoreModel, ScoreUNet
+from deepgen.models.score.sdes import VE, VP, SubVP
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
 from deepgen.models.vae.numpyro import (
@@ -100,6 +103,8 @@ __all__ = [
     "SGLD",
     "ULA",
     "VAE",
+    "VE",
+    "VP",
     "ActNorm",
     "ActNorm2d",
     "ActiveUnits",
@@ -121,15 +126,18 @@ __all__ = [
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
+    "DenoisingScoreMatching",
     "Dequantized",
     "DiscreteLangevin",
     "DiscretizedLogisticMixture",
     "DivergenceWarning",
     "Ensemble",
     "EnumELBO",
+    "ExactScoreMatching",
     "Fit",
     "Flow",
     "FlowDistribution",
+    "GaussianScore",
     "GibbsWithGradients",
     "HierarchicalVAE",
     "InversionWarning",
@@ -152,12 +160,18 @@ __all__ = [
     "Program",
     "RandomMember",
     "RandomProbes",
+    "ScoreBased",
+    "ScoreMLP",
+    "ScoreModel",
+    "ScoreUNet",
     "SelfMasking",
     "Sigmoid",
+    "SlicedScoreMatching",
     "SplineAutoregressive",
     "SplineCoupling",
     "Split",
     "Squeeze",
+    "SubVP",
     "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",

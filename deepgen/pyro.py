@@ -13,6 +13,7 @@ from deepgen.inference.langevin.locally_balanced.pyro import DiscreteLangevin, G
 from deepgen.inference.langevin.minibatch.pyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.pyro import log_prob
+from deepgen.inference.score_matching.pyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
 from deepgen.inference.smc.pyro import Particles, smc
 from deepgen.inference.svi.pyro import (
     ELBO,
@@ -69,6 +70,8 @@ from deepgen.models.flow.pyro import (
 )
 from deepgen.models.flow.recipe import InversionWarning
 from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
+from deepgen.models.score.pyro import GaussianScore, ScoreBased, ScoreMLP, ScoreModel, ScoreUNet
+from deepgen.models.score.sdes import VE, VP, SubVP
 from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
 from deepgen.models.vae.classes import ClassProbabilities
 from deepgen.models.vae.pyro import (
@@ -95,6 +98,8 @@ __all__ = [
     "SGLD",
     "ULA",
     "VAE",
+    "VE",
+    "VP",
     "ActNorm",
     "ActNorm2d",
     "ActiveUnits",
@@ -116,15 +121,18 @@ __all__ = [
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
+    "DenoisingScoreMatching",
     "Dequantized",
     "DiscreteLangevin",
     "DiscretizedLogisticMixture",
     "DivergenceWarning",
     "Ensemble",
     "EnumELBO",
+    "ExactScoreMatching",
     "Fit",
     "Flow",
     "FlowDistribution",
+    "GaussianScore",
     "GibbsWithGradients",
     "HierarchicalVAE",
     "InversionWarning",
@@ -147,12 +155,18 @@ __all__ = [
     "Program",
     "RandomMember",
     "RandomProbes",
+    "ScoreBased",
+    "ScoreMLP",
+    "ScoreModel",
+    "ScoreUNet",
     "SelfMasking",
     "Sigmoid",
+    "SlicedScoreMatching",
     "SplineAutoregressive",
     "SplineCoupling",
     "Split",
     "Squeeze",
+    "SubVP",
     "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",

@@ -33,6 +33,7 @@ class Oracle:
         generator: the program's field that x comes from.
         order: in which the entries of a flattened datum are decided; none where they are not decided in turn.
         first: how many entries come first in the order of every member, where there are several; 0 for one order.
+        solver_error: how far log_prob may be off, nats, where nothing is random: rounding, or a solver's steps.
         discrete: whether data have few values, so that completions can be enumerated.
     """
 
@@ -56,6 +57,7 @@ class Oracle:
     order: tuple[int, ...] = ()
     first: int = 0
     discrete: bool = False
+    solver_error: float = 2e-5
 
     def __repr__(self) -> str:
         return f"{self.family}-{self.name}"

@@ -15,6 +15,7 @@ from logistic_laws import discretized_logistic
 from oracle import Moments, Oracle
 from scipy import stats
 from scipy.special import logsumexp, softmax
+from score_laws import linear_score
 from sequence_laws import ORDERS, binary_table, linear_regressions
 from table_laws import plain_columns
 
@@ -361,4 +362,5 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
     Oracle("flow", "multiscale", "images at two scales, linear maps of a normal", **multiscale()),
     Oracle("flow", "linear-field", "a normal along a linear field", **linear_field()),
+    Oracle("score", "linear", "the linear score of a normal law", **linear_score()),
 )

@@ -370,6 +370,40 @@ def _flow_of_images() -> Instance:
     )
 
 
-INSTANCES: tuple[Instance, ...] = (*_vae_instances(), *_autoregressive_instances(), *_flow_instances())
+def _score_instances() -> list[Instance]:
+    """Both networks, all diffusions, with and without a context."""
+    mlp: dict[str, Any] = {"network": "ScoreMLP", "event_shape": [3], "hidden": [6, 6], "activation": "gelu"}
+    conv = {"network": "ScoreUNet", "event_shape": [2, 5, 3], "channels": [3, 4], "activation": "gelu", "features": 4}
+    own: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+        "vp-mlp": ({"sde": "vp", "beta_max": 8.0, "t_min": 0.05}, {**mlp, "features": 4, "scale": 0.7}, {}),
+        "subvp-context": (
+            {"sde": "subvp", "beta_max": 8.0, "t_min": 0.1},
+            {**mlp, "features": 4, "context_dim": 2},
+            {"context_dim": 2},
+        ),
+        "ve-conv": (
+            {"sde": "ve", "sigma_min": 0.3, "sigma_max": 3.0, "levels": 10},
+            conv,
+            {"num_probes": 2, "tolerance": 1e-5},
+        ),
+    }
+    return [
+        Instance(
+            "score",
+            name,
+            {"event_shape": network["event_shape"], "sde": sde, "network": network, "tolerance": 1e-6, **options},
+            _real(tuple(network["event_shape"])),
+            holes=False,
+        )
+        for name, (sde, network, options) in own.items()
+    ]
+
+
+INSTANCES: tuple[Instance, ...] = (
+    *_vae_instances(),
+    *_autoregressive_instances(),
+    *_flow_instances(),
+    *_score_instances(),
+)
 
 __all__ = ["INSTANCES", "ORACLES", "Instance", "cases", "oracle_program", "randomised", "twin"]

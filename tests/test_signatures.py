@@ -28,6 +28,7 @@ ENGINES_OWN = {
     "IWAE": OBJECTIVES,
     "DReG": OBJECTIVES,
     "EnumELBO": OBJECTIVES,
+    **dict.fromkeys(("DenoisingScoreMatching", "ExactScoreMatching", "SlicedScoreMatching"), OBJECTIVES),
     "RandomMember": OBJECTIVES,
     "RandomProbes": OBJECTIVES,
     **dict.fromkeys(TRANSFORMS, TRANSFORM),

@@ -167,6 +167,11 @@ class Engine:
         with self._no_gradients():
             return _numpy(self._compiled(_from_base, program, self._array(z)))
 
+    def path(self, program: Any, num_samples: int, num_points: int) -> np.ndarray:
+        """(num_points, num_samples, *event_shape) expected data on the way of a score model from noise to draws."""
+        with self._no_gradients():
+            return _numpy(program.distribution().path(*self.start("path"), num_samples, num_points))
+
     def _array(self, x: np.ndarray) -> Any:
         if self.name == "numpyro":
             import jax.numpy as jnp

@@ -137,7 +137,7 @@ def _fit(
         del options["hidden"]
     if law == "categorical":
         options["num_classes"] = int(source.white) + 1
-    if law is None and source.data.support == "unit_interval":
+    if made.logit and source.data.support == "unit_interval":
         options["logit"] = LOGIT
     if made.starts:
         options["data"] = train
@@ -217,6 +217,8 @@ def refuse_holes(name: str, source: Source) -> None:
 
 
 def _objective(made: Recipe, settings: Settings) -> str:
+    if made.objective is not None:
+        return made.objective
     if capability(made.family, settings.engine, "log_prob").detail == ("exact",):
         return "log-likelihood"
     return "importance-weighted bound" if settings.network == "table" else "evidence lower bound"

@@ -9,6 +9,7 @@ from deepgen.cli.refusals import known
 
 Grey = Literal["fractions", "levels", "dequantised"]
 _ORDERED = ("order",)
+_NOISED = ("denoising", "density")
 _INVERTIBLE = ("normality", "interpolation")
 
 
@@ -36,6 +37,8 @@ class Recipe:
         rows: at most so many held-out rows are completed, by default.
         particles: by default.
         views: the pictures of its own that a report shows.
+        logit: whether the constructor takes data in [0, 1] through a logit.
+        objective: what `fit` minimises, in words; None for the likelihood or its bound.
     """
 
     title: str
@@ -55,6 +58,8 @@ class Recipe:
     rows: int = 400
     particles: int = 1000
     views: tuple[str, ...] = ()
+    logit: bool = False
+    objective: str | None = None
 
 
 _LAWS = {"boolean": "bernoulli", "levels": "categorical"}
@@ -86,6 +91,20 @@ def _flow(title: str, constructor: str, **more: Any) -> Recipe:
         starts=True,
         rows=100,
         **options,
+    )
+
+
+def _score(title: str, constructor: str, **more: Any) -> Recipe:
+    return Recipe(
+        title,
+        "score",
+        "ScoreModel",
+        constructor,
+        grey="dequantised",
+        starts=True,
+        views=_NOISED,
+        objective="denoising score matching",
+        **more,
     )
 
 
@@ -159,6 +178,24 @@ RECIPES: dict[str, Recipe] = {
         defaults={"hidden": (32, 32)},
         wide={"hidden": (64, 64), "num_steps": 6},
         views=(*_INVERTIBLE, "scales"),
+    ),
+    "score": _score(
+        "score-based model",
+        "mlp",
+        takes=("hidden",),
+        defaults={"hidden": (128, 128, 128)},
+        wide={"hidden": (256, 256, 256)},
+        rows=20,
+        particles=4,
+    ),
+    "score-conv": _score(
+        "score-based model of convolutions, for images",
+        "conv",
+        images=True,
+        defaults={"channels": (24, 48)},
+        steps=1000,
+        rows=6,
+        particles=2,
     ),
 }
 """Every recipe by its name on the command line."""

@@ -9,6 +9,7 @@ from deepgen.cli.engine import Engine
 from deepgen.models.vae.interpolation import interpolate
 
 SHOWN, POINTS, PAIRS, REDRAWN = 10, 9, 4, 6
+CELLS, MARGIN = 60, 0.15
 Found = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -116,6 +117,25 @@ def scales(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) ->
     return {"scales": {"sizes": list(sizes), "redrawn": REDRAWN}}, {"scales": np.stack(found)}
 
 
+def denoising(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) -> Found:
+    """What draws are expected to be, on their way from noise."""
+    return {}, {"denoising": engine.path(program, SHOWN, POINTS)}
+
+
+def density(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) -> Found:
+    """The density on a grid, where a datum is a point of the plane."""
+    if train.shape[1:] != (2,):
+        return {}, {}
+    low, high = train.min(0), train.max(0)
+    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
+    first, second = (np.linspace(low[i], high[i], CELLS, dtype=np.float32) for i in (0, 1))
+    points = np.stack(np.meshgrid(first, second), axis=-1)
+    value = engine.log_prob(program, points.reshape(-1, 2)).value.astype(float)
+    cell = float((first[1] - first[0]) * (second[1] - second[0]))
+    said = {"mass": float(np.exp(value).sum() * cell)}
+    return {"density": said}, {"density": value.reshape(CELLS, CELLS), "density_axes": np.stack([first, second])}
+
+
 VIEWS: Mapping[str, Callable[[Engine, Any, np.ndarray, np.ndarray], Found]] = {
     "reconstructions": reconstructions,
     "units": units,
@@ -123,4 +143,6 @@ VIEWS: Mapping[str, Callable[[Engine, Any, np.ndarray, np.ndarray], Found]] = {
     "normality": normality,
     "interpolation": interpolation,
     "scales": scales,
+    "denoising": denoising,
+    "density": density,
 }

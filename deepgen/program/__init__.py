@@ -75,6 +75,27 @@ class Clamps(Protocol):
 
 
 @runtime_checkable
+class HasSamplers(Protocol):
+    """A program that knows several ways to draw from its law."""
+
+    samplers: ClassVar[tuple[str, ...]]
+
+    def with_options(self, **options: Any) -> Any:
+        """The program with another ``method`` of drawing, or another number of its steps, ``num_steps``."""
+
+
+@runtime_checkable
+class Estimates(Protocol):
+    """A program whose log density is an average over random numbers, and not a bound."""
+
+    probes: ClassVar[int]
+    """How many estimates `log_prob` averages by default."""
+
+    def estimate(self, *args: Any, **kwargs: Any) -> Any:
+        """(Key of NumPyro, x (n, *event_shape), k) to k estimates of log p(x), (k, n); (n,) where none is random."""
+
+
+@runtime_checkable
 class Labelled(Protocol):
     """What a program of data with class labels promises besides: a latent site ``"y"``, 0 … num_classes - 1.
 
@@ -167,6 +188,33 @@ def given(program: Any, y: Any, rows: int) -> Any:
         return program
     told = check_given(program, y, rows)
     return program.given(told)
+
+
+def drawn_by(program: Any, method: str | None, num_steps: int | None) -> Any:
+    """The program as it is drawn from.
+
+    Args:
+        program: any program.
+        method: of drawing; None for its own.
+        num_steps: of that method; None for its usual number.
+
+    Returns:
+        A program.
+
+    Raises:
+        ValueError: a program with one way to draw, an unknown method, or a number of steps that it does not take.
+    """
+    options = {name: value for name, value in (("method", method), ("num_steps", num_steps)) if value is not None}
+    if not options:
+        return program
+    if not isinstance(program, HasSamplers):
+        raise checks.problem(
+            " and ".join(options),
+            got=f"{options} for a {type(program).__name__}, which has one way to draw",
+            expected="a program with several, such as ScoreModel",
+            fix="Leave them out.",
+        )
+    return program.with_options(**options)
 
 
 def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:

@@ -16,7 +16,7 @@ from numpyro.contrib.module import eqx_module
 from deepgen import checks
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
-from deepgen.program import Program, files, known
+from deepgen.program import Program, drawn_by, files, known
 from deepgen.program import given as given_labels
 
 P = TypeVar("P", bound=Any)
@@ -117,7 +117,16 @@ def build(family: str, config: Mapping[str, Any], *, key: jax.Array | None = Non
     return room.build(config, key=jax.random.key(0) if key is None else key)
 
 
-def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = None, given: Any = None) -> jax.Array:
+def sample(
+    rng_key: jax.Array,
+    program: Program,
+    num_samples: int,
+    *,
+    y: Any = None,
+    given: Any = None,
+    method: str | None = None,
+    num_steps: int | None = None,
+) -> jax.Array:
     """Draws x ~ p(x), or x ~ p(x | y).
 
     Args:
@@ -128,14 +137,18 @@ def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = N
             (num_samples, context_dim) the context of a conditional program, or one for all.
         given: (num_samples, *event_shape) or one datum, NaN (negative integers) where missing: known entries, which
             are clamped. It is the law given them only where the missing ones come last in the program's order.
+        method: of a program that can be drawn from in several ways (its ``samplers``), one of them; None for its own.
+        num_steps: of that method; None for its usual number.
 
     Returns:
         (num_samples, *event_shape).
 
     Raises:
-        ValueError: ``num_samples`` is not positive, labels or known entries that the program does not take.
+        ValueError: ``num_samples`` is not positive, labels, known entries, a method or steps that the program does not
+            take.
     """
     checks.positive("num_samples", num_samples)
+    program = drawn_by(program, method, num_steps)
     if given is not None:
         x = jnp.asarray(known(program, given, num_samples, y))
         return _sample_given(rng_key, given_labels(program, y, num_samples), x)

@@ -14,7 +14,7 @@ from pyro import poutine
 
 from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
-from deepgen.program import Program, files, known
+from deepgen.program import Program, drawn_by, files, known
 from deepgen.program import given as given_labels
 
 P = TypeVar("P", bound=Any)
@@ -122,7 +122,15 @@ def build(family: str, config: Mapping[str, Any]) -> Any:
     return room.build(config)
 
 
-def sample(program: Program, num_samples: int, *, y: Any = None, given: Any = None) -> torch.Tensor:
+def sample(
+    program: Program,
+    num_samples: int,
+    *,
+    y: Any = None,
+    given: Any = None,
+    method: str | None = None,
+    num_steps: int | None = None,
+) -> torch.Tensor:
     """Draws x ~ p(x), or x ~ p(x | y).
 
     Args:
@@ -132,14 +140,18 @@ def sample(program: Program, num_samples: int, *, y: Any = None, given: Any = No
             (num_samples, context_dim) the context of a conditional program, or one for all.
         given: (num_samples, *event_shape) or one datum, NaN (negative integers) where missing: known entries, which
             are clamped. It is the law given them only where the missing ones come last in the program's order.
+        method: of a program that can be drawn from in several ways (its ``samplers``), one of them; None for its own.
+        num_steps: of that method; None for its usual number.
 
     Returns:
         (num_samples, *event_shape).
 
     Raises:
-        ValueError: ``num_samples`` is not positive, labels or known entries that the program does not take.
+        ValueError: ``num_samples`` is not positive, labels, known entries, a method or steps that the program does not
+            take.
     """
     checks.positive("num_samples", num_samples)
+    program = drawn_by(program, method, num_steps)
     if given is not None:
         with torch.no_grad(), isolated():
             x = tensor(program, known(program, given, num_samples, y))

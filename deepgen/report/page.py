@@ -101,8 +101,11 @@ def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+_ONLY_SOME = ("reconstructions", "units", "order", "normality", "scales", "denoising", "density")
+
+
 def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    shown: dict[str, Any] = dict.fromkeys(("reconstructions", "units", "order", "normality", "path", "scales")) | {
+    shown: dict[str, Any] = dict.fromkeys((*_ONLY_SOME, "path")) | {
         "losses": figures.losses(pictures.losses, pictures.validation_steps, pictures.validation_losses)
     }
     shape, originals = pictures.image_shape, pictures.truth[:SHOWN]
@@ -143,6 +146,11 @@ def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
             shown["path_of_columns"] = views.path(pictures.path[:, 0], metrics["data"]["columns"])
     if pictures.scales is not None and shape is not None:
         shown["scales"] = figures.grid(images(np.moveaxis(pictures.scales, 1, 0)), len(pictures.scales))
+    if pictures.denoising is not None and shape is not None:
+        shown["denoising"] = figures.grid(images(np.moveaxis(pictures.denoising, 1, 0)), len(pictures.denoising))
+    if pictures.density is not None and pictures.density_axes is not None:
+        names = metrics["data"]["columns"]
+        shown["density"] = views.density(pictures.density, pictures.density_axes, pictures.truth, names)
     return shown
 
 

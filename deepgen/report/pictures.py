@@ -26,6 +26,9 @@ class Pictures:
         base_draws: (n, d) each coordinate of held-out rows in the base, sorted, or None.
         path: (points, pairs, *event_shape) paths between held-out rows, or None.
         scales: (columns, k, *event_shape) held-out images, then these with their finer scales drawn anew, or None.
+        denoising: (points, draws, *event_shape) what draws are expected to be on their way from noise, or None.
+        density: (k, k) log density on a grid of the plane, rows by the second coordinate, or None.
+        density_axes: (2, k) the grid's coordinates, or None.
     """
 
     losses: np.ndarray
@@ -44,3 +47,6 @@ class Pictures:
     base_draws: np.ndarray | None = None
     path: np.ndarray | None = None
     scales: np.ndarray | None = None
+    denoising: np.ndarray | None = None
+    density: np.ndarray | None = None
+    density_axes: np.ndarray | None = None

@@ -7,6 +7,15 @@ _FLOW = [
     "White (2016). Sampling generative networks. arXiv:1609.04468 (the paths).",
 ]
 _CHAIN = "Bengio and Bengio (2000). Modeling high-dimensional discrete data with multi-layer neural networks. NeurIPS."
+_SCORE = [
+    "Hyvärinen (2005). Estimation of non-normalized statistical models by score matching. JMLR 6.",
+    "Vincent (2011). A connection between score matching and denoising autoencoders. Neural Computation 23.",
+    "Song, Sohl-Dickstein, Kingma, Kumar, Ermon and Poole (2021). Score-based generative modeling through stochastic "
+    "differential equations. ICLR.",
+    "Karras, Aittala, Aila and Laine (2022). Elucidating the design space of diffusion-based generative models. "
+    "NeurIPS.",
+]
+_ANNEALED = "Song and Ermon (2019). Generative modeling by estimating gradients of the data distribution. NeurIPS."
 _RECIPES = {
     "vae": [
         "Kingma and Welling (2014). Auto-encoding variational Bayes. ICLR.",
@@ -45,6 +54,7 @@ _RECIPES = {
     ],
     "nsf": [*_FLOW, "Durkan, Bekasov, Murray and Papamakarios (2019). Neural spline flows. NeurIPS."],
 }
+_RECIPES |= {"score": _SCORE, "score-conv": _SCORE}
 _PSIS = "Vehtari, Simpson, Gelman, Yao and Gabry (2024). Pareto smoothed importance sampling. JMLR 25."
 _SIMKUS = (
     "Simkus and Gutmann (2023). Conditional sampling of variational autoencoders via iterated approximate ancestral "
@@ -73,6 +83,8 @@ _METHODS = {
         "Cannella, Soltani and Tarokh (2021). Projected latent Markov chain Monte Carlo: conditional sampling of "
         "normalizing flows. ICLR."
     ],
+    "annealed-langevin": [_ANNEALED],
+    "predictor-corrector": [_SCORE[2]],
     "smc": [
         "Naesseth, Lindsten and Schön (2019). Elements of sequential Monte Carlo. Foundations and Trends in ML 12."
     ],

@@ -93,3 +93,28 @@ def path(values: np.ndarray, names: Sequence[str] | None) -> str:
         figure.colorbar(picture, ax=axes, label="standard deviations")
 
     return svg(draw, (6.4, min(8.0, 1.5 + 0.2 * values.shape[1])))
+
+
+def density(values: np.ndarray, axes: np.ndarray, data: np.ndarray, names: Sequence[str] | None) -> str:
+    """A density of the plane, with held-out rows.
+
+    Args:
+        values: (k, k) log densities, nats, rows by the second coordinate.
+        axes: (2, k) the coordinates.
+        data: (n, 2).
+        names: of the columns, or None.
+    """
+
+    def draw(figure: Any) -> None:
+        ax = figure.add_subplot()
+        ax.grid(visible=False)
+        first, second = axes
+        extent = (float(first[0]), float(first[-1]), float(second[0]), float(second[-1]))
+        shown = ax.imshow(np.exp(values), origin="lower", extent=extent, aspect="auto", cmap="magma")
+        ax.plot(data[:, 0], data[:, 1], ".", color="white", ms=2, alpha=0.6)
+        ax.set(xlim=extent[:2], ylim=extent[2:])
+        if names:
+            ax.set(xlabel=names[0], ylabel=names[1])
+        figure.colorbar(shown, ax=ax, label="density")
+
+    return svg(draw, (5.6, 4.6))

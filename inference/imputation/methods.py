@@ -59,6 +59,16 @@ METHODS = {
         "asymptotically exact",
         {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8, "num_particles": 2000},
     ),
+    "predictor-corrector": Method(
+        "down a ladder of noise by reverse diffusion and Langevin steps, the observed entries noised to each level",
+        "approximate",
+        {"num_samples": 100, "num_chains": 4, "num_steps": 200},
+    ),
+    "annealed-langevin": Method(
+        "down a ladder of noise by Langevin steps, the observed entries noised to each level",
+        "approximate",
+        {"num_samples": 100, "num_chains": 4, "num_steps": 100},
+    ),
     "exact": Method(
         "ancestral sampling of the missing entries, which come last in the order, given the observed ones",
         "exact",

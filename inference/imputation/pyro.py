@@ -13,6 +13,7 @@ from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
 from deepgen.inference.imputation.clamped import pyro as clamped
+from deepgen.inference.imputation.descent import pyro as descent
 from deepgen.inference.imputation.enumeration import pyro as enumeration
 from deepgen.inference.imputation.gibbs import pyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
@@ -93,6 +94,12 @@ def impute(
     - ``"observed-first"``: exact draws of the missing entries in random orders, the observed ones decided first. Their
       law is the mixture over these orders, as the attr ``law_of`` says.
 
+    Methods for a program that knows the scores of noised data (`ScoreModel`), the observed entries noised likewise:
+
+    - ``"predictor-corrector"``: to each level of noise by the reverse diffusion, corrected there by a Langevin step
+      (Song et al. 2021). An approximation: unknown entries are drawn given known ones that are noised anew.
+    - ``"annealed-langevin"``: Langevin steps on each level (Song & Ermon 2019). An approximation, likewise.
+
     For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
@@ -105,7 +112,8 @@ def impute(
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc), or of proposals (pl-mcmc).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc), or of proposals (pl-mcmc); levels of
+            noise (predictor-corrector, annealed-langevin).
         num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto), shared
             out among the members of an ensemble.
         columns: the names of a table's columns, for the result's coordinates.
@@ -209,6 +217,7 @@ _WAYS |= {
     "pl-mcmc": projected.projected,
     "importance": neighbours.importance_resampling,
 }
+_WAYS |= {name: partial(descent.descend, method=name) for name in ("predictor-corrector", "annealed-langevin")}
 
 
 def _nuts(

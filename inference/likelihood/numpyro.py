@@ -15,7 +15,9 @@ from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.evidence.numpyro import log_evidence
 from deepgen.inference.likelihood.weighted import marginal
 from deepgen.likelihoods.laws import is_missing
+from deepgen.ode.divergence import average
 from deepgen.program import (
+    Estimates,
     Labelled,
     LogProb,
     ModelsMissingness,
@@ -83,7 +85,9 @@ def class_log_weights(
     return jax.vmap(lambda row: jax.vmap(one)(row, jnp.arange(num_classes)))(keys)
 
 
-def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num_particles: int = 1000) -> LogProb:
+def log_prob(
+    rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num_particles: int | None = None
+) -> LogProb:
     r"""log p(x) of each row, of what kind it is and with its Monte Carlo standard error.
 
     With latents it is the importance-weighted bound of K particles, in chunks of constant memory,
@@ -101,14 +105,17 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     particles that complete them step by step (`impute`'s ``"smc"``), exp of it without bias. The kind is then
     ``"estimate"``.
 
+    Where the program estimates its density otherwise (`ScoreModel`: by the divergence of its probability flow along
+    random signs), it is the mean of K estimates of complete rows, with its standard error (NaN where K is 1).
+
     Args:
         rng_key: the key.
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
         y: (n,) labels of the rows, or one for all, -1 where unknown, of a program with classes, None: all unknown; or
             (n, context_dim) the context of a conditional program.
-        num_particles: K, or of each of eight clouds of a row with holes; a program without latents needs none for
-            complete rows.
+        num_particles: K, or of each of eight clouds of a row with holes; None for 1000, or for as many estimates as the
+            program takes by itself. A program without latents needs none for complete rows.
 
     Returns:
         Value, standard error and kind.
@@ -119,17 +126,20 @@ def log_prob(rng_key: jax.Array, program: Program, x: Any, *, y: Any = None, num
     Warns:
         UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
+    if isinstance(program, Estimates):
+        return LogProb(*_estimates(rng_key, program, x, y, num_particles), program.likelihood)
+    particles = _usual(num_particles)
     if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
-        return _marginal(rng_key, program, x, y, num_particles)
+        return _marginal(rng_key, program, x, y, particles)
     if isinstance(program, Sequential):
         array = program.check_data(x, missing=True)
         seen = ~is_missing(array)
         if not seen.all():
-            checks.at_least("num_particles", num_particles, 1)
+            checks.at_least("num_particles", particles, 1)
             sequence: Any = given(program, y, len(array)).sequential()
-            found = log_evidence(rng_key, sequence, array, seen, int(num_particles))
+            found = log_evidence(rng_key, sequence, array, seen, int(particles))
             return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
-    value, stderr = _values(rng_key, program, x, y, num_particles, by_class=False)
+    value, stderr = _values(rng_key, program, x, y, particles, by_class=False)
     return LogProb(value, stderr, program.likelihood)
 
 
@@ -228,3 +238,36 @@ def _log_prob(
         for part in found
     )
     return value, stderr
+
+
+def _usual(num_particles: int | None) -> int:
+    return 1000 if num_particles is None else num_particles
+
+
+def _estimates(
+    rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of a program's own estimates of each row, and its standard error."""
+    count = program.probes if num_particles is None else num_particles
+    checks.at_least("num_particles", count, 1)
+    array = program.check_data(x)
+    context = None if y is None else check_given(program, y, len(array))
+    rows = min(len(array), streaming.estimated_rows(int(count), int(np.prod(program.event_shape))))
+    index = np.minimum(np.arange(-(-len(array) // rows) * rows), len(array) - 1)
+    batches = array[index].reshape(-1, rows, *program.event_shape)
+    told = None if context is None else jnp.asarray(context[index].reshape(-1, rows, *context.shape[1:]))
+    value, stderr = _estimate(rng_key, program, jnp.asarray(batches), told, int(count))
+    return np.asarray(value)[: len(array)], np.asarray(stderr)[: len(array)]
+
+
+@eqx.filter_jit
+def _estimate(
+    rng_key: jax.Array, program: Any, batches: jax.Array, context: jax.Array | None, count: int
+) -> tuple[jax.Array, jax.Array]:
+    def rows(item: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
+        key, x, told = item
+        view = program if told is None else program.given(told)
+        return average(view.estimate(key, x, count))
+
+    found = lax.map(rows, (jax.random.split(rng_key, len(batches)), batches, context))
+    return found[0].reshape(-1), found[1].reshape(-1)

@@ -74,6 +74,20 @@ def log_mean(sums: Sums, count: int) -> tuple[Float[Any, " n"], Float[Any, " n"]
     return value, xp.sqrt(xp.maximum(variance, xp.zeros_like(variance)))
 
 
+def estimated_rows(estimates: int, event_size: int, budget: int = 2**22) -> int:
+    """How many rows to estimate at a time, so that about ``budget`` numbers of the data's size are alive.
+
+    Args:
+        estimates: of each row.
+        event_size: how many numbers a datum has.
+        budget: how many numbers.
+
+    Returns:
+        At least one.
+    """
+    return max(1, budget // (max(event_size, 64) * max(estimates, min(event_size, 64))))
+
+
 def chunk_sizes(rows: int, particles: int, event_size: int, budget: int = 2**22) -> tuple[int, int]:
     """How many rows and particles to hold at a time so that about ``budget`` numbers of the data's size are alive.
 

@@ -1,0 +1,333 @@
+"""Networks of a score model in NumPyro: from noised data and the level of noise to the scaled score."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from deepgen.models.score import embedding, recipe, sdes
+from deepgen.nn import arguments
+from deepgen.nn.equinox_convolution import Conv
+from deepgen.nn.equinox_layers import MLP, Activation, activation_function
+
+__all__ = ["NETWORKS", "GaussianScore", "Guided", "ScoreMLP", "ScoreUNet", "build_network"]
+
+
+class ScoreMLP(eqx.Module):
+    r"""The scaled score of vectors, by a residual perceptron that sees the level of noise as Fourier features.
+
+    .. math:: \rho s(x, \rho) = -\frac{\rho}{\varsigma^2 + \rho^2} x + \frac{\varsigma}{\sqrt{\varsigma^2 + \rho^2}}
+        F\!\left(\frac{x}{\sqrt{\varsigma^2 + \rho^2}}, \phi(\log \rho)\right)
+
+    Song & Ermon 2020, Improved techniques for training score-based generative models; Karras, Aittala, Aila & Laine
+    2022, Elucidating the design space of diffusion-based generative models.
+
+    Args:
+        event_shape: of a datum, which is flattened.
+        hidden: the widths of the hidden layers, of which equal neighbours are residual.
+        activation: its name, or a function.
+        features: how many Fourier features of log ρ, even.
+        scale: ς, the standard deviation of the data.
+        context_dim: of a context; the network then takes one of that size and one more, which says that it is shown.
+        key: for the initial parameters.
+
+    Raises:
+        ValueError: sizes that are not whole numbers in their range, an unknown activation, a scale that is none.
+    """
+
+    mlp: MLP
+    event_shape: tuple[int, ...] = eqx.field(static=True)
+    features: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+    context_dim: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        hidden: Sequence[int] = (128, 128, 128),
+        *,
+        activation: Activation = "silu",
+        features: int = 16,
+        scale: float = 1.0,
+        context_dim: int = 0,
+        key: PRNGKeyArray,
+    ) -> None:
+        self.event_shape, self.features, self.scale, self.context_dim = recipe.check_network(
+            event_shape, features, scale, context_dim
+        )
+        size = math.prod(self.event_shape)
+        inputs = size + self.features + recipe.context_size(self.context_dim)
+        self.mlp = MLP(inputs, size, hidden, activation=activation, residual=True, key=key)
+
+    def __call__(
+        self, x: Float[Any, "n ..."], rho: Float[Any, " n"], context: Float[Any, "n c"] | None = None
+    ) -> Float[Array, "n ..."]:
+        """ρ s(x, ρ) of each row.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: (n, context_dim + 1), or None without one.
+        """
+        level = sdes.rows(rho, x)
+        flat = embedding.scaled_input(x, level, self.scale).reshape(len(x), -1)
+        seen = [flat, embedding.fourier(rho, self.features), *([] if context is None else [context])]
+        output = self.mlp(jnp.concatenate(seen, axis=1)).reshape(x.shape)
+        return embedding.scaled_score(x, level, self.scale, output)
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them."""
+        return arguments.spec(
+            "ScoreMLP",
+            {
+                "event_shape": self.event_shape,
+                "hidden": self.mlp.hidden,
+                "activation": self.mlp.activation,
+                "features": self.features,
+                "scale": self.scale,
+                "context_dim": self.context_dim,
+            },
+        )
+
+
+class ScoreUNet(eqx.Module):
+    r"""The scaled score of images, by residual convolutions at falling and rising resolutions with connections between.
+
+    Each level of resolution has one residual block on the way down and one on the way up; the level of noise (and the
+    context) is added to each block's channels through a perceptron. Input and output are as in `ScoreMLP`.
+
+    Ronneberger, Fischer & Brox 2015, U-Net; Ho, Jain & Abbeel 2020, Denoising diffusion probabilistic models.
+
+    Args:
+        event_shape: (channels, height, width) of an image, of any size.
+        channels: of each level, the resolution halved from one to the next.
+        activation: its name, or a function.
+        features: how many Fourier features of log ρ, even.
+        scale: ς, the standard deviation of the data.
+        context_dim: as of `ScoreMLP`.
+        key: for the initial parameters.
+
+    Raises:
+        ValueError: as `ScoreMLP`, or a shape that is no image's.
+    """
+
+    embed: MLP
+    first: Conv
+    down: tuple["Block", ...]
+    halve: tuple[Conv, ...]
+    up: tuple["Block", ...]
+    last: Conv
+    event_shape: tuple[int, ...] = eqx.field(static=True)
+    channels: tuple[int, ...] = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    features: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+    context_dim: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        channels: Sequence[int] = (32, 64),
+        *,
+        activation: Activation = "silu",
+        features: int = 16,
+        scale: float = 1.0,
+        context_dim: int = 0,
+        key: PRNGKeyArray,
+    ) -> None:
+        colours = arguments.image_shape("event_shape", event_shape)[0]
+        arguments.activation(activation)
+        self.event_shape, self.features, self.scale, self.context_dim = recipe.check_network(
+            event_shape, features, scale, context_dim
+        )
+        self.channels, self.activation = arguments.channels(channels), activation
+        width, count = self.channels[-1], len(self.channels)
+        keys = iter(jax.random.split(key, 3 * count + 2))
+        inputs = self.features + recipe.context_size(self.context_dim)
+        self.embed = MLP(inputs, width, (width,), activation=activation, key=next(keys))
+        self.first = Conv(2, colours, self.channels[0], 3, padding="same", key=next(keys))
+        self.down = tuple(Block(c, c, width, activation, key=next(keys)) for c in self.channels)
+        self.halve = tuple(
+            Conv(2, low, high, 3, stride=2, padding="same", key=next(keys))
+            for low, high in zip(self.channels[:-1], self.channels[1:], strict=True)
+        )
+        self.up = tuple(
+            Block(low + high, low, width, activation, key=next(keys))
+            for low, high in reversed(list(zip(self.channels[:-1], self.channels[1:], strict=True)))
+        )
+        self.last = Conv(2, self.channels[0], colours, 3, padding="same", key=next(keys))
+
+    def __call__(
+        self, x: Float[Any, "n c h w"], rho: Float[Any, " n"], context: Float[Any, "n k"] | None = None
+    ) -> Float[Array, "n c h w"]:
+        """ρ s(x, ρ) of each row, see `ScoreMLP`.
+
+        Args:
+            x: (n, channels, height, width), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: (n, context_dim + 1), or None without one.
+        """
+        act, level = activation_function(self.activation), sdes.rows(rho, x)
+        told = embedding.fourier(rho, self.features)
+        told = act(self.embed(told if context is None else jnp.concatenate([told, context], axis=1)))
+        h = self.first.channels_last(jnp.moveaxis(embedding.scaled_input(x, level, self.scale), 1, -1))
+        kept = []
+        for number, block in enumerate(self.down):
+            h = block(h, told)
+            if number < len(self.halve):
+                kept.append(h)
+                h = self.halve[number].channels_last(h)
+        for block in self.up:
+            beside = kept.pop()
+            h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)[:, : beside.shape[1], : beside.shape[2]]
+            h = block(jnp.concatenate([h, beside], axis=-1), told)
+        return embedding.scaled_score(x, level, self.scale, jnp.moveaxis(self.last.channels_last(act(h)), -1, 1))
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them."""
+        return arguments.spec(
+            "ScoreUNet",
+            {
+                "event_shape": self.event_shape,
+                "channels": self.channels,
+                "activation": self.activation,
+                "features": self.features,
+                "scale": self.scale,
+                "context_dim": self.context_dim,
+            },
+        )
+
+
+class Block(eqx.Module):
+    """Two convolutions beside a connection, the level of noise added between them.
+
+    Args:
+        inputs: channels that come.
+        outputs: channels that go.
+        width: of what is told.
+        activation: its name, or a function.
+        key: for the initial parameters.
+    """
+
+    one: Conv
+    two: Conv
+    tell: MLP
+    beside: Conv | None
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(self, inputs: int, outputs: int, width: int, activation: Activation, *, key: PRNGKeyArray) -> None:
+        keys = jax.random.split(key, 4)
+        self.one = Conv(2, inputs, outputs, 3, padding="same", key=keys[0])
+        self.two = Conv(2, outputs, outputs, 3, padding="same", key=keys[1])
+        self.tell = MLP(width, outputs, (), activation=activation, key=keys[2])
+        self.beside = None if inputs == outputs else Conv(2, inputs, outputs, 1, key=keys[3])
+        self.activation = activation
+
+    def __call__(self, h: Float[Any, "n y x c"], told: Float[Any, "n w"]) -> Float[Array, "n y x d"]:
+        """The block's output.
+
+        Args:
+            h: channels last.
+            told: (n, width).
+        """
+        act = activation_function(self.activation)
+        inner = act(self.one.channels_last(act(h)) + self.tell(told)[:, None, None, :])
+        direct = h if self.beside is None else self.beside.channels_last(h)
+        return direct + self.two.channels_last(inner)
+
+
+class GaussianScore(eqx.Module):
+    r"""The scaled score of a normal law, exact at every level of noise: the linear score.
+
+    .. math:: \rho s(x, \rho) = -\rho (L L^\top + \rho^2 I)^{-1} (x - \mu)
+
+    Score matching finds the mean and the covariance :math:`L L^\top` of the data; whoever has them can set them.
+
+    Args:
+        event_shape: of a datum, which is flattened; for few entries.
+        key: for the initial parameters.
+
+    Raises:
+        ValueError: a shape that is none.
+    """
+
+    loc: Float[Array, " d"]
+    factor: Float[Array, "d d"]
+    event_shape: tuple[int, ...] = eqx.field(static=True)
+    context_dim: int = eqx.field(static=True, default=0)
+
+    def __init__(self, event_shape: Sequence[int], *, key: PRNGKeyArray) -> None:
+        self.event_shape = recipe.check_shape(event_shape)
+        size = math.prod(self.event_shape)
+        self.loc, self.factor = jnp.zeros(size), jnp.eye(size)
+
+    def __call__(
+        self, x: Float[Any, "n ..."], rho: Float[Any, " n"], context: Float[Any, "n c"] | None = None
+    ) -> Float[Array, "n ..."]:
+        """ρ s(x, ρ) of each row.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: none.
+        """
+        covariance = self.factor @ self.factor.T
+        noisy = covariance + (rho * rho)[:, None, None] * jnp.eye(len(covariance))
+        white = jnp.linalg.solve(noisy, (x.reshape(len(x), -1) - self.loc)[..., None])[..., 0]
+        return (-rho[:, None] * white).reshape(x.shape)
+
+    def spec(self) -> dict[str, Any]:
+        """The network's name and arguments, as JSON knows them."""
+        return {"network": "GaussianScore", "event_shape": list(self.event_shape)}
+
+
+class Guided(eqx.Module):
+    r"""Another network's scores beside the gradient of a log-likelihood, :math:`\rho s + w \rho \nabla \ell(x, \rho)`.
+
+    Args:
+        network: of scaled scores.
+        log_likelihood: (x, ρ) to (n,).
+        weight: w.
+    """
+
+    network: Any
+    log_likelihood: Any
+    weight: float = eqx.field(static=True)
+
+    def __call__(
+        self, x: Float[Any, "n ..."], rho: Float[Any, " n"], context: Float[Any, "n c"] | None = None
+    ) -> Float[Array, "n ..."]:
+        """ρ times the sum of the scores.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: as of the network.
+        """
+        own = self.network(x, rho) if context is None else self.network(x, rho, context)
+        pull = jax.grad(lambda x: jnp.sum(self.log_likelihood(x, rho)))(x)
+        return own + self.weight * sdes.rows(rho, x) * pull
+
+
+NETWORKS: dict[str, Any] = {"ScoreMLP": ScoreMLP, "ScoreUNet": ScoreUNet, "GaussianScore": GaussianScore}
+
+
+def build_network(spec: Mapping[str, Any], key: PRNGKeyArray) -> Any:
+    """A network again from what its ``spec()`` returned, with new parameters.
+
+    Args:
+        spec: the network's name and its arguments.
+        key: for the initial parameters.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: an unknown network.
+    """
+    network, kwargs = arguments.of_spec(spec, NETWORKS)
+    return network(**kwargs, key=key)
