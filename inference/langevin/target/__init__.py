@@ -1,0 +1,1 @@
+"""What Langevin dynamics follow: bare functions of arrays, or a model over its unconstrained latents."""
