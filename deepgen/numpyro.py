@@ -3,10 +3,17 @@
 from deepgen.evaluation.numpyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.bayesian.numpyro import bayesian
+from deepgen.inference.chains.numpyro import BlockGibbs, FlipSteps, HamiltonianSteps, LangevinSteps
+from deepgen.inference.contrastive.numpyro import (
+    ContrastiveDivergence,
+    NoiseContrastive,
+    PersistentContrastiveDivergence,
+)
 from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.numpyro import log_prob
+from deepgen.inference.likelihood.partition.numpyro import LogPartition, log_partition
 from deepgen.inference.smc.numpyro import Particles, smc
 from deepgen.inference.svi.numpyro import (
     ELBO,
@@ -34,6 +41,17 @@ from deepgen.models.autoregressive.numpyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.ebm.numpyro import (
+    Base,
+    EnergyBased,
+    EnergyBasedModel,
+    LogitsEnergy,
+    NetworkEnergy,
+    QuadraticEnergy,
+    RBMEnergy,
+    SumEnergy,
+)
+from deepgen.models.ebm.recipe import ShortRunWarning
 from deepgen.models.flow.numpyro import (
     ActNorm,
     AdditiveCoupling,
@@ -78,39 +96,56 @@ __all__ = [
     "AffineCoupling",
     "Autoregressive",
     "AutoregressiveModel",
+    "Base",
+    "BlockGibbs",
     "Bracket",
     "CausalTransformer",
     "Checkpoint",
     "ClassProbabilities",
     "ClassVAE",
+    "ContrastiveDivergence",
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
     "DiscretizedLogisticMixture",
+    "EnergyBased",
+    "EnergyBasedModel",
     "Ensemble",
     "EnumELBO",
     "Fit",
+    "FlipSteps",
     "Flow",
     "FlowDistribution",
+    "HamiltonianSteps",
     "HierarchicalVAE",
     "InversionWarning",
     "LULinear",
+    "LangevinSteps",
     "Linear",
     "LinearMasking",
+    "LogPartition",
     "LogProb",
     "Logit",
+    "LogitsEnergy",
+    "NetworkEnergy",
+    "NoiseContrastive",
     "NonFiniteLoss",
     "Particles",
     "Permute",
+    "PersistentContrastiveDivergence",
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "QuadraticEnergy",
+    "RBMEnergy",
     "RandomMember",
     "SelfMasking",
+    "ShortRunWarning",
     "Sigmoid",
     "SplineAutoregressive",
     "SplineCoupling",
+    "SumEnergy",
     "Unflatten",
     "WaveNet",
     "active_units",
@@ -127,6 +162,7 @@ __all__ = [
     "interpolate",
     "likelihoods",
     "load",
+    "log_partition",
     "log_prob",
     "missing",
     "mu_law_decode",

@@ -3,9 +3,16 @@
 from deepgen.evaluation.pyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.bayesian.pyro import bayesian
+from deepgen.inference.chains.pyro import BlockGibbs, FlipSteps, HamiltonianSteps, LangevinSteps
+from deepgen.inference.contrastive.pyro import (
+    ContrastiveDivergence,
+    NoiseContrastive,
+    PersistentContrastiveDivergence,
+)
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
+from deepgen.inference.likelihood.partition.pyro import LogPartition, log_partition
 from deepgen.inference.likelihood.pyro import log_prob
 from deepgen.inference.smc.pyro import Particles, smc
 from deepgen.inference.svi.pyro import (
@@ -34,6 +41,17 @@ from deepgen.models.autoregressive.pyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.ebm.pyro import (
+    Base,
+    EnergyBased,
+    EnergyBasedModel,
+    LogitsEnergy,
+    NetworkEnergy,
+    QuadraticEnergy,
+    RBMEnergy,
+    SumEnergy,
+)
+from deepgen.models.ebm.recipe import ShortRunWarning
 from deepgen.models.flow.pyro import (
     ActNorm,
     AdditiveCoupling,
@@ -78,39 +96,56 @@ __all__ = [
     "AffineCoupling",
     "Autoregressive",
     "AutoregressiveModel",
+    "Base",
+    "BlockGibbs",
     "Bracket",
     "CausalTransformer",
     "Checkpoint",
     "ClassProbabilities",
     "ClassVAE",
+    "ContrastiveDivergence",
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
     "DiscretizedLogisticMixture",
+    "EnergyBased",
+    "EnergyBasedModel",
     "Ensemble",
     "EnumELBO",
     "Fit",
+    "FlipSteps",
     "Flow",
     "FlowDistribution",
+    "HamiltonianSteps",
     "HierarchicalVAE",
     "InversionWarning",
     "LULinear",
+    "LangevinSteps",
     "Linear",
     "LinearMasking",
+    "LogPartition",
     "LogProb",
     "Logit",
+    "LogitsEnergy",
+    "NetworkEnergy",
+    "NoiseContrastive",
     "NonFiniteLoss",
     "Particles",
     "Permute",
+    "PersistentContrastiveDivergence",
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
     "Program",
+    "QuadraticEnergy",
+    "RBMEnergy",
     "RandomMember",
     "SelfMasking",
+    "ShortRunWarning",
     "Sigmoid",
     "SplineAutoregressive",
     "SplineCoupling",
+    "SumEnergy",
     "Unflatten",
     "WaveNet",
     "active_units",
@@ -127,6 +162,7 @@ __all__ = [
     "interpolate",
     "likelihoods",
     "load",
+    "log_partition",
     "log_prob",
     "missing",
     "mu_law_decode",

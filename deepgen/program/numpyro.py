@@ -18,6 +18,7 @@ from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
 from deepgen.program import Program, files, known
 from deepgen.program import given as given_labels
+from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)
 
@@ -112,6 +113,9 @@ def build(family: str, config: Mapping[str, Any], *, key: jax.Array | None = Non
 def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = None, given: Any = None) -> jax.Array:
     """Draws x ~ p(x), or x ~ p(x | y).
 
+    Of an energy-based program they are the ends of Markov chains, one each, from its base: of the law as the chains
+    grow long (the program's ``draw`` says how long they are, and takes other lengths).
+
     Args:
         rng_key: the key.
         program: the program.
@@ -130,7 +134,10 @@ def sample(rng_key: jax.Array, program: Program, num_samples: int, *, y: Any = N
     checks.positive("num_samples", num_samples)
     if given is not None:
         return _sample_given(rng_key, program, jnp.asarray(known(program, given, num_samples, y)))
-    return _sample(rng_key, given_labels(program, y, num_samples), num_samples)
+    view = given_labels(program, y, num_samples)
+    if isinstance(view, HasUnnormalisedLaw):
+        return view.draw(rng_key, num_samples)
+    return _sample(rng_key, view, num_samples)
 
 
 @eqx.filter_jit

@@ -4,6 +4,9 @@ from typing import Any
 
 from deepgen import checks
 
+NEVER = 1e9
+"""Nats that the flip of an observed entry would lose."""
+
 
 def check_kernel(step_size: Any, num_steps: Any) -> None:
     """Refuse a kernel's settings.
@@ -75,5 +78,9 @@ def check_run(num_warmup: Any, num_samples: Any, num_steps: Any) -> None:
     Raises:
         ValueError: naming the argument.
     """
-    for name, value, least in (("num_warmup", num_warmup, 0), ("num_samples", num_samples, 1), ("num_steps", num_steps, 1)):
+    for name, value, least in (
+        ("num_warmup", num_warmup, 0),
+        ("num_samples", num_samples, 1),
+        ("num_steps", num_steps, 1),
+    ):
         checks.at_least(name, value, least)

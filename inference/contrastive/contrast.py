@@ -31,8 +31,8 @@ def divergence(
         The loss, and mean U(x) - mean U(x-): nats.
 
     References:
-        Hinton 2002, "Training products of experts by minimizing contrastive divergence"; Du and Mordatch 2019, "Implicit
-        generation and modeling with energy-based models" (the penalty).
+        Hinton 2002, "Training products of experts by minimizing contrastive divergence"; Du and Mordatch 2019,
+        "Implicit generation and modeling with energy-based models" (the penalty).
     """
     xp = array_namespace(data)
     n = data.shape[0]
@@ -88,7 +88,10 @@ def check_buffer(num_chains: Any, buffer_size: Any, reinitialised: Any) -> None:
         checks.at_least("buffer_size", buffer_size, 1 if num_chains is None else num_chains)
     if not 0 <= reinitialised <= 1:
         raise checks.problem(
-            "reinitialised", got=reinitialised, expected="a share in [0, 1]", fix="0.05 is usual; 0 never starts afresh."
+            "reinitialised",
+            got=reinitialised,
+            expected="a share in [0, 1]",
+            fix="0.05 is usual; 0 never starts afresh.",
         )
 
 
@@ -147,4 +150,3 @@ def no_state(engine: str) -> ValueError:
         expected="`fit`, which does",
         fix="Train with fit(..., objective=...), or take ContrastiveDivergence, whose chains start at the data.",
     )
-

@@ -13,6 +13,7 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.clamped import numpyro as clamped
 from deepgen.inference.imputation.enumeration import numpyro as enumeration
 from deepgen.inference.imputation.gibbs import numpyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
@@ -72,6 +73,9 @@ def impute(
     - ``"enumerate"``: all completions weighed exactly, where at most 4096 a row.
     - ``"auto"``: the first of ``"exact"``, ``"enumerate"``, ``"smc"`` that can be taken for all rows.
 
+    Of an energy-based program, ``"clamped"``: chains of its own kernel over the missing entries (Hamiltonian, flips or
+    block Gibbs), the observed ones clamped.
+
     For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
@@ -84,7 +88,7 @@ def impute(
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc, clamped), or of flips or sweeps (clamped).
         num_particles: proposals of each row (sir, lair, auto), particles of each chain (smc, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
@@ -171,7 +175,7 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
     "smc": sequential.smc,
     "enumerate": enumeration.enumerate_missing,
 }
-_WAYS |= _WITHOUT_LATENTS
+_WAYS |= {**_WITHOUT_LATENTS, "clamped": clamped.clamped}
 
 
 def _nuts(

@@ -12,6 +12,7 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.clamped import pyro as clamped
 from deepgen.inference.imputation.enumeration import pyro as enumeration
 from deepgen.inference.imputation.gibbs import pyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
@@ -71,6 +72,9 @@ def impute(
     - ``"enumerate"``: all completions weighed exactly, where at most 4096 a row.
     - ``"auto"``: the first of ``"exact"``, ``"enumerate"``, ``"smc"`` that can be taken for all rows.
 
+    Of an energy-based program, ``"clamped"``: chains of its own kernel over the missing entries (Hamiltonian, flips or
+    block Gibbs), the observed ones clamped.
+
     For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
@@ -82,7 +86,7 @@ def impute(
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc, clamped), or of flips or sweeps (clamped).
         num_particles: proposals of each row (sir, lair, auto), particles of each chain (smc, auto).
         columns: the names of a table's columns, for the result's coordinates.
         model_args: arguments of a plain model.
@@ -161,7 +165,7 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
     "smc": sequential.smc,
     "enumerate": enumeration.enumerate_missing,
 }
-_WAYS |= _WITHOUT_LATENTS
+_WAYS |= {**_WITHOUT_LATENTS, "clamped": clamped.clamped}
 
 
 def _nuts(

@@ -9,9 +9,11 @@ from pyro import poutine
 
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
+from deepgen.inference.likelihood.partition import pyro as partition
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Labelled, LogProb, ModelsMissingness, Program, check_given, takes_labels
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
+from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 
 def log_weights(
@@ -69,6 +71,9 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     entries are integrated out: the value is then that of log p(x_observed). Of a program with classes it is
     log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
 
+    Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
+    standard error is that of every row. Missing entries are refused there.
+
     Args:
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
@@ -82,6 +87,11 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     Raises:
         ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
     """
+    if isinstance(program, HasUnnormalisedLaw):
+        checks.at_least("num_particles", num_particles, 1)
+        if y is not None:
+            takes_labels(program)
+        return partition.log_prob(program, program.check_data(x), num_particles)
     value, stderr = _values(program, x, y, num_particles, by_class=False)
     return LogProb(value, stderr, program.likelihood)
 

@@ -21,7 +21,9 @@ MOST = 20
 """How many units on the smaller side are summed out exactly, at most."""
 
 
-def hidden_logits(v: Float[Any, "n d"], weight: Float[Any, "h d"], hidden_bias: Float[Any, " h"], temperature: Any) -> Any:
+def hidden_logits(
+    v: Float[Any, "n d"], weight: Float[Any, "h d"], hidden_bias: Float[Any, " h"], temperature: Any
+) -> Any:
     """The logits of the hidden units given the visible ones: t (c + W v).
 
     Args:

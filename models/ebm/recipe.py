@@ -161,8 +161,7 @@ def no_draws(kernel: Any, engine: str) -> str:
     )
     return (
         "sample: got an EnergyBased law, whose density is known up to a constant; expected one that can be drawn from. "
-        f"Run chains: law.kernel.run ({type(kernel).__name__}), or sample(program, ...) of an EnergyBasedModel."
-        + start
+        f"Run chains: law.kernel.run ({type(kernel).__name__}), or sample(program, ...) of an EnergyBasedModel." + start
     )
 
 
@@ -186,8 +185,8 @@ def diagnose(from_base: np.ndarray, from_data: np.ndarray, steps: int) -> list[W
         return []
     return [
         ShortRunWarning(
-            f"after {steps} iterations chains from the base have a mean energy of {from_base.mean():.4g} nats and chains "
-            f"from the data {from_data.mean():.4g}: chains as short as this are no samples of the density, and sample "
+            f"after {steps} iterations chains from the base have a mean energy of {from_base.mean():.4g} nats, and "
+            f"chains from the data {from_data.mean():.4g}: chains as short as this are no samples of the density, and sample "
             "and log_prob are not to be trusted. Train longer or with more steps a chain, or add data noise."
         )
     ]

@@ -96,8 +96,8 @@ class PersistentContrastiveDivergence(elbo.ELBO):
     """Contrastive divergence whose chains go on where they ended, in a buffer that `fit` carries and checkpoints.
 
     Each step draws ``num_chains`` places of the buffer, starts a share of them afresh from the base, moves them k steps
-    and puts them back. With a buffer of as many places these are the fantasy particles of Tieleman, with a larger one it
-    is the replay buffer of Du and Mordatch. The buffer begins with draws of the base.
+    and puts them back. With a buffer of as many places these are the fantasy particles of Tieleman, with a larger one
+    it is the replay buffer of Du and Mordatch. The buffer begins with draws of the base.
 
     Args:
         num_steps: k.

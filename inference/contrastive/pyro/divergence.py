@@ -4,18 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import jax.numpy as jnp
-from jax import lax
-from numpyro.infer import elbo
+from pyro import infer
 
 from deepgen.inference.chains import arguments
 from deepgen.inference.chains import pyro as chains
 from deepgen.inference.contrastive import contrast
-from deepgen.inference.contrastive.contrast import STATE
 from deepgen.inference.contrastive.pyro.sites import Observed, observed
+from deepgen.inference.svi.pyro.traces import draw_traces
+
+State = dict[str, torch.Tensor]
 
 
-class ContrastiveDivergence(elbo.ELBO):
+class ContrastiveDivergence(infer.ELBO):
     r"""Contrastive divergence: chains of k steps begin at the data and are contrasted with them (CD-k).
 
     .. math:: \nabla \sum_i \left[U(x_i) - U(x_i^-)\right], \qquad U = -\log f, \quad x_i^- \sim T^k(\cdot \mid x_i)
@@ -43,6 +43,7 @@ class ContrastiveDivergence(elbo.ELBO):
         self.num_steps, self.kernel = int(num_steps), kernel
         self.data_noise, self.penalty = float(data_noise), float(penalty)
         super().__init__()
+        self.state: State = {}
 
     def __repr__(self) -> str:
         return (
@@ -56,48 +57,50 @@ class ContrastiveDivergence(elbo.ELBO):
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    def initial_state(
-        self,
-       
-        param_map: dict[str, Any],
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *args: Any,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """What `fit` carries from step to step: what the last one measured."""
-        observed(param_map, model, guide, args, kwargs, self.data_noise)
-        return {STATE: _measured(torch.zeros(()), torch.zeros(()))}
-
-    def diagnostics(self, state: dict[str, Any]) -> dict[str, Any]:
+    def diagnostics(self, state: State) -> dict[str, Any]:
         """The energy gap and the acceptance probability of the last step, of the state that `fit` carries."""
-        return {name: state[STATE][name] for name in ("energy_gap", "accept_prob")}
+        return {name: state[name] for name in ("energy_gap", "accept_prob")}
 
-    def loss_with_mutable_state(
-        self,
-       
-        param_map: dict[str, Any],
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *args: Any,
-        **kwargs: Any,
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; the state stays as it is."""
+        with torch.no_grad():
+            return float(self._loss(model, guide, args, kwargs)[0])
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; its gradient is added to the parameters', and the state moves on."""
+        loss, self.state = self._loss(model, guide, args, kwargs)
+        if loss.requires_grad:
+            loss.backward()
+        return float(loss.detach())
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The loss, as a tensor to be differentiated; the state moves on."""
+        loss, self.state = self._loss(model, guide, args, kwargs)
+        return loss
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """The loss and, where `fit` carries it, the new state; see ``numpyro.infer.elbo.ELBO``."""
-        noise_key, run_key = jax.random.split(rng_key)
-        found = observed(param_map, model, guide, args, kwargs, self.data_noise)
-        x = _noisy(noise_key, found.x, self.data_noise)
-        ends = _run(run_key, self.kernel, found.law, x, self.num_steps)
+        return draw_traces(model, guide, args, kwargs)
+
+    def _loss(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, State]:
+        found = observed(model, guide, args, kwargs, self.data_noise)
+        x = _noisy(found.x, self.data_noise)
+        ends = _run(self.kernel, found.law, x, self.num_steps)
         loss, gap = _contrast(found, x, ends.x, self.penalty)
-        state = {STATE: _measured(gap, ends.accept_prob.mean())} if STATE in param_map else {}
-        return {"loss": loss, "mutable_state": state or None}
+        return loss, _measured(gap, ends.accept_prob.mean())
 
 
-class PersistentContrastiveDivergence(elbo.ELBO):
+class PersistentContrastiveDivergence(infer.ELBO):
     """Contrastive divergence whose chains go on where they ended, in a buffer that `fit` carries and checkpoints.
 
     Each step draws ``num_chains`` places of the buffer, starts a share of them afresh from the base, moves them k steps
-    and puts them back. With a buffer of as many places these are the fantasy particles of Tieleman, with a larger one it
-    is the replay buffer of Du and Mordatch. The buffer begins with draws of the base.
+    and puts them back. With a buffer of as many places these are the fantasy particles of Tieleman, with a larger one
+    it is the replay buffer of Du and Mordatch. The buffer begins with draws of the base.
+
+    In a plain ``SVI`` it carries the buffer itself, in ``state``.
 
     Args:
         num_steps: k.
@@ -109,7 +112,7 @@ class PersistentContrastiveDivergence(elbo.ELBO):
         penalty: on the mean square of the energies of data and samples.
 
     Raises:
-        ValueError: a setting out of range; in a plain ``SVI``.
+        ValueError: a setting out of range.
 
     References:
         Tieleman 2008, "Training restricted Boltzmann machines using approximations to the likelihood gradient"; Du and
@@ -133,6 +136,7 @@ class PersistentContrastiveDivergence(elbo.ELBO):
         self.reinitialised, self.kernel = float(reinitialised), kernel
         self.data_noise, self.penalty = float(data_noise), float(penalty)
         super().__init__()
+        self.state: State = {}
 
     def __repr__(self) -> str:
         return (
@@ -147,68 +151,68 @@ class PersistentContrastiveDivergence(elbo.ELBO):
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    def initial_state(
-        self,
-       
-        param_map: dict[str, Any],
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *args: Any,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """What `fit` carries from step to step: the buffer, drawn from the base, and what the last step measured."""
-        found = observed(param_map, model, guide, args, kwargs, self.data_noise)
-        size = self.buffer_size or self.num_chains or len(found.x)
-        drawn = found.law.base.sample(rng_key, (size,)).astype(found.x.dtype)
-        return {STATE: {"x": drawn, **_measured(torch.zeros(()), torch.zeros(()))}}
-
-    def diagnostics(self, state: dict[str, Any]) -> dict[str, Any]:
+    def diagnostics(self, state: State) -> dict[str, Any]:
         """The energy gap and the acceptance probability of the last step, of the state that `fit` carries."""
-        return {name: state[STATE][name] for name in ("energy_gap", "accept_prob")}
+        return {name: state[name] for name in ("energy_gap", "accept_prob")}
 
-    def loss_with_mutable_state(
-        self,
-       
-        param_map: dict[str, Any],
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *args: Any,
-        **kwargs: Any,
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; the state stays as it is."""
+        with torch.no_grad():
+            return float(self._loss(model, guide, args, kwargs)[0])
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; its gradient is added to the parameters', and the state moves on."""
+        loss, self.state = self._loss(model, guide, args, kwargs)
+        if loss.requires_grad:
+            loss.backward()
+        return float(loss.detach())
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The loss, as a tensor to be differentiated; the state moves on."""
+        loss, self.state = self._loss(model, guide, args, kwargs)
+        return loss
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """The loss and the new state; see ``numpyro.infer.elbo.ELBO``."""
-        if STATE not in param_map:
-            raise contrast.no_state("Pyro")
-        noise_key, place_key, fresh_key, base_key, run_key = jax.random.split(rng_key, 5)
-        found = observed(param_map, model, guide, args, kwargs, self.data_noise)
-        buffer = param_map[STATE]["x"]
-        count = min(self.num_chains or len(found.x), len(buffer))
-        places = jax.random.permutation(place_key, len(buffer))[:count] if count < len(buffer) else torch.arange(count)
-        start = buffer[places]
-        if self.reinitialised:
-            fresh = jax.random.uniform(fresh_key, (count, *(1,) * (start.ndim - 1))) < self.reinitialised
-            start = torch.where(fresh, found.law.base.sample(base_key, (count,)).astype(start.dtype), start)
-        ends = _run(run_key, self.kernel, found.law, start, self.num_steps)
-        loss, gap = _contrast(found, _noisy(noise_key, found.x, self.data_noise), ends.x, self.penalty)
-        state = {"x": buffer.at[places].set(ends.x), **_measured(gap, ends.accept_prob.mean())}
-        return {"loss": loss, "mutable_state": {STATE: lax.stop_gradient(state)}}
+        return draw_traces(model, guide, args, kwargs)
+
+    def _loss(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, State]:
+        found = observed(model, guide, args, kwargs, self.data_noise)
+        with torch.no_grad():
+            buffer = self.state.get("x")
+            if buffer is None:
+                buffer = found.law.base.sample((self.buffer_size or self.num_chains or len(found.x),)).to(found.x)
+            count = min(self.num_chains or len(found.x), len(buffer))
+            every = torch.arange(len(buffer), device=buffer.device)
+            places = torch.randperm(len(buffer), device=buffer.device)[:count] if count < len(buffer) else every
+            start = buffer[places]
+            if self.reinitialised:
+                fresh = torch.rand((count, *(1,) * (start.dim() - 1)), device=buffer.device) < self.reinitialised
+                start = torch.where(fresh, found.law.base.sample((count,)).to(start), start)
+        ends = _run(self.kernel, found.law, start, self.num_steps)
+        loss, gap = _contrast(found, _noisy(found.x, self.data_noise), ends.x, self.penalty)
+        return loss, {"x": buffer.index_copy(0, places, ends.x), **_measured(gap, ends.accept_prob.mean())}
 
 
-def _measured(gap: torch.Tensor, accept_prob: torch.Tensor) -> dict[str, torch.Tensor]:
-    return lax.stop_gradient({"energy_gap": gap, "accept_prob": accept_prob})
+def _measured(gap: torch.Tensor, accept_prob: torch.Tensor) -> State:
+    return {"energy_gap": gap.detach(), "accept_prob": accept_prob.detach()}
 
 
-def _noisy(rng_key: torch.Tensor, x: torch.Tensor, data_noise: float) -> torch.Tensor:
-    return x + data_noise * jax.random.normal(rng_key, x.shape, x.dtype) if data_noise else x
+def _noisy(x: torch.Tensor, data_noise: float) -> torch.Tensor:
+    return x + data_noise * torch.randn_like(x) if data_noise else x
 
 
-def _run(rng_key: torch.Tensor, kernel: Any, law: Any, x: torch.Tensor, num_steps: int) -> chains.Step:
+def _run(kernel: Any, law: Any, x: torch.Tensor, num_steps: int) -> chains.Step:
     own = law.kernel if kernel is None else kernel
     arguments.check_kind(own, bool(law.base.support.is_discrete))
-    fixed = jax.tree.map(lambda leaf: lax.stop_gradient(leaf), law)
-    return lax.stop_gradient(chains.steps(rng_key, own, fixed, lax.stop_gradient(x), num_steps))
+    ends = chains.steps(own, law, x, num_steps)
+    return chains.Step(ends.x.detach(), ends.accept_prob.detach())
 
 
-def _contrast(found: Observed, x: torch.Tensor, samples: torch.Tensor, penalty: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _contrast(found: Observed, x: torch.Tensor, samples: torch.Tensor, penalty: float) -> tuple[Any, torch.Tensor]:
     law = found.law
     energies = (law.energy(x), law.energy(samples)) if penalty else None
     loss, gap = contrast.divergence(-law.log_prob(x), -law.log_prob(samples), penalty, energies)

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from numpyro.infer import elbo
+from pyro import infer
 
 from deepgen import checks
 from deepgen.inference.contrastive import contrast
 from deepgen.inference.contrastive.pyro.sites import observed
+from deepgen.inference.svi.pyro.traces import draw_traces
 
 
-class NoiseContrastive(elbo.ELBO):
+class NoiseContrastive(infer.ELBO):
     r"""Noise-contrastive estimation: the energy learns to tell data from draws of the base.
 
     .. math:: \sum_i \mathrm{softplus}(\log \nu - r(x_i)) + \sum_j \mathrm{softplus}(r(x^-_j) - \log \nu), \qquad
@@ -45,18 +46,30 @@ class NoiseContrastive(elbo.ELBO):
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    def loss_with_mutable_state(
-        self,
-       
-        param_map: dict[str, Any],
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        """The loss; see ``numpyro.infer.elbo.ELBO``."""
-        found = observed(param_map, model, guide, args, kwargs)
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss, as a number; its gradient is added to the parameters'."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward()
+        return float(loss.detach())
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The loss, as a tensor to be differentiated."""
+        found = observed(model, guide, args, kwargs)
         law = found.law
-        noise = law.base.sample(rng_key, (self.ratio * len(found.x),)).astype(found.x.dtype)
+        with torch.no_grad():
+            noise = law.base.sample((self.ratio * len(found.x),)).to(found.x)
         loss = contrast.noise_contrast(-law.energy(found.x), -law.energy(noise), self.ratio)
-        return {"loss": found.scale * loss + found.others, "mutable_state": None}
+        return found.scale * loss + found.others
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return draw_traces(model, guide, args, kwargs)

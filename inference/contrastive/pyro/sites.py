@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-import jax.numpy as jnp
-from numpyro import distributions as dist
-from numpyro import handlers
+from pyro import poutine
 
 from deepgen.inference.contrastive import contrast
-from deepgen.inference.svi.numpyro.traces import draw_traces, scaled_log_density
+from deepgen.inference.svi.pyro.traces import scaled_log_density
 from deepgen.program.unnormalised import law_of
 
 
@@ -30,7 +28,6 @@ class Observed(NamedTuple):
 
 
 def observed(
-    param_map: Mapping[str, Any],
     model: Callable[..., Any],
     guide: Callable[..., Any],
     args: tuple[Any, ...],
@@ -40,35 +37,37 @@ def observed(
     """The observed site with an unnormalised law.
 
     Args:
-        param_map: by param site, its value.
         model: the model.
-        guide: the guide.
-        args: of both.
-        kwargs: of both.
+        guide: the guide, which has nothing to say where there are no latents.
+        args: of the model.
+        kwargs: of the model.
         data_noise: what is to be added to the data.
 
     Returns:
-        The law at these parameters, and its data.
+        The law at the current parameters, and its data.
 
     Raises:
         ValueError: no such site or several, latents, a mask, or noise on zeros and ones.
     """
-    trace, _, _ = draw_traces(jax.random.key(0), param_map, model, handlers.block(guide), args, kwargs)
-    sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
-    for name, site in sites.items():
-        if not site["is_observed"]:
-            contrast.refuse_latent(name)
-    laws = {name: law_of(site["fn"]) for name, site in sites.items() if not _masked(site["fn"])}
+    trace = poutine.trace(poutine.block(model, hide_fn=_latent)).get_trace(*args, **kwargs)
+    sites = {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
+    }
+    laws = {name: law_of(site["fn"]) for name, site in sites.items() if site["mask"] is None}
     named = [name for name, law in laws.items() if law is not None]
     if len(named) != 1:
         raise contrast.no_law(list(sites))
-    site, law = sites[named[0]], laws[named[0]]
+    # chains have another number of rows than the plate
+    site, law = sites[named[0]], laws[named[0]].expand(())
     contrast.refuse_noise(data_noise, bool(law.base.support.is_discrete))
     others = [-scaled_log_density(other).sum() for name, other in sites.items() if name != named[0]]
-    x = torch.asarray(site["value"]).reshape(-1, *law.event_shape)
-    scale = 1.0 if site["scale"] is None else site["scale"]
-    return Observed(law, x, scale, sum(others, torch.zeros(())))
+    x = site["value"].reshape(-1, *law.event_shape)
+    return Observed(law, x, site["scale"], sum(others, x.new_zeros(())))
 
 
-def _masked(fn: Any) -> bool:
-    return isinstance(fn, dist.MaskedDistribution) and fn._mask is not True
+def _latent(site: Any) -> bool:
+    if site["type"] == "sample" and not site["is_observed"] and not poutine.util.site_is_subsample(site):
+        contrast.refuse_latent(site["name"])
+    return False

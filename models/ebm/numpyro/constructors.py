@@ -85,13 +85,11 @@ def conv(
     return cls(law, energies.NetworkEnergy(network))
 
 
-def rbm(
-    cls: Any, event_shape: Sequence[int], hidden_dim: int, *, data: Any | None = None, key: jax.Array
-) -> Any:
+def rbm(cls: Any, event_shape: Sequence[int], hidden_dim: int, *, data: Any | None = None, key: jax.Array) -> Any:
     """A restricted Boltzmann machine of zeros and ones.
 
-    Its visible bias is added to the logits of the base, which hold those of the data's means; on a standard base the two
-    are the usual machine's.
+    Its visible bias is added to the logits of the base, which hold those of the data's means; on a standard base the
+    two are the usual machine's.
 
     Smolensky 1986; Hinton 2002, Training products of experts by minimizing contrastive divergence.
 

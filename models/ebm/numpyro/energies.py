@@ -35,8 +35,8 @@ class NetworkEnergy(eqx.Module):
 class LogitsEnergy(eqx.Module):
     r"""The energy of data whose classes have been summed out: :math:`E(x) = -\log \sum_y \exp f(x)_y`.
 
-    Grathwohl, Wang, Jacobsen, Duvenaud, Norouzi & Swersky 2020, Your classifier is secretly an energy based model and you
-    should treat it like one.
+    Grathwohl, Wang, Jacobsen, Duvenaud, Norouzi & Swersky 2020, Your classifier is secretly an energy based model and
+    you should treat it like one.
 
     Args:
         network: to the logits f(x) of the classes, (..., K).
@@ -86,10 +86,12 @@ class QuadraticEnergy(eqx.Module):
 class RBMEnergy(eqx.Module):
     """The free energy of a restricted Boltzmann machine, see `deepgen.models.ebm.rbm`.
 
+    The weights begin normal with standard deviation 0.01, the biases at zero.
+
     Args:
         visible_dim: D, how many visible units.
         hidden_dim: H, how many hidden units.
-        key: for the initial weights, normal with standard deviation 0.01; the biases are zero.
+        key: for the initial parameters.
     """
 
     weight: Float[jax.Array, "h d"]

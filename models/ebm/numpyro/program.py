@@ -218,6 +218,8 @@ def _ends(program: EnergyBasedModel, x: jax.Array) -> tuple[jax.Array, jax.Array
         base_key, run_key = jax.random.split(key)
         first = law.base.sample(base_key, (len(x),)).astype(x.dtype) if start is None else start
         steps, warmup = recipe.STEPS, recipe.WARMUP
-        run = law.kernel.run(run_key, law, first[:, None], num_warmup=warmup, num_samples=1, thinning=steps)
+        run = law.kernel.run(
+            run_key, law, first[:, None], num_warmup=warmup, num_samples=1, thinning=steps, progress=False
+        )
         found.append(-run.log_density[0, :, 0])
     return found[0], found[1]

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from deepgen import checks
 from deepgen.models.ebm import recipe
 from deepgen.models.ebm.pyro import energies
@@ -76,18 +74,16 @@ def conv(
     shape = checks.event_shape(tuple(event_shape))
     law = Base(base, shape, data)
     network = nn.ConvEncoder(
-        shape, 1, tuple(channels), hidden=tuple(hidden), kernel_size=kernel_size, activation=activation, key=key
+        shape, 1, tuple(channels), hidden=tuple(hidden), kernel_size=kernel_size, activation=activation
     )
     return cls(law, energies.NetworkEnergy(network))
 
 
-def rbm(
-    cls: Any, event_shape: Sequence[int], hidden_dim: int, *, data: Any | None = None, key: torch.Tensor
-) -> Any:
+def rbm(cls: Any, event_shape: Sequence[int], hidden_dim: int, *, data: Any | None = None) -> Any:
     """A restricted Boltzmann machine of zeros and ones.
 
-    Its visible bias is added to the logits of the base, which hold those of the data's means; on a standard base the two
-    are the usual machine's.
+    Its visible bias is added to the logits of the base, which hold those of the data's means; on a standard base the
+    two are the usual machine's.
 
     Smolensky 1986; Hinton 2002, Training products of experts by minimizing contrastive divergence.
 

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pyro.distributions as dist
 import torch
-import numpyro.distributions as dist
-from numpyro.distributions import constraints
+from pyro.distributions import TorchDistribution
+from torch.distributions.utils import lazy_property
 
 from deepgen.inference.chains import arguments
 from deepgen.inference.chains import pyro as chains
 from deepgen.models.ebm import recipe, reference
 
 
-class EnergyBased(dist.Distribution):
+class EnergyBased(TorchDistribution):
     r"""A density known up to a constant.
 
     .. math:: p(x) = \frac1Z\, \mathrm{base}(x)\, e^{-E(x)}, \qquad \texttt{log_prob}(x) = \log \mathrm{base}(x) - E(x)
@@ -33,7 +34,8 @@ class EnergyBased(dist.Distribution):
         ValueError: a base with batch axes, or a kernel of another kind of data, or that does not keep the law.
     """
 
-    pytree_data_fields = ("base", "energy", "kernel")
+    arg_constraints = {}  # noqa: RUF012
+    has_rsample = False
 
     def __init__(self, base: Any, energy: Any, kernel: Any = None, *, validate_args: bool | None = None):
         recipe.check_base(tuple(base.batch_shape))
@@ -41,29 +43,38 @@ class EnergyBased(dist.Distribution):
         self.kernel = chains.default(base) if kernel is None else kernel
         arguments.check_exact(self.kernel)
         arguments.check_kind(self.kernel, bool(base.support.is_discrete))
-        super().__init__((), tuple(base.event_shape), validate_args=validate_args)
+        super().__init__(torch.Size(), torch.Size(base.event_shape), validate_args=validate_args)
 
-    @property
-    def support(self) -> constraints.Constraint:
+    @lazy_property
+    def support(self) -> Any:
         """That of the base."""
         return self.base.support
 
-    def log_prob(self, value: Any) -> torch.Tensor:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """The same law of more rows."""
+        new: Any = self._get_checked_instance(EnergyBased, _instance)
+        new.base, new.energy, new.kernel = self.base, self.energy, self.kernel
+        super(EnergyBased, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """log base(x) - E(x) of each value, without the constant: nats."""
-        value = torch.asarray(value)
-        lead = value.shape[: value.ndim - len(self.event_shape)]
+        if self._validate_args:
+            self._validate_sample(value)
+        lead = value.shape[: value.dim() - len(self.event_shape)]
         rows = value.reshape(-1, *self.event_shape)
         energy = self.energy(rows)
         recipe.check_energies(tuple(energy.shape), len(rows))
         return (self.base.log_prob(rows) - energy).reshape(lead)
 
-    def sample(self, rng_key: Any, sample_shape: tuple[int, ...] = ()) -> torch.Tensor:
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         """Refused: there are no independent draws.
 
         Raises:
             NotImplementedError: naming the kernel that draws from it.
         """
-        raise NotImplementedError(recipe.no_draws(self.kernel, "numpyro"))
+        raise NotImplementedError(recipe.no_draws(self.kernel, "pyro"))
 
 
 class Base(torch.nn.Module):
@@ -78,28 +89,21 @@ class Base(torch.nn.Module):
         ValueError: an unknown kind, or data that it does not take.
     """
 
-    loc: torch.Tensor | None
-    scale: torch.Tensor | None
-    scale_tril: torch.Tensor | None
-    logits: torch.Tensor | None
-    kind: str = eqx.field(static=True)
-
     def __init__(self, kind: str, event_shape: Sequence[int], data: Any | None = None):
+        super().__init__()
         values = reference.fitted(kind, tuple(event_shape), data)
-        found = {name: torch.asarray(value, torch.result_type(float)) for name, value in values.items()}
         self.kind = kind
-        self.loc, self.scale = found.get("loc"), found.get("scale")
-        self.scale_tril, self.logits = found.get("scale_tril"), found.get("logits")
+        for name, value in values.items():
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.get_default_dtype()))
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
-        return tuple((self.logits if self.loc is None else self.loc).shape)
+        return tuple((self.logits if self.kind == "bernoulli" else self.loc).shape)
 
     def distribution(self) -> Any:
         """The law, with the shape of a datum as its event shape."""
-        loc, scale, scale_tril, logits = jax.lax.stop_gradient((self.loc, self.scale, self.scale_tril, self.logits))
         if self.kind == "full":
-            return dist.MultivariateNormal(loc, scale_tril=scale_tril)
-        law = dist.Bernoulli(logits=logits) if self.kind == "bernoulli" else dist.Normal(loc, scale)
+            return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril)
+        law = dist.Bernoulli(logits=self.logits) if self.kind == "bernoulli" else dist.Normal(self.loc, self.scale)
         return law.to_event(len(self.event_shape))

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 
 from deepgen.models.ebm import rbm
 from deepgen.nn import torch as nn
@@ -19,9 +18,11 @@ class NetworkEnergy(torch.nn.Module):
         network: to one output, (..., 1): an `nn.MLP` of flattened data, or of data as they are.
     """
 
-    network: Any
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The energies (n,) of rows (n, *event_shape)."""
         return self.network(_shown(self.network, x)).reshape(len(x))
 
@@ -33,22 +34,24 @@ class NetworkEnergy(torch.nn.Module):
 class LogitsEnergy(torch.nn.Module):
     r"""The energy of data whose classes have been summed out: :math:`E(x) = -\log \sum_y \exp f(x)_y`.
 
-    Grathwohl, Wang, Jacobsen, Duvenaud, Norouzi & Swersky 2020, Your classifier is secretly an energy based model and you
-    should treat it like one.
+    Grathwohl, Wang, Jacobsen, Duvenaud, Norouzi & Swersky 2020, Your classifier is secretly an energy based model and
+    you should treat it like one.
 
     Args:
         network: to the logits f(x) of the classes, (..., K).
     """
 
-    network: Any
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """f(x) (n, K) of rows (n, *event_shape)."""
         return self.network(_shown(self.network, x)).reshape(len(x), -1)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The energies (n,) of rows (n, *event_shape)."""
-        return -jax.nn.logsumexp(self.logits(x), axis=-1)
+        return -torch.logsumexp(self.logits(x), dim=-1)
 
     def spec(self) -> dict[str, Any]:
         """The description, from which `build` makes it again."""
@@ -63,17 +66,15 @@ class QuadraticEnergy(torch.nn.Module):
         out_size: how many experts, rows of W.
     """
 
-    weight: Float[torch.Tensor, "out d"]
-    bias: Float[torch.Tensor, " out"]
+    def __init__(self, in_size: int, out_size: int):
+        super().__init__()
+        self.weight = torch.nn.Parameter((2 * torch.rand(out_size, in_size) - 1) / math.sqrt(in_size))
+        self.bias = torch.nn.Parameter(torch.zeros(out_size))
 
-    def __init__(self, in_size: int, out_size: int, *, key: torch.Tensor):
-        self.weight = jax.random.uniform(key, (out_size, in_size), minval=-1.0, maxval=1.0) / math.sqrt(in_size)
-        self.bias = torch.zeros(out_size)
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The energies (n,) of rows (n, *event_shape)."""
         out = x.reshape(len(x), -1) @ self.weight.T + self.bias
-        return 0.5 * torch.sum(out * out, axis=-1)
+        return 0.5 * (out * out).sum(-1)
 
     def spec(self) -> dict[str, Any]:
         """The description, from which `build` makes it again."""
@@ -83,26 +84,25 @@ class QuadraticEnergy(torch.nn.Module):
 class RBMEnergy(torch.nn.Module):
     """The free energy of a restricted Boltzmann machine, see `deepgen.models.ebm.rbm`.
 
+    The weights begin normal with standard deviation 0.01, the biases at zero.
+
     Args:
         visible_dim: D, how many visible units.
         hidden_dim: H, how many hidden units.
-        key: for the initial weights, normal with standard deviation 0.01; the biases are zero.
     """
 
-    weight: Float[torch.Tensor, "h d"]
-    visible_bias: Float[torch.Tensor, " d"]
-    hidden_bias: Float[torch.Tensor, " h"]
-
-    def __init__(self, visible_dim: int, hidden_dim: int, *, key: torch.Tensor):
-        self.weight = 0.01 * jax.random.normal(key, (hidden_dim, visible_dim))
-        self.visible_bias, self.hidden_bias = torch.zeros(visible_dim), torch.zeros(hidden_dim)
+    def __init__(self, visible_dim: int, hidden_dim: int):
+        super().__init__()
+        self.weight = torch.nn.Parameter(0.01 * torch.randn(hidden_dim, visible_dim))
+        self.visible_bias = torch.nn.Parameter(torch.zeros(visible_dim))
+        self.hidden_bias = torch.nn.Parameter(torch.zeros(hidden_dim))
 
     @property
     def hidden_dim(self) -> int:
         """H."""
         return int(self.weight.shape[0])
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The energies (n,) of rows (n, *event_shape)."""
         return self.tempered(x, 1.0)
 
@@ -133,14 +133,13 @@ class SumEnergy(torch.nn.Module):
         energies: the terms.
     """
 
-    energies: tuple[Any, ...]
-
     def __init__(self, energies: Sequence[Any]):
-        self.energies = tuple(energies)
+        super().__init__()
+        self.energies = torch.nn.ModuleList(energies)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The energies (n,) of rows (n, *event_shape)."""
-        return sum((energy(x) for energy in self.energies[1:]), self.energies[0](x))
+        return sum((energy(x) for energy in list(self.energies)[1:]), self.energies[0](x))
 
     def spec(self) -> dict[str, Any]:
         """The description, from which `build` makes it again."""
@@ -168,7 +167,7 @@ def describe(energy: Any) -> dict[str, Any]:
     return dict(energy.spec()) if isinstance(energy, tuple(ENERGIES.values())) else {"network": "custom"}
 
 
-def build(spec: Mapping[str, Any], *, key: torch.Tensor) -> Any:
+def build(spec: Mapping[str, Any]) -> Any:
     """An energy again from its description, with new parameters.
 
     Args:
@@ -179,8 +178,7 @@ def build(spec: Mapping[str, Any], *, key: torch.Tensor) -> Any:
     """
     kind, options = spec["energy"], {name: value for name, value in spec.items() if name != "energy"}
     if kind == "sum":
-        keys = jax.random.split(key, len(options["energies"]))
-        return SumEnergy([build(part, key=each) for part, each in zip(options["energies"], keys, strict=True)])
+        return SumEnergy([build(part) for part in options["energies"]])
     if "network" in options:
         return ENERGIES[kind](nn.build(options["network"]))
     return ENERGIES[kind](**options)

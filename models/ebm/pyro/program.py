@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 import numpy as np
 import pyro
+import torch
 
 from deepgen.inference.chains import pyro as chains
 from deepgen.inference.contrastive.pyro import PersistentContrastiveDivergence
@@ -13,7 +13,7 @@ from deepgen.models.ebm import rbm, recipe
 from deepgen.models.ebm.pyro import constructors, energies
 from deepgen.models.ebm.pyro.distribution import Base, EnergyBased
 from deepgen.program import LikelihoodKind
-from deepgen.program.pyro import declare
+from deepgen.program.pyro import declare, tensor
 
 KERNELS: dict[str, Any] = {
     "hamiltonian": chains.HamiltonianSteps,
@@ -45,11 +45,8 @@ class EnergyBasedModel(torch.nn.Module):
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = recipe.IMPUTERS
 
-    base: Base
-    energy: Any
-    kernel: str = eqx.field(static=True)
-
     def __init__(self, base: Base, energy: Any, kernel: str | None = None):
+        super().__init__()
         self.base, self.energy = base, energy
         self.kernel = recipe.kernel_name(kernel, base.kind)
         self.distribution()
@@ -101,7 +98,6 @@ class EnergyBasedModel(torch.nn.Module):
 
     def draw(
         self,
-       
         num_samples: int,
         *,
         num_warmup: int = 200,
@@ -111,7 +107,7 @@ class EnergyBasedModel(torch.nn.Module):
         """The ends of as many chains from the base, each one draw: of the law as the chains grow long, not before.
 
         Args:
-                num_samples: how many chains.
+            num_samples: how many chains.
             num_warmup: iterations in which step sizes are adapted.
             num_iterations: iterations after that.
             num_steps: leapfrog steps, flips or sweeps of an iteration.
@@ -122,7 +118,19 @@ class EnergyBasedModel(torch.nn.Module):
         Raises:
             ValueError: a number below 1, or a negative ``num_warmup``.
         """
-        return _draw(rng_key, self, num_samples, num_warmup, num_iterations, num_steps)
+        law = self.distribution()
+        with torch.no_grad():
+            start = law.base.sample((num_samples, 1))
+        run = law.kernel.run(
+            law,
+            start,
+            num_warmup=num_warmup,
+            num_samples=1,
+            num_steps=num_steps,
+            thinning=num_iterations,
+            progress=False,
+        )
+        return run.x[0, :, 0]
 
     def exact_log_partition(self) -> float:
         """log Z of a restricted Boltzmann machine by a sum over all states of its smaller side, nats.
@@ -136,7 +144,7 @@ class EnergyBasedModel(torch.nn.Module):
         recipe.check_rbm(self.energy, energies.RBMEnergy)
         energy = self.energy
         arrays = energy.weight, energy.visible_bias, energy.hidden_bias, self.base.distribution().base_dist.logits
-        weight, *biases = (np.asarray(array) for array in arrays)
+        weight, *biases = (array.detach().cpu().numpy() for array in arrays)
         return rbm.log_partition(weight, *(bias.reshape(-1) for bias in biases))
 
     def objective(self) -> Any:
@@ -166,7 +174,7 @@ class EnergyBasedModel(torch.nn.Module):
         complete = rows[~np.isnan(rows).reshape(len(rows), -1).any(1)][: recipe.DIAGNOSED]
         if not len(complete):
             return []
-        from_base, from_data = (np.asarray(part, dtype=np.float64) for part in _ends(self, torch.asarray(complete)))
+        from_base, from_data = (part.cpu().numpy().astype(np.float64) for part in _ends(self, tensor(self, complete)))
         return recipe.diagnose(from_base, from_data, recipe.WARMUP + recipe.STEPS)
 
     def spec(self) -> dict[str, Any]:
@@ -179,12 +187,11 @@ class EnergyBasedModel(torch.nn.Module):
         }
 
 
-def build(config: Mapping[str, Any], *, key: torch.Tensor) -> EnergyBasedModel:
-    """A program of the described shape, with initial weights from ``key``.
+def build(config: Mapping[str, Any]) -> EnergyBasedModel:
+    """A program of the described shape, with initial weights.
 
     Args:
         config: what `EnergyBasedModel.spec` gave.
-        key: for the weights.
 
     Returns:
         The program.
@@ -193,28 +200,16 @@ def build(config: Mapping[str, Any], *, key: torch.Tensor) -> EnergyBasedModel:
     return EnergyBasedModel(base, energies.build(config["energy"]), config["kernel"])
 
 
-@eqx.filter_jit
-def _draw(
-    program: EnergyBasedModel, num_samples: int, num_warmup: int, thinning: int, num_steps: int
-) -> torch.Tensor:
-    start_key, run_key = jax.random.split(rng_key)
-    law = program.distribution()
-    start = law.base.sample(start_key, (num_samples, 1)).astype(float)
-    run = law.kernel.run(
-        run_key, law, start, num_warmup=num_warmup, num_samples=1, num_steps=num_steps, thinning=thinning
-    )
-    return run.x[0, :, 0]
-
-
-@eqx.filter_jit
 def _ends(program: EnergyBasedModel, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The energies -log f at the ends of chains from the base and from the data."""
+    """The energies -log f at the ends of chains from the base and from the data; torch's generator stays as it was."""
     law = program.distribution()
     found = []
-    for key, start in zip(jax.random.split(jax.random.key(0)), (None, x), strict=True):
-        base_key, run_key = jax.random.split(key)
-        first = law.base.sample(base_key, (len(x),)).astype(x.dtype) if start is None else start
-        steps, warmup = recipe.STEPS, recipe.WARMUP
-        run = law.kernel.run(run_key, law, first[:, None], num_warmup=warmup, num_samples=1, thinning=steps)
-        found.append(-run.log_density[0, :, 0])
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        torch.manual_seed(0)
+        for start in (None, x):
+            with torch.no_grad():
+                first = law.base.sample((len(x),)) if start is None else start
+            steps, warmup = recipe.STEPS, recipe.WARMUP
+            run = law.kernel.run(law, first[:, None], num_warmup=warmup, num_samples=1, thinning=steps, progress=False)
+            found.append(-run.log_density[0, :, 0])
     return found[0], found[1]

@@ -1,0 +1,1 @@
+"""Missing entries by Markov chains over the data themselves, the observed entries clamped."""
