@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
+from energy_laws import flipped, machine, quadratic
 from flow_laws import affine
 from level_laws import two_levels
 from logistic_laws import discretized_logistic
@@ -337,4 +338,7 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("autoregressive", "regressions", "linear-Gaussian regressions", **linear_regressions()),
     Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
+    Oracle("ebm", "quadratic", "a quadratic energy on a normal base", **quadratic()),
+    Oracle("ebm", "machine", "a restricted Boltzmann machine of 16 states", **machine(), quick=True),
+    Oracle("ebm", "flipped", "an Ising model of 16 states, under flips", **flipped()),
 )

@@ -22,10 +22,15 @@ ENGINES_OWN = {
     "DReG": OBJECTIVES,
     "EnumELBO": OBJECTIVES,
     "RandomMember": OBJECTIVES,
+    # NumPyro's fit carries what an objective gives it, in Pyro it carries its own
+    "ContrastiveDivergence": {*OBJECTIVES, "initial_state"},
+    "PersistentContrastiveDivergence": {*OBJECTIVES, "initial_state"},
+    "NoiseContrastive": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
     "FlowDistribution": {"log_prob"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
+    "EnergyBased": {"expand"},
 }
 
 

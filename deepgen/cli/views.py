@@ -1,4 +1,4 @@
-"""What a run looks at that only some programs have: latents in use, the order of the entries, the base of a flow."""
+"""What a run looks at that only some programs have: latents in use, an order of entries, a flow's base, energies."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -100,10 +100,22 @@ def interpolation(engine: Engine, program: Any, train: np.ndarray, test: np.ndar
     return {}, {"path": shown.reshape(POINTS, pairs, *test.shape[1:])}
 
 
+def energies(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) -> Found:
+    """The energies -log f of rows of the fit, of held-out rows and of the program's own draws."""
+    rows = {"train": train[: len(test)], "test": test, "samples": engine.sample(program, len(test), "energies")}
+    found = {name: engine.energies(program, x) for name, x in rows.items()}
+    said = {
+        name: {"mean": float(value.mean()), "stderr": float(value.std(ddof=1) / np.sqrt(len(value)))}
+        for name, value in found.items()
+    }
+    return {"energies": said}, {"energies": found}
+
+
 VIEWS: Mapping[str, Callable[[Engine, Any, np.ndarray, np.ndarray], Found]] = {
     "reconstructions": reconstructions,
     "units": units,
     "order": order,
     "normality": normality,
     "interpolation": interpolation,
+    "energies": energies,
 }

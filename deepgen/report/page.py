@@ -102,7 +102,7 @@ def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    shown: dict[str, Any] = dict.fromkeys(("reconstructions", "units", "order", "normality", "path")) | {
+    shown: dict[str, Any] = dict.fromkeys(("reconstructions", "units", "order", "normality", "path", "energies")) | {
         "losses": figures.losses(pictures.losses, pictures.validation_steps, pictures.validation_losses)
     }
     shape, originals = pictures.image_shape, pictures.truth[:SHOWN]
@@ -141,6 +141,8 @@ def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
             shown["path"] = figures.grid(images(lines), len(pictures.path))
         else:
             shown["path_of_columns"] = views.path(pictures.path[:, 0], metrics["data"]["columns"])
+    if pictures.energies is not None:
+        shown["energies"] = views.energies(pictures.energies)
     return shown
 
 

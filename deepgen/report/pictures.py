@@ -1,5 +1,6 @@
 """What a report shows beside the numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ class Pictures:
         base_quantiles: (n,) the quantiles of a flow's base, or None.
         base_draws: (n, d) each coordinate of held-out rows in the base, sorted, or None.
         path: (points, pairs, *event_shape) paths between held-out rows, or None.
+        energies: (n,) nats each, of rows of the fit, of held-out rows and of draws, by name; or None.
     """
 
     losses: np.ndarray
@@ -42,3 +44,4 @@ class Pictures:
     base_quantiles: np.ndarray | None = None
     base_draws: np.ndarray | None = None
     path: np.ndarray | None = None
+    energies: Mapping[str, np.ndarray] | None = None

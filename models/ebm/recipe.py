@@ -185,8 +185,8 @@ def diagnose(from_base: np.ndarray, from_data: np.ndarray, steps: int) -> list[W
         return []
     return [
         ShortRunWarning(
-            f"after {steps} iterations chains from the base have a mean energy of {from_base.mean():.4g} nats, and "
-            f"chains from the data {from_data.mean():.4g}: chains as short as this are no samples of the density, and sample "
-            "and log_prob are not to be trusted. Train longer or with more steps a chain, or add data noise."
+            f"after {steps} iterations chains from the base have a mean energy of {from_base.mean():.4g} nats, chains "
+            f"from the data of {from_data.mean():.4g}: chains as short as this are no samples of the density, and "
+            "sample and log_prob are not to be trusted. Train longer or with more steps a chain, or add data noise."
         )
     ]

@@ -66,7 +66,7 @@ class EnergyBasedModel(torch.nn.Module):
         """Whether data are zeros and ones."""
         return self.base.kind == "bernoulli"
 
-    def distribution(self) -> EnergyBased:
+    def distribution(self) -> Any:
         """The law of a datum, for a site of any program."""
         return EnergyBased(self.base.distribution(), self.energy, KERNELS[self.kernel]())
 
