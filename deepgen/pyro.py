@@ -43,6 +43,7 @@ from deepgen.models.autoregressive.pyro import (
 )
 from deepgen.models.ebm.pyro import (
     Base,
+    ClassEnergyModel,
     EnergyBased,
     EnergyBasedModel,
     LogitsEnergy,
@@ -101,6 +102,7 @@ __all__ = [
     "Bracket",
     "CausalTransformer",
     "Checkpoint",
+    "ClassEnergyModel",
     "ClassProbabilities",
     "ClassVAE",
     "ContrastiveDivergence",

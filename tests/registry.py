@@ -329,9 +329,21 @@ def _ebm_instances() -> list[Instance]:
         "conv": ([2, 5, 4], "diagonal", image, "hamiltonian", _real((2, 5, 4))),
         "product": ([2, 3], "bernoulli", {"energy": "sum", "energies": parts}, "flips", _binary((2, 3))),
     }
+    classes = {
+        "program": "class",
+        "event_shape": [5],
+        "base": "diagonal",
+        "energy": {"energy": "logits", "network": {**mlp, "in_size": 5, "out_size": 3}},
+        "num_classes": 3,
+    }
     return [
-        Instance("ebm", name, dict(zip(("event_shape", "base", "energy", "kernel"), config, strict=True)), data, False)
-        for name, (*config, data) in own.items()
+        Instance("ebm", "classes", classes, _real((5,)), holes=False),
+        *(
+            Instance(
+                "ebm", name, dict(zip(("event_shape", "base", "energy", "kernel"), config, strict=True)), data, False
+            )
+            for name, (*config, data) in own.items()
+        ),
     ]
 
 

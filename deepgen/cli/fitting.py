@@ -175,10 +175,10 @@ def law_of(settings: Settings, source: Source) -> str | None:
     """
     made, support = recipe(settings.family), source.data.support
     if not made.laws:
-        if (made.grey == "binary") and support != "boolean":
+        if made.grey == "binary" and support != "boolean":
             raise checks.problem(
                 "data",
-                got=f"{source.data.description or settings.source} for {settings.family}, whose units are zeros and ones",
+                got=f"{source.data.description or settings.source} for {settings.family}, of zeros and ones",
                 expected="zeros and ones, or grey levels, which are cut at a half",
                 fix="Take a density, such as ebm or nsf; or binarise the data.",
             )

@@ -72,7 +72,7 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     log p(x | y) where the class is given and log p(x), the classes summed out, where it is not.
 
     Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
-    standard error is that of every row. Missing entries are refused there.
+    standard error is that of every row (for each class, where these are given). Missing entries are refused there.
 
     Args:
         program: the program.
@@ -89,9 +89,9 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int = 10
     """
     if isinstance(program, HasUnnormalisedLaw):
         checks.at_least("num_particles", num_particles, 1)
-        if y is not None:
-            takes_labels(program)
-        return partition.log_prob(program, program.check_data(x), num_particles)
+        array = program.check_data(x)
+        labels = None if y is None else check_given(program, y, len(array))
+        return partition.log_prob(program, array, num_particles, labels)
     value, stderr = _values(program, x, y, num_particles, by_class=False)
     return LogProb(value, stderr, program.likelihood)
 

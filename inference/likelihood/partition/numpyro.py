@@ -73,7 +73,9 @@ def log_partition(
     return estimate.of_weights(np.asarray(forward), -np.asarray(backward))
 
 
-def log_prob(rng_key: jax.Array, program: Any, x: np.ndarray, num_chains: int) -> LogProb:
+def log_prob(
+    rng_key: jax.Array, program: Any, x: np.ndarray, num_chains: int, labels: np.ndarray | None = None
+) -> LogProb:
     """log p(x) of rows, with log Z estimated once for all of them; see ``deepgen.inference.likelihood``.
 
     Args:
@@ -81,13 +83,21 @@ def log_prob(rng_key: jax.Array, program: Any, x: np.ndarray, num_chains: int) -
         program: an energy-based program.
         x: (n, *event_shape), complete and checked.
         num_chains: of the estimate.
+        labels: (n,) classes, -1 where unknown, whose laws have a constant each; None for the law of all.
 
     Returns:
         Values whose errors are the same number, that of log Z.
     """
-    found = log_partition(rng_key, program, num_chains=max(num_chains, 2), bracket=False)
-    value = np.asarray(_density(program, jnp.asarray(x)), dtype=float) - found.value
-    return LogProb(value, np.full(len(value), found.stderr), "estimate")
+    if labels is None:
+        found = log_partition(rng_key, program, num_chains=max(num_chains, 2), bracket=False)
+        value = np.asarray(_density(program, jnp.asarray(x)), dtype=float) - found.value
+        return LogProb(value, np.full(len(value), found.stderr), "estimate")
+    value, stderr = np.zeros(len(x)), np.zeros(len(x))
+    for label in np.unique(labels):
+        view, rows = program.given(labels[labels == label][:1]), labels == label
+        key = jax.random.fold_in(rng_key, label + 1)
+        value[rows], stderr[rows], _ = log_prob(key, view, x[rows], num_chains)
+    return LogProb(value, stderr, "estimate")
 
 
 @eqx.filter_jit

@@ -11,7 +11,7 @@ from deepgen.inference.likelihood.ais import annealing
 from deepgen.inference.likelihood.partition import estimate
 from deepgen.inference.likelihood.partition.estimate import LogPartition
 from deepgen.program import LogProb
-from deepgen.program.pyro import isolated, tensor
+from deepgen.program.pyro import isolated
 from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 __all__ = ["LogPartition", "log_partition", "log_prob"]
@@ -69,21 +69,30 @@ def log_partition(
     return estimate.of_weights(forward, -backward)
 
 
-def log_prob(program: Any, x: np.ndarray, num_chains: int) -> LogProb:
+def log_prob(program: Any, x: np.ndarray, num_chains: int, labels: np.ndarray | None = None) -> LogProb:
     """log p(x) of rows, with log Z estimated once for all of them; see ``deepgen.inference.likelihood``.
 
     Args:
         program: an energy-based program.
         x: (n, *event_shape), complete and checked.
         num_chains: of the estimate.
+        labels: (n,) classes, -1 where unknown, whose laws have a constant each; None for the law of all.
 
     Returns:
         Values whose errors are the same number, that of log Z.
     """
-    found = log_partition(program, num_chains=max(num_chains, 2), bracket=False)
-    with torch.no_grad(), isolated():
-        value = program.distribution().log_prob(tensor(program, x)).cpu().numpy().astype(float) - found.value
-    return LogProb(value, np.full(len(value), found.stderr), "estimate")
+    if labels is None:
+        found = log_partition(program, num_chains=max(num_chains, 2), bracket=False)
+        with torch.no_grad(), isolated():
+            law = program.distribution()
+            density = law.log_prob(torch.as_tensor(x).to(law.base.sample()))
+        value = density.cpu().numpy().astype(float) - found.value
+        return LogProb(value, np.full(len(value), found.stderr), "estimate")
+    value, stderr = np.zeros(len(x)), np.zeros(len(x))
+    for label in np.unique(labels):
+        view, rows = program.given(labels[labels == label][:1]), labels == label
+        value[rows], stderr[rows], _ = log_prob(view, x[rows], num_chains)
+    return LogProb(value, stderr, "estimate")
 
 
 def _anneal(

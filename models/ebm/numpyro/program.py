@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 
 from deepgen.inference.chains import numpyro as chains
 from deepgen.inference.contrastive.numpyro import PersistentContrastiveDivergence
 from deepgen.models.ebm import rbm, recipe
-from deepgen.models.ebm.numpyro import constructors, energies
+from deepgen.models.ebm.numpyro import constructors, draws, energies
+from deepgen.models.ebm.numpyro.classes import ClassEnergyModel
 from deepgen.models.ebm.numpyro.distribution import Base, EnergyBased
 from deepgen.program import LikelihoodKind
 from deepgen.program.numpyro import declare
@@ -125,7 +125,7 @@ class EnergyBasedModel(eqx.Module):
         Raises:
             ValueError: a number below 1, or a negative ``num_warmup``.
         """
-        return _draw(rng_key, self, num_samples, num_warmup, num_iterations, num_steps)
+        return draws.draw(rng_key, self, num_samples, num_warmup, num_iterations, num_steps)
 
     def exact_log_partition(self) -> float:
         """log Z of a restricted Boltzmann machine by a sum over all states of its smaller side, nats.
@@ -165,16 +165,12 @@ class EnergyBasedModel(eqx.Module):
 
     def diagnose(self, x: Any) -> list[Warning]:
         """A warning where chains from the base and from ``x`` do not come to the same energies, else nothing."""
-        rows = self.check_data(x, missing=True)
-        complete = rows[~np.isnan(rows).reshape(len(rows), -1).any(1)][: recipe.DIAGNOSED]
-        if not len(complete):
-            return []
-        from_base, from_data = (np.asarray(part, dtype=np.float64) for part in _ends(self, jnp.asarray(complete)))
-        return recipe.diagnose(from_base, from_data, recipe.WARMUP + recipe.STEPS)
+        return draws.diagnose(self, self.check_data(x, missing=True))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes a program of the same shape."""
         return {
+            "program": "density",
             "event_shape": list(self.event_shape),
             "base": self.base.kind,
             "energy": energies.describe(self.energy),
@@ -182,44 +178,17 @@ class EnergyBasedModel(eqx.Module):
         }
 
 
-def build(config: Mapping[str, Any], *, key: jax.Array) -> EnergyBasedModel:
+def build(config: Mapping[str, Any], *, key: jax.Array) -> EnergyBasedModel | ClassEnergyModel:
     """A program of the described shape, with initial weights from ``key``.
 
     Args:
-        config: what `EnergyBasedModel.spec` gave.
+        config: what the ``spec`` of an `EnergyBasedModel` or a `ClassEnergyModel` gave.
         key: for the weights.
 
     Returns:
         The program.
     """
-    base = Base(config["base"], config["event_shape"])
-    return EnergyBasedModel(base, energies.build(config["energy"], key=key), config["kernel"])
-
-
-@eqx.filter_jit
-def _draw(
-    rng_key: jax.Array, program: EnergyBasedModel, num_samples: int, num_warmup: int, thinning: int, num_steps: int
-) -> jax.Array:
-    start_key, run_key = jax.random.split(rng_key)
-    law = program.distribution()
-    start = law.base.sample(start_key, (num_samples, 1)).astype(float)
-    run = law.kernel.run(
-        run_key, law, start, num_warmup=num_warmup, num_samples=1, num_steps=num_steps, thinning=thinning
-    )
-    return run.x[0, :, 0]
-
-
-@eqx.filter_jit
-def _ends(program: EnergyBasedModel, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The energies -log f at the ends of chains from the base and from the data."""
-    law = program.distribution()
-    found = []
-    for key, start in zip(jax.random.split(jax.random.key(0)), (None, x), strict=True):
-        base_key, run_key = jax.random.split(key)
-        first = law.base.sample(base_key, (len(x),)).astype(x.dtype) if start is None else start
-        steps, warmup = recipe.STEPS, recipe.WARMUP
-        run = law.kernel.run(
-            run_key, law, first[:, None], num_warmup=warmup, num_samples=1, thinning=steps, progress=False
-        )
-        found.append(-run.log_density[0, :, 0])
-    return found[0], found[1]
+    base, energy = Base(config["base"], config["event_shape"]), energies.build(config["energy"], key=key)
+    if config.get("program") == "class":
+        return ClassEnergyModel(base, energy, config["num_classes"])
+    return EnergyBasedModel(base, energy, config["kernel"])

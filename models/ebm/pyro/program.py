@@ -10,10 +10,11 @@ import torch
 from deepgen.inference.chains import pyro as chains
 from deepgen.inference.contrastive.pyro import PersistentContrastiveDivergence
 from deepgen.models.ebm import rbm, recipe
-from deepgen.models.ebm.pyro import constructors, energies
+from deepgen.models.ebm.pyro import constructors, draws, energies
+from deepgen.models.ebm.pyro.classes import ClassEnergyModel
 from deepgen.models.ebm.pyro.distribution import Base, EnergyBased
 from deepgen.program import LikelihoodKind
-from deepgen.program.pyro import declare, tensor
+from deepgen.program.pyro import declare
 
 KERNELS: dict[str, Any] = {
     "hamiltonian": chains.HamiltonianSteps,
@@ -118,19 +119,7 @@ class EnergyBasedModel(torch.nn.Module):
         Raises:
             ValueError: a number below 1, or a negative ``num_warmup``.
         """
-        law = self.distribution()
-        with torch.no_grad():
-            start = law.base.sample((num_samples, 1))
-        run = law.kernel.run(
-            law,
-            start,
-            num_warmup=num_warmup,
-            num_samples=1,
-            num_steps=num_steps,
-            thinning=num_iterations,
-            progress=False,
-        )
-        return run.x[0, :, 0]
+        return draws.draw(self, num_samples, num_warmup, num_iterations, num_steps)
 
     def exact_log_partition(self) -> float:
         """log Z of a restricted Boltzmann machine by a sum over all states of its smaller side, nats.
@@ -170,16 +159,12 @@ class EnergyBasedModel(torch.nn.Module):
 
     def diagnose(self, x: Any) -> list[Warning]:
         """A warning where chains from the base and from ``x`` do not come to the same energies, else nothing."""
-        rows = self.check_data(x, missing=True)
-        complete = rows[~np.isnan(rows).reshape(len(rows), -1).any(1)][: recipe.DIAGNOSED]
-        if not len(complete):
-            return []
-        from_base, from_data = (part.cpu().numpy().astype(np.float64) for part in _ends(self, tensor(self, complete)))
-        return recipe.diagnose(from_base, from_data, recipe.WARMUP + recipe.STEPS)
+        return draws.diagnose(self, self.check_data(x, missing=True))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes a program of the same shape."""
         return {
+            "program": "density",
             "event_shape": list(self.event_shape),
             "base": self.base.kind,
             "energy": energies.describe(self.energy),
@@ -187,29 +172,16 @@ class EnergyBasedModel(torch.nn.Module):
         }
 
 
-def build(config: Mapping[str, Any]) -> EnergyBasedModel:
+def build(config: Mapping[str, Any]) -> EnergyBasedModel | ClassEnergyModel:
     """A program of the described shape, with initial weights.
 
     Args:
-        config: what `EnergyBasedModel.spec` gave.
+        config: what the ``spec`` of an `EnergyBasedModel` or a `ClassEnergyModel` gave.
 
     Returns:
         The program.
     """
-    base = Base(config["base"], config["event_shape"])
-    return EnergyBasedModel(base, energies.build(config["energy"]), config["kernel"])
-
-
-def _ends(program: EnergyBasedModel, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The energies -log f at the ends of chains from the base and from the data; torch's generator stays as it was."""
-    law = program.distribution()
-    found = []
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        torch.manual_seed(0)
-        for start in (None, x):
-            with torch.no_grad():
-                first = law.base.sample((len(x),)) if start is None else start
-            steps, warmup = recipe.STEPS, recipe.WARMUP
-            run = law.kernel.run(law, first[:, None], num_warmup=warmup, num_samples=1, thinning=steps, progress=False)
-            found.append(-run.log_density[0, :, 0])
-    return found[0], found[1]
+    base, energy = Base(config["base"], config["event_shape"]), energies.build(config["energy"])
+    if config.get("program") == "class":
+        return ClassEnergyModel(base, energy, config["num_classes"])
+    return EnergyBasedModel(base, energy, config["kernel"])
