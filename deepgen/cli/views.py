@@ -103,11 +103,10 @@ def interpolation(engine: Engine, program: Any, train: np.ndarray, test: np.ndar
 def energies(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) -> Found:
     """The energies -log f of rows of the fit, of held-out rows and of the program's own draws."""
     rows = {"train": train[: len(test)], "test": test, "samples": engine.sample(program, len(test), "energies")}
-    found = {name: engine.energies(program, x) for name, x in rows.items()}
-    said = {
-        name: {"mean": float(value.mean()), "stderr": float(value.std(ddof=1) / np.sqrt(len(value)))}
-        for name, value in found.items()
-    }
+    found: dict[str, np.ndarray] = {name: engine.energies(program, x) for name, x in rows.items()}
+    said: dict[str, dict[str, float]] = {}
+    for name, value in found.items():
+        said[name] = {"mean": float(value.mean()), "stderr": float(value.std(ddof=1)) / len(value) ** 0.5}
     return {"energies": said}, {"energies": found}
 
 

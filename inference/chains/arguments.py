@@ -72,7 +72,7 @@ def check_kind(kernel: Any, discrete: bool) -> None:
         )
 
 
-def check_run(num_warmup: Any, num_samples: Any, num_steps: Any) -> None:
+def check_run(num_warmup: Any, num_samples: Any, num_steps: Any, thinning: Any) -> None:
     """Refuse the lengths that no run can have.
 
     Raises:
@@ -84,3 +84,4 @@ def check_run(num_warmup: Any, num_samples: Any, num_steps: Any) -> None:
         ("num_steps", num_steps, 1),
     ):
         checks.at_least(name, value, least)
+    checks.at_least("thinning", thinning, 1)

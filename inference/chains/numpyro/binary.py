@@ -1,16 +1,22 @@
 """Kernels over rows of zeros and ones in JAX: steps at a temperature, and long runs."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from tqdm import tqdm
 
 from deepgen.inference.chains import arguments
 from deepgen.inference.chains.numpyro.walking import Run, Step, evaluate, steps
 from deepgen.inference.langevin import discrete
+
+__all__ = ["BlockGibbs", "FlipSteps"]
+
+CHUNKS = 50
+"""How often a progress bar moves in a run."""
 
 
 class FlipSteps(eqx.Module):
@@ -71,7 +77,7 @@ class FlipSteps(eqx.Module):
         progress: bool | None = None,
     ) -> Run:
         """Chains of ``num_steps`` flips an iteration, see `HamiltonianSteps.run`."""
-        return _run(self, rng_key, law, start, num_warmup, num_samples, num_steps * thinning, observed)
+        return _run(self, rng_key, law, start, num_warmup, num_samples, num_steps, thinning, observed, progress)
 
 
 class BlockGibbs(eqx.Module):
@@ -129,10 +135,9 @@ class BlockGibbs(eqx.Module):
         progress: bool | None = None,
     ) -> Run:
         """Chains of ``num_steps`` sweeps an iteration, see `HamiltonianSteps.run`."""
-        return _run(self, rng_key, law, start, num_warmup, num_samples, num_steps * thinning, observed)
+        return _run(self, rng_key, law, start, num_warmup, num_samples, num_steps, thinning, observed, progress)
 
 
-@eqx.filter_jit
 def _run(
     kernel: Any,
     rng_key: jax.Array,
@@ -141,23 +146,62 @@ def _run(
     num_warmup: int,
     num_samples: int,
     num_steps: int,
+    thinning: int,
     observed: jax.Array | None,
+    progress: bool | None,
 ) -> Run:
-    arguments.check_run(num_warmup, num_samples, num_steps)
+    arguments.check_run(num_warmup, num_samples, num_steps, thinning)
     chains, n = start.shape[:2]
     rows = start.reshape(chains * n, *start.shape[2:])
     seen = None if observed is None else jnp.broadcast_to(observed, start.shape).reshape(rows.shape)
-    kept = jnp.zeros((num_samples, *rows.shape), rows.dtype)
+    inside_jit = isinstance(jnp.zeros(()), jax.core.Tracer)
+    advance, finish = (_advance, _densities) if inside_jit else _compiled
+    walk = _Walk(rows, jnp.zeros((num_samples, *rows.shape), rows.dtype), jnp.zeros(len(rows), rows.dtype))
+    total = num_warmup + num_samples * thinning
+    plan = jnp.asarray(num_warmup), jnp.asarray(thinning)
+    hidden = True if inside_jit else None if progress is None else not progress
+    with tqdm(total=total, disable=hidden, unit="step", desc=type(kernel).__name__) as bar:
+        size = total if bar.disable else -(-total // CHUNKS)
+        for first in range(0, total, size):
+            stop = min(first + size, total)
+            walk = advance(rng_key, kernel, law, walk, (jnp.asarray(first), jnp.asarray(stop)), plan, num_steps, seen)
+            if not bar.disable:
+                jax.block_until_ready(walk)
+                bar.update(stop - first)
+    shape = num_samples, chains, n
+    prob = walk.accept_prob.reshape(chains, n) / (num_samples * thinning)
+    return Run(walk.kept.reshape(num_samples, *start.shape), finish(law, walk.kept).reshape(shape), prob, None, None)
 
-    def iterate(i: Any, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        x, kept, total = carry
-        x, prob = steps(jax.random.fold_in(rng_key, i), kernel, law, x, num_steps, observed=seen)
-        # warm-up writes to the first slot, which the first draw overwrites
-        kept = kept.at[jnp.maximum(i - num_warmup, 0)].set(x)
-        return x, kept, jnp.where(i < num_warmup, total, total + prob / num_samples)
 
-    _, kept, prob = lax.fori_loop(0, num_warmup + num_samples, iterate, (rows, kept, jnp.zeros(len(rows), rows.dtype)))
-    density = lax.map(law.log_prob, kept)
-    return Run(
-        kept.reshape(num_samples, *start.shape), density.reshape(-1, chains, n), prob.reshape(chains, n), None, None
-    )
+class _Walk(NamedTuple):
+    x: jax.Array
+    kept: jax.Array
+    accept_prob: jax.Array
+
+
+def _advance(
+    rng_key: jax.Array,
+    kernel: Any,
+    law: Any,
+    walk: _Walk,
+    span: tuple[jax.Array, jax.Array],
+    plan: tuple[jax.Array, jax.Array],
+    num_steps: int,
+    observed: jax.Array | None,
+) -> _Walk:
+    num_warmup, thinning = plan
+
+    def iterate(i: Any, walk: _Walk) -> _Walk:
+        x, prob = steps(jax.random.fold_in(rng_key, i), kernel, law, walk.x, num_steps, observed=observed)
+        # what is not kept is overwritten by the draw that is
+        kept = walk.kept.at[jnp.maximum(i - num_warmup, 0) // thinning].set(x)
+        return _Walk(x, kept, walk.accept_prob + jnp.where(i < num_warmup, 0.0, prob))
+
+    return lax.fori_loop(*span, iterate, walk)
+
+
+def _densities(law: Any, kept: jax.Array) -> jax.Array:
+    return lax.map(law.log_prob, kept)
+
+
+_compiled = eqx.filter_jit(_advance), eqx.filter_jit(_densities)

@@ -98,7 +98,7 @@ class HamiltonianSteps(eqx.Module):
         Returns:
             The draws and what the chains say of themselves.
         """
-        arguments.check_run(num_warmup, num_samples, num_steps)
+        arguments.check_run(num_warmup, num_samples, num_steps, thinning)
         spread = _spread(law)
         flat = start.reshape(*start.shape[:2], -1)
         seen = None if observed is None else observed.reshape(1, start.shape[1], -1)

@@ -3,10 +3,13 @@
 from typing import Any, ClassVar
 
 import torch
+from tqdm import tqdm
 
 from deepgen.inference.chains import arguments
 from deepgen.inference.chains.pyro.walking import Run, Step, evaluate, steps
 from deepgen.inference.langevin import discrete
+
+__all__ = ["BlockGibbs", "FlipSteps"]
 
 
 class FlipSteps:
@@ -70,7 +73,7 @@ class FlipSteps:
         progress: bool | None = None,
     ) -> Run:
         """Chains of ``num_steps`` flips an iteration, see `HamiltonianSteps.run`."""
-        return _run(self, law, start, num_warmup, num_samples, num_steps, thinning, observed)
+        return _run(self, law, start, num_warmup, num_samples, num_steps, thinning, observed, progress)
 
 
 class BlockGibbs:
@@ -130,7 +133,7 @@ class BlockGibbs:
         progress: bool | None = None,
     ) -> Run:
         """Chains of ``num_steps`` sweeps an iteration, see `HamiltonianSteps.run`."""
-        return _run(self, law, start, num_warmup, num_samples, num_steps, thinning, observed)
+        return _run(self, law, start, num_warmup, num_samples, num_steps, thinning, observed, progress)
 
 
 def _run(
@@ -142,13 +145,15 @@ def _run(
     num_steps: int,
     thinning: int,
     observed: torch.Tensor | None,
+    progress: bool | None,
 ) -> Run:
-    arguments.check_run(num_warmup, num_samples, num_steps)
+    arguments.check_run(num_warmup, num_samples, num_steps, thinning)
     chains, n = start.shape[:2]
     x = start.reshape(chains * n, *start.shape[2:])
     seen = None if observed is None else observed.expand(start.shape).reshape(x.shape)
     kept, total = x.new_zeros((num_samples, *x.shape)), x.new_zeros(len(x))
-    for i in range(num_warmup + num_samples * thinning):
+    hidden, iterations = None if progress is None else not progress, num_warmup + num_samples * thinning
+    for i in tqdm(range(iterations), disable=hidden, unit="step", desc=type(kernel).__name__):
         x, prob = steps(kernel, law, x, num_steps, observed=seen)
         # what is not kept is overwritten by the draw that is
         kept[max(i - num_warmup, 0) // thinning] = x
