@@ -37,6 +37,10 @@ _VAE = dict.fromkeys(VERBS, _PRESENT) | {
 _EXACT = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("exact",)),
 }
+_ENERGY = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
+    "log_prob": Capability(supported=True, detail=("estimate",)),
+    "impute": Capability(supported=True, detail=("asymptotically exact",)),
+}
 _AUTOREGRESSIVE = _EXACT | {"impute": Capability(supported=True, detail=("exact", "asymptotically exact"))}
 _FLOW = _EXACT | {"impute": Capability(supported=True, detail=("asymptotically exact",))}
 _SCORE = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
@@ -47,6 +51,7 @@ _TABLE: dict[str, dict[str, dict[str, Capability]]] = {
     "autoregressive": {"numpyro": _AUTOREGRESSIVE, "pyro": _AUTOREGRESSIVE},
     "vae": {"numpyro": _VAE, "pyro": _VAE},
     "flow": {"numpyro": _FLOW, "pyro": _FLOW},
+    "ebm": {"numpyro": _ENERGY, "pyro": _ENERGY},
     "score": {"numpyro": _SCORE, "pyro": _SCORE},
 }
 

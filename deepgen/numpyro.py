@@ -3,6 +3,12 @@
 from deepgen.evaluation.numpyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.bayesian.numpyro import bayesian
+from deepgen.inference.chains.numpyro import BlockGibbs, FlipSteps, HamiltonianSteps, LangevinSteps
+from deepgen.inference.contrastive.numpyro import (
+    ContrastiveDivergence,
+    NoiseContrastive,
+    PersistentContrastiveDivergence,
+)
 from deepgen.inference.imputation.numpyro import impute
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.langevin.annealed.numpyro import AnnealedLangevin, PredictorCorrector
@@ -18,6 +24,7 @@ from deepgen.inference.langevin.locally_balanced.numpyro import DiscreteLangevin
 from deepgen.inference.langevin.minibatch.numpyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.numpyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.numpyro import log_prob
+from deepgen.inference.likelihood.partition.numpyro import LogPartition, log_partition
 from deepgen.inference.score_matching.numpyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
 from deepgen.inference.smc.numpyro import Particles, smc
 from deepgen.inference.svi.numpyro import (
@@ -48,6 +55,18 @@ from deepgen.models.autoregressive.numpyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.ebm.numpyro import (
+    Base,
+    ClassEnergyModel,
+    EnergyBased,
+    EnergyBasedModel,
+    LogitsEnergy,
+    NetworkEnergy,
+    QuadraticEnergy,
+    RBMEnergy,
+    SumEnergy,
+)
+from deepgen.models.ebm.recipe import ShortRunWarning
 from deepgen.models.flow.numpyro import (
     CNF,
     ActNorm,
@@ -118,11 +137,15 @@ __all__ = [
     "AutoFlow",
     "Autoregressive",
     "AutoregressiveModel",
+    "Base",
+    "BlockGibbs",
     "Bracket",
     "CausalTransformer",
     "Checkpoint",
+    "ClassEnergyModel",
     "ClassProbabilities",
     "ClassVAE",
+    "ContrastiveDivergence",
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
@@ -131,33 +154,45 @@ __all__ = [
     "DiscreteLangevin",
     "DiscretizedLogisticMixture",
     "DivergenceWarning",
+    "EnergyBased",
+    "EnergyBasedModel",
     "Ensemble",
     "EnumELBO",
     "ExactScoreMatching",
     "Fit",
+    "FlipSteps",
     "Flow",
     "FlowDistribution",
     "GaussianScore",
     "GibbsWithGradients",
+    "HamiltonianSteps",
     "HierarchicalVAE",
     "InversionWarning",
     "InvertibleConv1x1",
     "LULinear",
+    "LangevinSteps",
     "Levels",
     "Linear",
     "LinearMasking",
+    "LogPartition",
     "LogProb",
     "Logit",
+    "LogitsEnergy",
     "MetropolisedUnderdampedLangevin",
+    "NetworkEnergy",
+    "NoiseContrastive",
     "NonFiniteLoss",
     "OrderAgnostic",
     "Particles",
     "Permute",
+    "PersistentContrastiveDivergence",
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
     "PredictorCorrector",
     "Program",
+    "QuadraticEnergy",
+    "RBMEnergy",
     "RandomMember",
     "RandomProbes",
     "ScoreBased",
@@ -165,6 +200,7 @@ __all__ = [
     "ScoreModel",
     "ScoreUNet",
     "SelfMasking",
+    "ShortRunWarning",
     "Sigmoid",
     "SlicedScoreMatching",
     "SplineAutoregressive",
@@ -172,6 +208,7 @@ __all__ = [
     "Split",
     "Squeeze",
     "SubVP",
+    "SumEnergy",
     "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",
@@ -189,6 +226,7 @@ __all__ = [
     "interpolate",
     "likelihoods",
     "load",
+    "log_partition",
     "log_prob",
     "missing",
     "mu_law_decode",

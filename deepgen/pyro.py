@@ -3,6 +3,8 @@
 from deepgen.evaluation.pyro import compare, rate_distortion, rate_distortion_curve
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.bayesian.pyro import bayesian
+from deepgen.inference.chains.pyro import BlockGibbs, FlipSteps, HamiltonianSteps, LangevinSteps
+from deepgen.inference.contrastive.pyro import ContrastiveDivergence, NoiseContrastive, PersistentContrastiveDivergence
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
 from deepgen.inference.langevin.annealed.pyro import AnnealedLangevin, PredictorCorrector
@@ -12,6 +14,7 @@ from deepgen.inference.langevin.continuous.pyro import MALA, ULA, MetropolisedUn
 from deepgen.inference.langevin.locally_balanced.pyro import DiscreteLangevin, GibbsWithGradients
 from deepgen.inference.langevin.minibatch.pyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
+from deepgen.inference.likelihood.partition.pyro import LogPartition, log_partition
 from deepgen.inference.likelihood.pyro import log_prob
 from deepgen.inference.score_matching.pyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
 from deepgen.inference.smc.pyro import Particles, smc
@@ -43,6 +46,18 @@ from deepgen.models.autoregressive.pyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.ebm.pyro import (
+    Base,
+    ClassEnergyModel,
+    EnergyBased,
+    EnergyBasedModel,
+    LogitsEnergy,
+    NetworkEnergy,
+    QuadraticEnergy,
+    RBMEnergy,
+    SumEnergy,
+)
+from deepgen.models.ebm.recipe import ShortRunWarning
 from deepgen.models.flow.pyro import (
     CNF,
     ActNorm,
@@ -113,11 +128,15 @@ __all__ = [
     "AutoFlow",
     "Autoregressive",
     "AutoregressiveModel",
+    "Base",
+    "BlockGibbs",
     "Bracket",
     "CausalTransformer",
     "Checkpoint",
+    "ClassEnergyModel",
     "ClassProbabilities",
     "ClassVAE",
+    "ContrastiveDivergence",
     "CoupledLogisticMixture",
     "Cyclical",
     "DReG",
@@ -126,33 +145,45 @@ __all__ = [
     "DiscreteLangevin",
     "DiscretizedLogisticMixture",
     "DivergenceWarning",
+    "EnergyBased",
+    "EnergyBasedModel",
     "Ensemble",
     "EnumELBO",
     "ExactScoreMatching",
     "Fit",
+    "FlipSteps",
     "Flow",
     "FlowDistribution",
     "GaussianScore",
     "GibbsWithGradients",
+    "HamiltonianSteps",
     "HierarchicalVAE",
     "InversionWarning",
     "InvertibleConv1x1",
     "LULinear",
+    "LangevinSteps",
     "Levels",
     "Linear",
     "LinearMasking",
+    "LogPartition",
     "LogProb",
     "Logit",
+    "LogitsEnergy",
     "MetropolisedUnderdampedLangevin",
+    "NetworkEnergy",
+    "NoiseContrastive",
     "NonFiniteLoss",
     "OrderAgnostic",
     "Particles",
     "Permute",
+    "PersistentContrastiveDivergence",
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
     "PredictorCorrector",
     "Program",
+    "QuadraticEnergy",
+    "RBMEnergy",
     "RandomMember",
     "RandomProbes",
     "ScoreBased",
@@ -160,6 +191,7 @@ __all__ = [
     "ScoreModel",
     "ScoreUNet",
     "SelfMasking",
+    "ShortRunWarning",
     "Sigmoid",
     "SlicedScoreMatching",
     "SplineAutoregressive",
@@ -167,6 +199,7 @@ __all__ = [
     "Split",
     "Squeeze",
     "SubVP",
+    "SumEnergy",
     "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",
@@ -184,6 +217,7 @@ __all__ = [
     "interpolate",
     "likelihoods",
     "load",
+    "log_partition",
     "log_prob",
     "missing",
     "mu_law_decode",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from element_laws import BERNOULLI, DF, SCALE, STUDENT_T, ElementLaw, categorical, squash, stretch
+from energy_laws import flipped, machine, quadratic
 from flow_laws import affine, affine_config, affine_posterior, affine_prior, linear_field, multiscale
 from level_laws import two_levels
 from logistic_laws import discretized_logistic
@@ -360,6 +361,9 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
     Oracle("autoregressive", "orders", "a mixture over orders of 16 states", **binary_table(ORDERS), first=2),
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
+    Oracle("ebm", "quadratic", "a quadratic energy on a normal base", **quadratic()),
+    Oracle("ebm", "machine", "a restricted Boltzmann machine of 16 states", **machine(), quick=True),
+    Oracle("ebm", "flipped", "an Ising model of 16 states, under flips", **flipped()),
     Oracle("flow", "multiscale", "images at two scales, linear maps of a normal", **multiscale()),
     Oracle("flow", "linear-field", "a normal along a linear field", **linear_field()),
     Oracle("score", "linear", "the linear score of a normal law", **linear_score()),

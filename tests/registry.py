@@ -399,10 +399,45 @@ def _score_instances() -> list[Instance]:
     ]
 
 
+def _ebm_instances() -> list[Instance]:
+    """Perceptrons, convolutions, and products of energies of every kind."""
+    mlp: dict[str, Any] = {"network": "MLP", "hidden": [6, 6], "activation": "gelu"}
+    conv = {"network": "ConvEncoder", "hidden": [6, 6], "channels": [4, 4], "kernel_size": 3, "activation": "gelu"}
+    parts: list[dict[str, Any]] = [
+        {"energy": "network", "network": {**mlp, "in_size": 6, "out_size": 1}},
+        {"energy": "rbm", "visible_dim": 6, "hidden_dim": 5},
+        {"energy": "quadratic", "in_size": 6, "out_size": 3},
+        {"energy": "logits", "network": {**mlp, "in_size": 6, "out_size": 3}},
+    ]
+    image = {"energy": "network", "network": {**conv, "in_shape": [2, 5, 4], "out_size": 1}}
+    own = {
+        "full": ([6], "full", parts[0], "hamiltonian", _real((6,))),
+        "conv": ([2, 5, 4], "diagonal", image, "hamiltonian", _real((2, 5, 4))),
+        "product": ([2, 3], "bernoulli", {"energy": "sum", "energies": parts}, "flips", _binary((2, 3))),
+    }
+    classes = {
+        "program": "class",
+        "event_shape": [5],
+        "base": "diagonal",
+        "energy": {"energy": "logits", "network": {**mlp, "in_size": 5, "out_size": 3}},
+        "num_classes": 3,
+    }
+    return [
+        Instance("ebm", "classes", classes, _real((5,)), holes=False),
+        *(
+            Instance(
+                "ebm", name, dict(zip(("event_shape", "base", "energy", "kernel"), config, strict=True)), data, False
+            )
+            for name, (*config, data) in own.items()
+        ),
+    ]
+
+
 INSTANCES: tuple[Instance, ...] = (
     *_vae_instances(),
     *_autoregressive_instances(),
     *_flow_instances(),
+    *_ebm_instances(),
     *_score_instances(),
 )
 

@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, int]] = {
     "gibbs": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2},
     "pseudo-gibbs": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2},
     "adaptive-gibbs": {"num_chains": DRAWS, "num_warmup": 80, "num_samples": 2},
+    "clamped": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2, "num_steps": 6},
     "sir": {"num_samples": DRAWS, "num_particles": 600},
     "lair": {"num_samples": DRAWS, "num_particles": 600, "num_chains": 9},
     "smc": {"num_chains": 1, "num_samples": DRAWS, "num_particles": 3000},
@@ -76,7 +77,12 @@ def simulated(
     """
     rng = np.random.default_rng(11)
     program = oracle_program(oracle, engine) if encoder == 1 else twin(oracle, engine, encoder=encoder)
-    joint = engine.predictive(program, 1, DATA_SETS, {}, seed=4)
+    # without latents the truth is the datum alone
+    joint = (
+        engine.predictive(program, 1, DATA_SETS, {}, seed=4)
+        if oracle.latent
+        else {"x": oracle.draw(rng, DATA_SETS)[None]}
+    )
     truth = {name: value[0].reshape(DATA_SETS, -1) for name, value in joint.items() if name in ["x", *latents(oracle)]}
     x = joint["x"][0].astype(np.int32 if oracle.integer else np.float32)
     holes = oracle.hide_last(x, rng) if method == "exact" else oracle.hide(x, rng)

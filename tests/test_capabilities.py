@@ -12,7 +12,7 @@ LAWS = {"exact", "asymptotically exact", "approximate"}
 
 
 def test_families_are_rooms_that_exist() -> None:
-    assert families() == ("autoregressive", "vae", "flow", "score")
+    assert families() == ("autoregressive", "vae", "flow", "ebm", "score")
     for family, engine in supporting("sample"):
         importlib.import_module(f"deepgen.models.{family}.{engine}")
 
@@ -43,7 +43,10 @@ def test_declared_laws_are_those_of_the_program_s_methods(engine: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("van", "pyro", "fit"), r"family: got 'van'; expected one of \['autoregressive', 'vae', 'flow', 'score'\]"),
+        (
+            ("van", "pyro", "fit"),
+            r"family: got 'van'; expected one of \['autoregressive', 'vae', 'flow', 'ebm', 'score'\]",
+        ),
         (("vae", "stan", "fit"), r"engine: got 'stan'; expected one of \['numpyro', 'pyro'\]"),
         (("vae", "pyro", "fly"), r"verb: got 'fly'; expected one of \['fit', "),
     ],

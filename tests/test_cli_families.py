@@ -117,12 +117,34 @@ def test_networks_of_images_and_sequences_run(name: str, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["made", "pixelcnn", "wavenet", "transformer", "nice", "realnvp", "maf", "nsf", "cnf", "glow"]
+    ("name", "kind"),
+    [
+        (name, "exact")
+        for name in ("made", "pixelcnn", "wavenet", "transformer", "nice", "realnvp", "maf", "nsf", "cnf", "glow")
+    ]
+    + [("rbm", "estimate"), ("ebm", "estimate")],
 )
-def test_all_recipes_run_in_numpyro(name: str, tmp_path: Path) -> None:
+def test_all_recipes_run_in_numpyro(name: str, kind: str, tmp_path: Path) -> None:
     path = images(tmp_path / "small.npz")
     done("run", name, path, *FEW, *CLOUD, "--out", tmp_path / name)
-    assert metrics_of(tmp_path / name)["log_prob"]["kind"] == "exact"
+    assert metrics_of(tmp_path / name)["log_prob"]["kind"] == kind
+
+
+@pytest.mark.filterwarnings("ignore:after .* iterations chains from the base:deepgen.models.ebm.recipe.ShortRunWarning")
+@pytest.mark.filterwarnings("ignore:the chains of:UserWarning")
+@pytest.mark.parametrize("name", ["rbm", "ebm"])
+def test_energies_run_on_images(name: str, tmp_path: Path) -> None:
+    path = images(tmp_path / "small.npz")
+    done("run", name, path, "--engine", "pyro", *FEW, "--out", tmp_path / name)
+    metrics = metrics_of(tmp_path / name)
+    assert metrics["log_prob"]["kind"] == "estimate"
+    assert metrics["imputation"]["method"] == "clamped"
+    assert metrics["fit"]["best_validation_loss"] is None, (
+        "the energy gap of held-out rows says nothing of when to stop"
+    )
+    assert metrics["data"]["support"] == ("boolean" if name == "rbm" else "unit_interval")
+    assert set(metrics["energies"]) == {"train", "test", "samples"}
+    assert "Energies of data and of draws" in (tmp_path / name / "report.html").read_text()
 
 
 def test_a_bernoulli_law_cuts_grey_levels_and_integers_are_categories(tmp_path: Path) -> None:
@@ -287,6 +309,9 @@ def test_zeros_and_ones_have_no_density(tmp_path: Path) -> None:
     result = call("run", "nsf", tmp_path / "bits.npz", "--engine", "pyro", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "Take a family of discrete data" in result.stderr
+    result = call("run", "rbm", "iris", "--engine", "pyro", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "expected zeros and ones, or grey levels" in result.stderr
 
 
 def test_list_names_the_recipes() -> None:

@@ -35,10 +35,15 @@ ENGINES_OWN = {
     **dict.fromkeys(("ActNorm2d", "AdditiveCoupling2d", "AffineCoupling2d", "InvertibleConv1x1"), TRANSFORM),
     **dict.fromkeys(("Split", "Squeeze"), TRANSFORM),
     **dict.fromkeys(KERNELS, KERNEL),
+    # NumPyro's fit carries what an objective gives it, in Pyro it carries its own
+    "ContrastiveDivergence": {*OBJECTIVES, "initial_state"},
+    "PersistentContrastiveDivergence": {*OBJECTIVES, "initial_state"},
+    "NoiseContrastive": OBJECTIVES,
     "FlowDistribution": {"log_prob"},
     "AutoFlow": {"get_posterior", "get_transform"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
+    "EnergyBased": {"expand"},
 }
 
 

@@ -172,6 +172,11 @@ class Engine:
         with self._no_gradients():
             return _numpy(program.distribution().path(*self.start("path"), num_samples, num_points))
 
+    def energies(self, program: Any, x: np.ndarray) -> np.ndarray:
+        """(n,) -log f of rows under an energy-based program, nats up to its constant."""
+        with self._no_gradients():
+            return -_numpy(self._compiled(_log_density, program, self._array(program.check_data(x))))
+
     def _array(self, x: np.ndarray) -> Any:
         if self.name == "numpyro":
             import jax.numpy as jnp
@@ -222,6 +227,10 @@ def _to_base(program: Any, x: Any) -> Any:
     for transform in reversed(program.distribution().transforms):
         x = transform.inv(x)
     return x
+
+
+def _log_density(program: Any, x: Any) -> Any:
+    return program.distribution().log_prob(x)
 
 
 def _from_base(program: Any, z: Any) -> Any:

@@ -24,7 +24,7 @@ CHUNK = 100
 PATIENCE = 5
 LOGIT = 0.05
 """The alpha of the logit of data in [0, 1], whose density a flow gives (Dinh et al. 2017)."""
-NO_LAW = "the flow's own density"
+NO_LAW = "the program's own density"
 FEWEST_FOR_VALIDATION = 20
 
 
@@ -137,12 +137,13 @@ def _fit(
         del options["hidden"]
     if law == "categorical":
         options["num_classes"] = int(source.white) + 1
-    if made.logit and source.data.support == "unit_interval":
+    if made.logit and law is None and source.data.support == "unit_interval":
         options["logit"] = LOGIT
     if made.starts:
         options["data"] = train
     program = engine.build(settings.family, settings.network, train.shape[1:], **options)
-    watched = validation if len(validation) else _share(len(train))
+    watched: Any = validation if len(validation) else _share(len(train))
+    watched = watched if made.watched else 0.0
     patience = (settings.patience or PATIENCE) if isinstance(watched, np.ndarray) or watched else None
     return engine.fit(program, train, validation=watched, patience=patience, chunk=CHUNK, **common)
 
@@ -174,12 +175,19 @@ def law_of(settings: Settings, source: Source) -> str | None:
     """
     made, support = recipe(settings.family), source.data.support
     if not made.laws:
-        if support == "boolean":
+        if made.grey == "binary" and support != "boolean":
+            raise checks.problem(
+                "data",
+                got=f"{source.data.description or settings.source} for {settings.family}, of zeros and ones",
+                expected="zeros and ones, or grey levels, which are cut at a half",
+                fix="Take a density, such as ebm or nsf; or binarise the data.",
+            )
+        if made.grey != "binary" and support == "boolean":
             raise checks.problem(
                 "data",
                 got=f"zeros and ones for {settings.family}, which is a density",
                 expected="numbers that vary without gaps",
-                fix="Take a family of discrete data: deepgen run made ..., or vae.",
+                fix="Take a family of discrete data: deepgen run made ..., rbm or vae.",
             )
         return None
     law = settings.likelihood or made.laws["levels" if source.grey == "levels" and support != "boolean" else support]
@@ -219,8 +227,9 @@ def refuse_holes(name: str, source: Source) -> None:
 def _objective(made: Recipe, settings: Settings) -> str:
     if made.objective is not None:
         return made.objective
-    if capability(made.family, settings.engine, "log_prob").detail == ("exact",):
-        return "log-likelihood"
+    kind = capability(made.family, settings.engine, "log_prob").detail
+    if kind in (("exact",), ("estimate",)):
+        return "log-likelihood" if kind == ("exact",) else "energy gap of persistent contrastive divergence"
     return "importance-weighted bound" if settings.network == "table" else "evidence lower bound"
 
 

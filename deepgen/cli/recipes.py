@@ -7,7 +7,7 @@ from typing import Any, Literal
 from deepgen import checks
 from deepgen.cli.refusals import known
 
-Grey = Literal["fractions", "levels", "dequantised"]
+Grey = Literal["fractions", "levels", "dequantised", "binary"]
 _ORDERED = ("order",)
 _NOISED = ("denoising", "density")
 _INVERTIBLE = ("normality", "interpolation")
@@ -25,12 +25,14 @@ class Recipe:
         takes: the options of the command line that it uses, beside those that every recipe uses.
         laws: the observation law for data of each support, if ``takes`` has none; empty where the program has no such
             law.
-        grey: how grey levels become data: ``"fractions"`` of white, integer ``"levels"`` where they are few, or
-            ``"dequantised"``, spread evenly over their interval of [0, 1].
+        grey: how grey levels become data: ``"fractions"`` of white, integer ``"levels"`` where they are few,
+            ``"dequantised"``, spread evenly over their interval of [0, 1], or ``"binary"``, cut at a half.
         images: whether it needs images; else they are flattened.
         holes: whether it can be fitted to rows of which entries are missing.
         drawn: whether `deepgen impute` fits it to rows whose blanks are drawn from the normal that EM fits to them.
         starts: whether the constructor starts at the data's marginals.
+        logit: whether the constructor takes the logit of data in [0, 1].
+        watched: whether the loss of held-out rows says when to stop.
         defaults: of the constructor.
         wide: the same, of ``deepgen run`` and ``deepgen fit``.
         steps: at most so many, by default.
@@ -52,6 +54,8 @@ class Recipe:
     holes: bool = False
     drawn: bool = False
     starts: bool = False
+    logit: bool = False
+    watched: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     wide: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 3000
@@ -90,6 +94,7 @@ def _flow(title: str, constructor: str, **more: Any) -> Recipe:
         drawn=True,
         starts=True,
         rows=100,
+        logit=True,
         **options,
     )
 
@@ -104,6 +109,21 @@ def _score(title: str, constructor: str, **more: Any) -> Recipe:
         starts=True,
         views=_NOISED,
         objective="denoising score matching",
+        **more,
+    )
+
+
+def _energy(title: str, constructor: str | None, **more: Any) -> Recipe:
+    return Recipe(
+        title,
+        "ebm",
+        "EnergyBasedModel",
+        constructor,
+        starts=True,
+        watched=False,
+        rows=20,
+        particles=200,
+        views=("energies",),
         **more,
     )
 
@@ -196,6 +216,22 @@ RECIPES: dict[str, Recipe] = {
         steps=1000,
         rows=6,
         particles=2,
+    ),
+    "ebm": _energy(
+        "energy-based model on a normal base",
+        None,
+        takes=("network", "hidden"),
+        grey="dequantised",
+        defaults={"hidden": (128, 128)},
+        wide={"hidden": (128, 128)},
+        steps=400,
+    ),
+    "rbm": _energy(
+        "restricted Boltzmann machine, of zeros and ones",
+        "rbm",
+        grey="binary",
+        defaults={"hidden_dim": 100},
+        steps=3000,
     ),
 }
 """Every recipe by its name on the command line."""

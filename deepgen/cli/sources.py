@@ -99,7 +99,7 @@ def open_source(
 
     For the law of integer pixels, values within [0, 1] become the integers 0 to 255. Of 17 or 256 grey levels, scaled
     to [0, 1], ``grey="levels"`` makes integers again (zeros and ones, cut at a half, for a Bernoulli law), and
-    ``"dequantised"`` spreads level k of K evenly over [k / K, (k + 1) / K].
+    ``"dequantised"`` spreads level k of K evenly over [k / K, (k + 1) / K], and ``"binary"`` cuts at a half.
 
     Args:
         name: of ``deepgen.data.dataset_names``, or a path.
@@ -132,8 +132,8 @@ def open_source(
     shape = found.event_shape if len(found.event_shape) == 3 else None
     brightest = white(likelihood)
     top = _brightest(found) if grey != "fractions" else None
-    if top is not None and grey == "levels":
-        found, brightest = _levels(found, top, likelihood)
+    if top is not None and grey in ("levels", "binary"):
+        found, brightest = _levels(found, top, "bernoulli" if grey == "binary" else likelihood)
     elif top is not None:
         found = _dequantised(found, top, seed)
     elif grey == "levels" and likelihood == "categorical":

@@ -1,4 +1,4 @@
-"""What a run looks at that only some programs have: latents in use, the order of the entries, the base of a flow."""
+"""What a run looks at that only some programs have: latents in use, an order of entries, a flow's base, energies."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -136,6 +136,16 @@ def density(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) -
     return {"density": said}, {"density": value.reshape(CELLS, CELLS), "density_axes": np.stack([first, second])}
 
 
+def energies(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) -> Found:
+    """The energies -log f of rows of the fit, of held-out rows and of the program's own draws."""
+    rows = {"train": train[: len(test)], "test": test, "samples": engine.sample(program, len(test), "energies")}
+    found: dict[str, np.ndarray] = {name: engine.energies(program, x) for name, x in rows.items()}
+    said: dict[str, dict[str, float]] = {}
+    for name, value in found.items():
+        said[name] = {"mean": float(value.mean()), "stderr": float(value.std(ddof=1)) / len(value) ** 0.5}
+    return {"energies": said}, {"energies": found}
+
+
 VIEWS: Mapping[str, Callable[[Engine, Any, np.ndarray, np.ndarray], Found]] = {
     "reconstructions": reconstructions,
     "units": units,
@@ -145,4 +155,5 @@ VIEWS: Mapping[str, Callable[[Engine, Any, np.ndarray, np.ndarray], Found]] = {
     "scales": scales,
     "denoising": denoising,
     "density": density,
+    "energies": energies,
 }

@@ -18,6 +18,7 @@ from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
 from deepgen.program import Program, drawn_by, files, known
 from deepgen.program import given as given_labels
+from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)
 
@@ -129,6 +130,9 @@ def sample(
 ) -> jax.Array:
     """Draws x ~ p(x), or x ~ p(x | y).
 
+    Of an energy-based program they are the ends of Markov chains, one each, from its base: of the law as the chains
+    grow long (the program's ``draw`` says how long they are, and takes other lengths).
+
     Args:
         rng_key: the key.
         program: the program.
@@ -150,9 +154,12 @@ def sample(
     checks.positive("num_samples", num_samples)
     program = drawn_by(program, method, num_steps)
     if given is not None:
-        x = jnp.asarray(known(program, given, num_samples, y))
-        return _sample_given(rng_key, given_labels(program, y, num_samples), x)
-    return _sample(rng_key, given_labels(program, y, num_samples), num_samples)
+        known_x = jnp.asarray(known(program, given, num_samples, y))
+        return _sample_given(rng_key, given_labels(program, y, num_samples), known_x)
+    view = given_labels(program, y, num_samples)
+    if isinstance(view, HasUnnormalisedLaw):
+        return view.draw(rng_key, num_samples)
+    return _sample(rng_key, view, num_samples)
 
 
 @eqx.filter_jit

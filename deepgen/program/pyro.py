@@ -16,6 +16,7 @@ from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
 from deepgen.program import Program, drawn_by, files, known
 from deepgen.program import given as given_labels
+from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)
 
@@ -133,6 +134,9 @@ def sample(
 ) -> torch.Tensor:
     """Draws x ~ p(x), or x ~ p(x | y).
 
+    Of an energy-based program they are the ends of Markov chains, one each, from its base: of the law as the chains
+    grow long (the program's ``draw`` says how long they are, and takes other lengths).
+
     Args:
         program: the program.
         num_samples: how many.
@@ -156,8 +160,9 @@ def sample(
         with torch.no_grad(), isolated():
             x = tensor(program, known(program, given, num_samples, y))
             return given_labels(program, y, num_samples).sample_given(x)
+    view = given_labels(program, y, num_samples)
     with torch.no_grad(), isolated():
-        return decode(given_labels(program, y, num_samples).model, {}, num_samples)
+        return view.draw(num_samples) if isinstance(view, HasUnnormalisedLaw) else decode(view.model, {}, num_samples)
 
 
 def propose(

@@ -101,7 +101,7 @@ def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-_ONLY_SOME = ("reconstructions", "units", "order", "normality", "scales", "denoising", "density")
+_ONLY_SOME = ("reconstructions", "units", "order", "normality", "scales", "denoising", "density", "energies")
 
 
 def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
@@ -151,6 +151,8 @@ def _figures(metrics: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
     if pictures.density is not None and pictures.density_axes is not None:
         names = metrics["data"]["columns"]
         shown["density"] = views.density(pictures.density, pictures.density_axes, pictures.truth, names)
+    if pictures.energies is not None:
+        shown["energies"] = views.energies(pictures.energies)
     return shown
 
 

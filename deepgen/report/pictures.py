@@ -1,5 +1,6 @@
 """What a report shows beside the numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ class Pictures:
         denoising: (points, draws, *event_shape) what draws are expected to be on their way from noise, or None.
         density: (k, k) log density on a grid of the plane, rows by the second coordinate, or None.
         density_axes: (2, k) the grid's coordinates, or None.
+        energies: (n,) nats each, of rows of the fit, of held-out rows and of draws, by name; or None.
     """
 
     losses: np.ndarray
@@ -50,3 +52,4 @@ class Pictures:
     denoising: np.ndarray | None = None
     density: np.ndarray | None = None
     density_axes: np.ndarray | None = None
+    energies: Mapping[str, np.ndarray] | None = None

@@ -55,6 +55,18 @@ _RECIPES = {
     "nsf": [*_FLOW, "Durkan, Bekasov, Murray and Papamakarios (2019). Neural spline flows. NeurIPS."],
 }
 _RECIPES |= {"score": _SCORE, "score-conv": _SCORE}
+_ENERGY = [
+    "LeCun, Chopra, Hadsell, Ranzato and Huang (2006). A tutorial on energy-based learning.",
+    "Tieleman (2008). Training restricted Boltzmann machines using approximations to the likelihood gradient. ICML.",
+    "Salakhutdinov and Murray (2008). On the quantitative analysis of deep belief networks. ICML (the constant).",
+]
+_RECIPES |= {
+    "ebm": [
+        *_ENERGY,
+        "Du and Mordatch (2019). Implicit generation and modeling with energy-based models. NeurIPS.",
+    ],
+    "rbm": [*_ENERGY, "Hinton (2002). Training products of experts by minimizing contrastive divergence."],
+}
 _PSIS = "Vehtari, Simpson, Gelman, Yao and Gabry (2024). Pareto smoothed importance sampling. JMLR 25."
 _SIMKUS = (
     "Simkus and Gutmann (2023). Conditional sampling of variational autoencoders via iterated approximate ancestral "
@@ -85,6 +97,7 @@ _METHODS = {
     ],
     "annealed-langevin": [_ANNEALED],
     "predictor-corrector": [_SCORE[2]],
+    "clamped": ["Neal (2011). MCMC using Hamiltonian dynamics. In: Handbook of Markov Chain Monte Carlo."],
     "smc": [
         "Naesseth, Lindsten and Schön (2019). Elements of sequential Monte Carlo. Foundations and Trends in ML 12."
     ],

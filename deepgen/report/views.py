@@ -1,6 +1,6 @@
-"""The figures that only some families have: the order of the entries and their surprise, and the base of a flow."""
+"""The figures that only some families have: the order of the entries, the base of a flow, energies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,29 @@ def quantiles(expected: np.ndarray, draws: np.ndarray, base: str) -> str:
         axes.legend(loc="upper left")
 
     return svg(draw, (4.8, 5.2))
+
+
+def energies(values: Mapping[str, np.ndarray]) -> str:
+    """The energies of rows of the fit, of held-out rows and of the program's draws, as histograms over each other.
+
+    Args:
+        values: (n,) nats each: ``train``, ``test`` and ``samples``.
+    """
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        every = np.concatenate([values[name] for name in ("train", "test", "samples")])
+        bins = np.linspace(every.min(), every.max(), 31)
+        for name, label, color in (
+            ("train", "training rows", GREY),
+            ("test", "held-out rows", BLUE),
+            ("samples", "draws", ORANGE),
+        ):
+            axes.hist(values[name], bins=bins, density=True, histtype="step", color=color, lw=1.6, label=label)
+        axes.set(xlabel="energy -log f(x) (nats, up to the constant)", ylabel="density")
+        axes.legend()
+
+    return svg(draw, (6.4, 3.6))
 
 
 def path(values: np.ndarray, names: Sequence[str] | None) -> str:

@@ -104,6 +104,11 @@ METHODS = {
         "exact",
         {"num_samples": 250, "num_chains": 4},
     ),
+    "clamped": Method(
+        "Markov chains of the program's own kernel over the missing entries, the observed ones clamped",
+        "asymptotically exact",
+        {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8},
+    ),
     "nuts": Method(
         "the No-U-Turn sampler over the model's latents and the missing entries together",
         "asymptotically exact",

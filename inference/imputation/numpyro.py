@@ -18,6 +18,7 @@ from deepgen.inference.imputation.descent import numpyro as descent
 from deepgen.inference.imputation.enumeration import numpyro as enumeration
 from deepgen.inference.imputation.gibbs import numpyro as gibbs
 from deepgen.inference.imputation.gibbs.metropolis import RULES
+from deepgen.inference.imputation.hamiltonian import numpyro as hamiltonian
 from deepgen.inference.imputation.lair import numpyro as lair
 from deepgen.inference.imputation.mcmc import numpyro as mcmc
 from deepgen.inference.imputation.neighbours import numpyro as neighbours
@@ -101,6 +102,9 @@ def impute(
       (Song et al. 2021). An approximation: unknown entries are drawn given known ones that are noised anew.
     - ``"annealed-langevin"``: Langevin steps on each level (Song & Ermon 2019). An approximation, likewise.
 
+    Of an energy-based program, ``"clamped"``: chains of its own kernel over the missing entries (Hamiltonian, flips or
+    block Gibbs), the observed ones clamped.
+
     For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
 
     Args:
@@ -114,8 +118,8 @@ def impute(
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc), or of proposals (pl-mcmc); levels of
-            noise (predictor-corrector, annealed-langevin).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc, clamped), of proposals (pl-mcmc), or of
+            flips or sweeps (clamped); levels of noise (predictor-corrector, annealed-langevin).
         num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto), shared
             out among the members of an ensemble.
         columns: the names of a table's columns, for the result's coordinates.
@@ -226,10 +230,11 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
     "smc": sequential.smc,
     "enumerate": enumeration.enumerate_missing,
 }
-_WAYS |= _WITHOUT_LATENTS
 _WAYS |= {
+    **_WITHOUT_LATENTS,
+    "clamped": clamped.clamped,
     "observed-first": sequential.observed_first,
-    "hmc": clamped.clamped,
+    "hmc": hamiltonian.clamped,
     "pl-mcmc": projected.projected,
     "importance": neighbours.importance_resampling,
 }

@@ -11,6 +11,7 @@ from deepgen import checks
 from deepgen.inference.imputation.neighbours import pyro as neighbours
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.evidence.pyro import log_evidence
+from deepgen.inference.likelihood.partition import pyro as partition
 from deepgen.inference.likelihood.weighted import marginal
 from deepgen.likelihoods.laws import is_missing
 from deepgen.ode.divergence import average
@@ -28,6 +29,7 @@ from deepgen.program import (
 from deepgen.program.invertible import Invertible
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
 from deepgen.program.sequence import Sequential
+from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 
 def log_weights(
@@ -95,6 +97,9 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
     Where the program estimates its density otherwise (`ScoreModel`: by the divergence of its probability flow along
     random signs), it is the mean of K estimates of complete rows, with its standard error (NaN where K is 1).
 
+    Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
+    standard error is that of every row (for each class, where these are given). Missing entries are refused there.
+
     Args:
         program: the program.
         x: (n, *event_shape), NaN (negative integers) where missing.
@@ -115,6 +120,11 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
     if isinstance(program, Estimates):
         return LogProb(*_estimates(program, x, y, num_particles), program.likelihood)
     particles = _usual(num_particles)
+    if isinstance(program, HasUnnormalisedLaw):
+        checks.at_least("num_particles", particles, 1)
+        array = program.check_data(x)
+        labels = None if y is None else check_given(program, y, len(array))
+        return partition.log_prob(program, array, particles, labels)
     if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
         return _marginal(program, x, y, particles)
     if isinstance(program, Sequential):

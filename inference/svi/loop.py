@@ -34,6 +34,8 @@ class Fit:
         steps: how many steps were taken.
         stopped: why it ended: ``"steps"``, ``"patience"``, ``"interrupted"`` or ``"non-finite"``.
         objective: what was minimised.
+        diagnostics: what the objective measured at the last step of each chunk, by name, (chunks,) each, and
+            ``"step"``; empty where it measures nothing.
     """
 
     program: Any = field(repr=False)
@@ -44,6 +46,7 @@ class Fit:
     steps: int
     stopped: Stopped
     objective: Any
+    diagnostics: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -74,6 +77,17 @@ class Scheduled(Protocol):
 
 
 @runtime_checkable
+class Measuring(Protocol):
+    """An objective that carries a state from step to step, of which it tells numbers.
+
+    In NumPyro ``initial_state`` gives mutable sites, in Pyro it is a dictionary of tensors, ``state``.
+    """
+
+    def diagnostics(self, state: Any) -> dict[str, Any]:
+        """Numbers by name, of the state after a step."""
+
+
+@runtime_checkable
 class Trainer(Protocol):
     """What an engine gives: the state of a fit, and how it moves on."""
 
@@ -101,6 +115,9 @@ class Trainer(Protocol):
 
     def unpack(self, arrays: dict[str, np.ndarray]) -> Any:
         """The snapshot that `pack` gave."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the objective measured at the last step, by name; empty where it measures nothing."""
 
     def result(self, snapshot: Any) -> tuple[Any, dict[str, Any]]:
         """The trained program and the constrained parameters."""
@@ -141,10 +158,11 @@ def run(trainer: Trainer, settings: Settings, objective: Any) -> Fit:
     """
     losses: list[np.ndarray] = []
     validation: list[tuple[int, float]] = []
+    measured: list[dict[str, float]] = []
     best: Any = None
     path = None if settings.checkpoint is None else files.prepare(settings.checkpoint)
     if path is not None and settings.resume and path.exists():
-        losses, validation, best = _load(path, trainer, settings)
+        losses, validation, best, measured = _load(path, trainer, settings)
 
     def result(stopped: Stopped) -> Fit:
         chosen = best if settings.patience is not None and best is not None else trainer.snapshot()
@@ -158,6 +176,7 @@ def run(trainer: Trainer, settings: Settings, objective: Any) -> Fit:
             steps=trainer.step,
             stopped=stopped,
             objective=objective,
+            diagnostics={name: np.array([each[name] for each in measured]) for name in (measured or [{}])[0]},
         )
 
     stopped: Stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
@@ -175,6 +194,8 @@ def run(trainer: Trainer, settings: Settings, objective: Any) -> Fit:
             losses.append(np.asarray(values, dtype=np.float64))
             if not finite:
                 raise NonFiniteLoss(trainer.step, result("non-finite"))
+            if found := trainer.diagnostics():
+                measured.append({"step": trainer.step, **found})
             if settings.validate:
                 snapshot = trainer.snapshot()
                 loss = trainer.evaluate(snapshot)
@@ -193,7 +214,7 @@ def run(trainer: Trainer, settings: Settings, objective: Any) -> Fit:
             if path is not None and settings.checkpoint is not None:
                 due = due or time.monotonic() - written >= settings.checkpoint.seconds
                 if due:
-                    _save(path, trainer, settings, losses, validation, best)
+                    _save(path, trainer, settings, losses, validation, best, measured)
                     written = time.monotonic()
     if stopped == "interrupted":
         advice = "" if path is None else f" The same call resumes from {path}."
@@ -311,16 +332,20 @@ def _save(
     losses: list[np.ndarray],
     validation: list[tuple[int, float]],
     best: Any,
+    measured: list[dict[str, float]],
 ) -> None:
     arrays, meta = trainer.save()
     content = {f"state:{name}": array for name, array in arrays.items()}
     content["losses"] = np.concatenate([np.zeros(0), *losses])
     if best is not None:
         content.update({f"best:{name}": array for name, array in trainer.pack(best).items()})
-    files.write(path, content, {"fingerprint": settings.fingerprint, "validation": validation, "state": meta})
+    said = {"fingerprint": settings.fingerprint, "validation": validation, "measured": measured, "state": meta}
+    files.write(path, content, said)
 
 
-def _load(path: Path, trainer: Trainer, settings: Settings) -> tuple[list[np.ndarray], list[tuple[int, float]], Any]:
+def _load(
+    path: Path, trainer: Trainer, settings: Settings
+) -> tuple[list[np.ndarray], list[tuple[int, float]], Any, list[dict[str, float]]]:
     arrays, meta = files.read(path)
     files.check_same(path, meta["fingerprint"], settings.fingerprint)
     if len(arrays["losses"]) > settings.steps:
@@ -336,4 +361,5 @@ def _load(path: Path, trainer: Trainer, settings: Settings) -> tuple[list[np.nda
 
     trainer.load(part("state:"), meta["state"])
     best = trainer.unpack(part("best:")) if part("best:") else None
-    return [arrays["losses"]], [(step, loss) for step, loss in meta["validation"]], best
+    watched = [(step, loss) for step, loss in meta["validation"]]
+    return [arrays["losses"]], watched, best, meta.get("measured", [])

@@ -1,1 +1,1 @@
-"""Hamiltonian Monte Carlo on the missing entries, the observed ones clamped."""
+"""Missing entries by Markov chains over the data themselves, the observed entries clamped."""

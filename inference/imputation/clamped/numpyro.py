@@ -1,18 +1,13 @@
-"""Hamiltonian Monte Carlo on the missing entries, the observed ones clamped, in NumPyro."""
+"""Clamped chains in NumPyro: every row and chain in one compiled run."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepgen.inference.hmc import numpyro as hmc
 from deepgen.inference.imputation import result
-from deepgen.inference.imputation.clamped import clamping
-from deepgen.inference.imputation.neighbours import numpyro as neighbours
-from deepgen.inference.imputation.neighbours.mixture import STARTS
 
 
 def clamped(
@@ -22,53 +17,27 @@ def clamped(
     observed: jax.Array,
     options: Mapping[str, int],
     progress: bool | None,
-    start: np.ndarray | None = None,
 ) -> result.Draws:
-    """Hamiltonian Monte Carlo on missing entries, see `impute`; from ``start``, (chains, n, D), where it is given."""
-    key_start, key_run = jax.random.split(rng_key)
-    chart = program.chart()
-    v, _ = neighbours.coordinates(chart, x, observed)
-    seen = observed.reshape(v.shape)
-    if start is None:
-        start = neighbours.weigh(key_start, chart, x, observed, STARTS, options["num_chains"]).chosen
-    draws, report = hmc.run(
-        key_run,
-        _Target(chart, v, seen),
-        jnp.where(seen, 0, jnp.asarray(start, v.dtype)),
+    """Chains of the program's own kernel over the missing entries, from its base, see `impute`."""
+    start_key, run_key = jax.random.split(rng_key)
+    law = program.distribution()
+    shape = options["num_chains"], len(x)
+    start = jnp.where(observed, jnp.nan_to_num(x), law.base.sample(start_key, shape).astype(x.dtype))
+    run = law.kernel.run(
+        run_key,
+        law,
+        start,
         num_warmup=options["num_warmup"],
         num_samples=options["num_samples"],
         num_steps=options["num_steps"],
-        collect=_Collect(chart, v, seen),
+        observed=observed,
         progress=progress,
     )
     stats, said = result.chain_stats(
-        np.asarray(jnp.swapaxes(draws["log_prob"], 0, 1)),
-        acceptance_rate=np.asarray(report.accept_prob),
-        step_size=np.asarray(report.step_size),
-        diverging=np.asarray(report.divergences),
+        np.asarray(jnp.swapaxes(run.log_density, 0, 1)),
+        acceptance_rate=np.asarray(run.accept_prob),
+        step_size=None if run.step_size is None else np.asarray(run.step_size),
+        diverging=None if run.diverging is None else np.asarray(run.diverging),
     )
-    return result.Draws(np.asarray(jnp.swapaxes(draws["x"], 0, 1)), {}, stats, said)
-
-
-class _Target(eqx.Module):
-    """The log density of (chains, n, D)."""
-
-    chart: Any
-    v: jax.Array
-    observed: jax.Array
-
-    def __call__(self, position: jax.Array) -> jax.Array:
-        value = self.chart.log_prob(clamping.clamp(position, self.v, self.observed))
-        return value + clamping.log_filling(position, self.observed)
-
-
-class _Collect(eqx.Module):
-    """What to keep of a draw: the completed data, and their log density without the filling."""
-
-    chart: Any
-    v: jax.Array
-    observed: jax.Array
-
-    def __call__(self, rng_key: jax.Array, position: jax.Array) -> dict[str, Any]:
-        v = clamping.clamp(position, self.v, self.observed)
-        return {"x": self.chart.to_data(v), "log_prob": self.chart.log_prob(v)}
+    said = {**said, "kernel": type(law.kernel).__name__}
+    return result.Draws(np.asarray(jnp.swapaxes(run.x, 0, 1)), {}, stats, said)

@@ -1,70 +1,35 @@
-"""Hamiltonian Monte Carlo on the missing entries, the observed ones clamped, in Pyro."""
+"""Clamped chains in Pyro: every row and chain in one run."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from deepgen.inference.hmc import pyro as hmc
 from deepgen.inference.imputation import result
-from deepgen.inference.imputation.clamped import clamping
-from deepgen.inference.imputation.neighbours import pyro as neighbours
-from deepgen.inference.imputation.neighbours.mixture import STARTS
 from deepgen.program.pyro import isolated
 
 
 def clamped(
-    program: Any,
-    x: torch.Tensor,
-    observed: torch.Tensor,
-    options: Mapping[str, int],
-    progress: bool | None,
-    start: np.ndarray | None = None,
+    program: Any, x: torch.Tensor, observed: torch.Tensor, options: Mapping[str, int], progress: bool | None
 ) -> result.Draws:
-    """Hamiltonian Monte Carlo on missing entries, see `impute`; from ``start``, (chains, n, D), where it is given."""
-    chart = program.chart()
-    v, _ = neighbours.coordinates(chart, x, observed)
-    seen = observed.reshape(v.shape)
-    if start is None:
-        start = neighbours.weigh(chart, x, observed, STARTS, options["num_chains"]).chosen
-    begin = torch.as_tensor(start, dtype=v.dtype, device=v.device)
-    with isolated():
-        draws, report = hmc.run(
-            _Target(chart, v, seen),
-            torch.where(seen, torch.zeros_like(begin), begin),
+    """Chains of the program's own kernel over the missing entries, from its base, see `impute`."""
+    law = program.distribution()
+    with torch.no_grad(), isolated():
+        drawn = law.base.sample((options["num_chains"], len(x))).to(x)
+        run = law.kernel.run(
+            law,
+            torch.where(observed, x.nan_to_num(), drawn),
             num_warmup=options["num_warmup"],
             num_samples=options["num_samples"],
             num_steps=options["num_steps"],
-            collect=_Collect(chart, v, seen),
+            observed=observed,
             progress=progress,
         )
     stats, said = result.chain_stats(
-        draws["log_prob"].transpose(0, 1).cpu().numpy(),
-        acceptance_rate=report.accept_prob.cpu().numpy(),
-        step_size=report.step_size.cpu().numpy(),
-        diverging=report.divergences.cpu().numpy(),
+        run.log_density.transpose(0, 1).cpu().numpy(),
+        acceptance_rate=run.accept_prob.cpu().numpy(),
+        step_size=None if run.step_size is None else run.step_size.cpu().numpy(),
+        diverging=None if run.diverging is None else run.diverging.cpu().numpy(),
     )
-    return result.Draws(draws["x"].transpose(0, 1).cpu().numpy(), {}, stats, said)
-
-
-class _Target:
-    """The log density of (chains, n, D)."""
-
-    def __init__(self, chart: Any, v: torch.Tensor, observed: torch.Tensor):
-        self.chart, self.v, self.observed = chart, v, observed
-
-    def __call__(self, position: torch.Tensor) -> torch.Tensor:
-        value = self.chart.log_prob(clamping.clamp(position, self.v, self.observed))
-        return value + clamping.log_filling(position, self.observed)
-
-
-class _Collect:
-    """What to keep of a draw: the completed data, and their log density without the filling."""
-
-    def __init__(self, chart: Any, v: torch.Tensor, observed: torch.Tensor):
-        self.chart, self.v, self.observed = chart, v, observed
-
-    def __call__(self, position: torch.Tensor) -> dict[str, Any]:
-        v = clamping.clamp(position, self.v, self.observed)
-        return {"x": self.chart.to_data(v), "log_prob": self.chart.log_prob(v)}
+    said = {**said, "kernel": type(law.kernel).__name__}
+    return result.Draws(run.x.transpose(0, 1).cpu().numpy(), {}, stats, said)

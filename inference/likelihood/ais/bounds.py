@@ -104,7 +104,7 @@ def check_latents(names: list[str], discrete: list[str]) -> None:
             "program",
             got="one without latents",
             expected="latents to be integrated out",
-            fix="Its log_prob is exact: call that.",
+            fix="Call log_prob, which needs none.",
         )
     if discrete:
         raise checks.problem(

@@ -157,6 +157,10 @@ def fit(
     # A user's functions may keep what they make on their first call (automatic guides do): never under a trace.
     params, transforms, mutable = (init if pair else eqx.filter_jit(init))(init_key, model, guide, first)
 
+    if isinstance(objective, loop.Measuring):
+        start = eqx.filter_jit(objective.initial_state)
+        mutable = mutable | start(jax.random.fold_in(init_key, 1), params, model, guide, *first.args, **first.kwargs)
+
     problem = Problem(
         model=model,
         guide=guide,

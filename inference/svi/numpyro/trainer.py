@@ -273,6 +273,13 @@ class Trainer:
         """The snapshot that `pack` gave."""
         return _unpack(arrays, self.snapshot())
 
+    def diagnostics(self) -> dict[str, float]:
+        """See `loop.Trainer`."""
+        objective = self.problem.objective
+        if not isinstance(objective, loop.Measuring):
+            return {}
+        return {name: float(value) for name, value in objective.diagnostics(self.state.mutable).items()}
+
     def result(self, snapshot: Any) -> tuple[Any, dict[str, Any]]:
         """The trained program, or the pair with its parameters substituted, and the constrained parameters."""
         params, mutable = snapshot

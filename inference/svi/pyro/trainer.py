@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ class Trainer:
             self.model = ObservedModel(self.model)
         elif holes is False and augment is None:
             self.guide = CompleteGuide(self.guide)
-        self.objective, self.call, self.held = objective, call, held
+        # an objective that carries a state does so for this fit alone
+        self.objective = deepcopy(objective) if isinstance(objective, loop.Measuring) else objective
+        self.call, self.held = call, held
         self.learning_rate, self.clip_norm, self.ema = learning_rate, clip_norm, ema
         self.batch_size, self.seed, self.steps, self.step = batch_size, seed, steps, 0
         self.augment = augment
@@ -184,6 +187,7 @@ class Trainer:
         tensors = {f"param:{name}": param for name, param in self.params.items()}
         tensors |= {f"buffer:{name}": buffer for name, buffer in self.buffers.items()}
         tensors |= {f"average:{name}": average for name, average in (self.average or {}).items()}
+        tensors |= {f"objective:{name}": value for name, value in self._state().items()}
         tensors["rng"] = torch.get_rng_state()
         for device in sorted({str(param.device) for param in self.params.values() if param.is_cuda}):
             tensors[f"rng:{device}"] = torch.cuda.get_rng_state(device)
@@ -203,6 +207,11 @@ class Trainer:
         self._show({name: tensor for name, tensor in tensors.items() if name.startswith(("param:", "buffer:"))})
         for name, average in (self.average or {}).items():
             average.copy_(tensors[f"average:{name}"])
+        if isinstance(self.objective, loop.Measuring):
+            held = {name: tensor for name, tensor in tensors.items() if name.startswith("objective:")}
+            device = self._list[0].device
+            own: Any = self.objective
+            own.state = {name.removeprefix("objective:"): tensor.to(device) for name, tensor in held.items()}
         self.step, self.seed = meta["step"], meta["seed"]
         self.optimizer.load_state_dict(_restore(meta["optimizer"], tensors))
         if self.scheduler is not None:
@@ -222,6 +231,17 @@ class Trainer:
     def unpack(self, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         """The snapshot that `pack` gave."""
         return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+
+    def diagnostics(self) -> dict[str, float]:
+        """See `loop.Trainer`."""
+        if not isinstance(self.objective, loop.Measuring):
+            return {}
+        return {name: float(value) for name, value in self.objective.diagnostics(self._state()).items()}
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """What the objective carries from step to step."""
+        own: Any = self.objective
+        return own.state if isinstance(own, loop.Measuring) else {}
 
     def result(self, snapshot: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
         """The trained program, or the pair within a param store of its own, and the constrained parameters."""

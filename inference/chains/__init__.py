@@ -1,0 +1,1 @@
+"""Markov chains over the data themselves, for laws that are known up to their constant and their tempered forms."""

@@ -1,0 +1,1 @@
+"""Training by contrast: of data with the ends of chains (contrastive divergence), or with noise."""

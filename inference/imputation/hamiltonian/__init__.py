@@ -1,0 +1,1 @@
+"""Hamiltonian Monte Carlo on the missing entries, the observed ones clamped."""

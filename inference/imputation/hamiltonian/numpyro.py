@@ -1,0 +1,74 @@
+"""Hamiltonian Monte Carlo on the missing entries, the observed ones clamped, in NumPyro."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepgen.inference.hmc import numpyro as hmc
+from deepgen.inference.imputation import result
+from deepgen.inference.imputation.hamiltonian import clamping
+from deepgen.inference.imputation.neighbours import numpyro as neighbours
+from deepgen.inference.imputation.neighbours.mixture import STARTS
+
+
+def clamped(
+    rng_key: jax.Array,
+    program: Any,
+    x: jax.Array,
+    observed: jax.Array,
+    options: Mapping[str, int],
+    progress: bool | None,
+    start: np.ndarray | None = None,
+) -> result.Draws:
+    """Hamiltonian Monte Carlo on missing entries, see `impute`; from ``start``, (chains, n, D), where it is given."""
+    key_start, key_run = jax.random.split(rng_key)
+    chart = program.chart()
+    v, _ = neighbours.coordinates(chart, x, observed)
+    seen = observed.reshape(v.shape)
+    if start is None:
+        start = neighbours.weigh(key_start, chart, x, observed, STARTS, options["num_chains"]).chosen
+    draws, report = hmc.run(
+        key_run,
+        _Target(chart, v, seen),
+        jnp.where(seen, 0, jnp.asarray(start, v.dtype)),
+        num_warmup=options["num_warmup"],
+        num_samples=options["num_samples"],
+        num_steps=options["num_steps"],
+        collect=_Collect(chart, v, seen),
+        progress=progress,
+    )
+    stats, said = result.chain_stats(
+        np.asarray(jnp.swapaxes(draws["log_prob"], 0, 1)),
+        acceptance_rate=np.asarray(report.accept_prob),
+        step_size=np.asarray(report.step_size),
+        diverging=np.asarray(report.divergences),
+    )
+    return result.Draws(np.asarray(jnp.swapaxes(draws["x"], 0, 1)), {}, stats, said)
+
+
+class _Target(eqx.Module):
+    """The log density of (chains, n, D)."""
+
+    chart: Any
+    v: jax.Array
+    observed: jax.Array
+
+    def __call__(self, position: jax.Array) -> jax.Array:
+        value = self.chart.log_prob(clamping.clamp(position, self.v, self.observed))
+        return value + clamping.log_filling(position, self.observed)
+
+
+class _Collect(eqx.Module):
+    """What to keep of a draw: the completed data, and their log density without the filling."""
+
+    chart: Any
+    v: jax.Array
+    observed: jax.Array
+
+    def __call__(self, rng_key: jax.Array, position: jax.Array) -> dict[str, Any]:
+        v = clamping.clamp(position, self.v, self.observed)
+        return {"x": self.chart.to_data(v), "log_prob": self.chart.log_prob(v)}
