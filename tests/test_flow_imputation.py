@@ -14,8 +14,8 @@ from scipy import stats
 from test_oracle import data, worst_of_imputation
 
 from deepgen.inference.imputation import importance
-from deepgen.inference.imputation.hamiltonian import clamping
 from deepgen.inference.imputation.gibbs import metropolis
+from deepgen.inference.imputation.hamiltonian import clamping
 from deepgen.inference.imputation.neighbours import mixture
 from deepgen.inference.imputation.projected import latent
 

@@ -39,7 +39,6 @@ class Recipe:
         rows: at most so many held-out rows are completed, by default.
         particles: by default.
         views: the pictures of its own that a report shows.
-        logit: whether the constructor takes data in [0, 1] through a logit.
         objective: what `fit` minimises, in words; None for the likelihood or its bound.
     """
 
@@ -62,7 +61,6 @@ class Recipe:
     rows: int = 400
     particles: int = 1000
     views: tuple[str, ...] = ()
-    logit: bool = False
     objective: str | None = None
 
 
