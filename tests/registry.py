@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from density_instances import autoregressive_instances, ebm_instances, flow_instances, score_instances
 from engines import ENGINES, Arrays
-from instances import Instance, classes, real
+from instances import Instance, binary, classes, real
 from oracles import ORACLES, Oracle
 
 
