@@ -1,5 +1,6 @@
 """Instances of the families without latents: autoregressive, flow, energy-based and score-based."""
 
+from dataclasses import replace
 from typing import Any
 
 from instances import Instance, binary, classes, real
