@@ -73,7 +73,9 @@ def test_cached_draws_are_the_naive_ones(engine: Any, name: str) -> None:
     element = program.observation.element(())
     pyro.set_rng_seed(3)
     for t, entries in enumerate(order):
-        outputs = plain(program.network(engine.array(flat.reshape(count, *program.event_shape)), context)).reshape(count, 1, -1)
+        outputs = plain(program.network(engine.array(flat.reshape(count, *program.event_shape)), context)).reshape(
+            count, 1, -1
+        )
         own = element(engine.array(outputs[:, :, entries].reshape(count, 1)))
         flat[:, entries] = plain(own.sample(keys[t]) if engine is NUMPYRO else own.sample()).reshape(count, 1)
     pyro.set_rng_seed(3)

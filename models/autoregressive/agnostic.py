@@ -75,7 +75,10 @@ def position(uniforms: Float[Any, "*batch"], observed: Bool[Any, "*batch D"]) ->
 
 
 def scaled(
-    log_p: Float[Any, "*batch D"], rank: Int[Any, "*batch D"], place: Int[Any, "*batch"], observed: Bool[Any, "*batch D"]
+    log_p: Float[Any, "*batch D"],
+    rank: Int[Any, "*batch D"],
+    place: Int[Any, "*batch"],
+    observed: Bool[Any, "*batch D"],
 ) -> Float[Any, "*batch"]:
     r"""An estimate of the mean of log p over orders, without bias, from the conditionals at one place of one order.
 

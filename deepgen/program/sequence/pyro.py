@@ -64,9 +64,7 @@ class Sequence(torch.nn.Module):
         element = self.element
         return element(outputs.reshape(len(outputs), *element.outputs_shape)), cache
 
-    def log_prob(
-        self, x: Shaped[torch.Tensor, "m ..."], rows: Int[torch.Tensor, " m"]
-    ) -> Float[torch.Tensor, " m"]:
+    def log_prob(self, x: Shaped[torch.Tensor, "m ..."], rows: Int[torch.Tensor, " m"]) -> Float[torch.Tensor, " m"]:
         """The log density of complete data, in one pass.
 
         Args:
@@ -117,9 +115,7 @@ class Mixture(torch.nn.Module):
         super().__init__()
         self.members = members
 
-    def log_prob(
-        self, x: Shaped[torch.Tensor, "m ..."], rows: Int[torch.Tensor, " m"]
-    ) -> Float[torch.Tensor, " m"]:
+    def log_prob(self, x: Shaped[torch.Tensor, "m ..."], rows: Int[torch.Tensor, " m"]) -> Float[torch.Tensor, " m"]:
         """The log density of complete data: the members' densities are averaged.
 
         Args:
