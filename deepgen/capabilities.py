@@ -17,7 +17,7 @@ class Capability:
 
     Attributes:
         supported: whether the family has the verb in that engine.
-        detail: for ``log_prob`` its kind (``exact``, ``bound``, ``estimate``); for ``impute`` the laws of its methods
+        detail: for ``log_prob`` its kinds (``exact``, ``estimate``, ``bound``), that of complete rows first; for ``impute`` the laws of its methods
             (``exact``, ``asymptotically exact``, ``approximate``), best first; else empty.
     """
 
@@ -37,7 +37,10 @@ _VAE = dict.fromkeys(VERBS, _PRESENT) | {
 _EXACT = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("exact",)),
 }
-_AUTOREGRESSIVE = _EXACT | {"impute": Capability(supported=True, detail=("exact", "asymptotically exact"))}
+_AUTOREGRESSIVE = _EXACT | {
+    "log_prob": Capability(supported=True, detail=("exact", "estimate", "bound")),
+    "impute": Capability(supported=True, detail=("exact", "asymptotically exact")),
+}
 _TABLE: dict[str, dict[str, dict[str, Capability]]] = {
     "autoregressive": {"numpyro": _AUTOREGRESSIVE, "pyro": _AUTOREGRESSIVE},
     "vae": {"numpyro": _VAE, "pyro": _VAE},

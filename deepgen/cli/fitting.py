@@ -217,7 +217,7 @@ def refuse_holes(name: str, source: Source) -> None:
 
 
 def _objective(made: Recipe, settings: Settings) -> str:
-    if capability(made.family, settings.engine, "log_prob").detail == ("exact",):
+    if capability(made.family, settings.engine, "log_prob").detail[0] == "exact":
         return "log-likelihood"
     return "importance-weighted bound" if settings.network == "table" else "evidence lower bound"
 
