@@ -17,8 +17,9 @@ class Capability:
 
     Attributes:
         supported: whether the family has the verb in that engine.
-        detail: for ``log_prob`` its kind (``exact``, ``bound``, ``estimate``); for ``impute`` the laws of its methods
-            (``exact``, ``asymptotically exact``, ``approximate``), best first; else empty.
+        detail: for ``log_prob`` its kinds (``exact``, ``estimate``, ``bound``), that of complete rows first; for
+            ``impute`` the laws of its methods (``exact``, ``asymptotically exact``, ``approximate``), best first; else
+            empty.
     """
 
     supported: bool
@@ -41,8 +42,14 @@ _ENERGY = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("estimate",)),
     "impute": Capability(supported=True, detail=("asymptotically exact",)),
 }
-_AUTOREGRESSIVE = _EXACT | {"impute": Capability(supported=True, detail=("exact", "asymptotically exact"))}
-_FLOW = _EXACT | {"impute": Capability(supported=True, detail=("asymptotically exact",))}
+_AUTOREGRESSIVE = _EXACT | {
+    "log_prob": Capability(supported=True, detail=("exact", "estimate", "bound")),
+    "impute": Capability(supported=True, detail=("exact", "asymptotically exact")),
+}
+_FLOW = _EXACT | {
+    "log_prob": Capability(supported=True, detail=("exact", "estimate")),
+    "impute": Capability(supported=True, detail=("asymptotically exact",)),
+}
 _SCORE = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("estimate",)),
     "impute": Capability(supported=True, detail=("approximate",)),

@@ -206,9 +206,9 @@ def test_ranks_and_places() -> None:
 @BOTH
 def test_refusals(engine: Any) -> None:
     face = engine.face
+    network, law = engine.call(face.nn.MLP, 4, 3), face.likelihoods.observation("gaussian_predicted", (2,))
     with pytest.raises(ValueError, match=r"network: got outputs of shape \(1, 3\) .* expected \(1, 4\)"):
-        network = engine.call(face.nn.MLP, 4, 3)
-        face.OrderAgnostic(network, face.likelihoods.observation("gaussian_predicted", (2,)))
+        face.OrderAgnostic(network, law)
     with pytest.raises(ValueError, match="likelihood: got 'discretized_logistic' with coupled channels"):
         engine.call(face.OrderAgnostic.mlp, (3, 2, 2), "discretized_logistic")
     with pytest.raises(ValueError, match=r"program: got 'agnostic'; expected one of"):

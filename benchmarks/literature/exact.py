@@ -137,7 +137,7 @@ def command(
     cases: Mapping[str, Callable[[int], Case]],
     steps: Mapping[str, int],
     after: Callable[[Any, Path], None] | None = None,
-) -> None:
+) -> Path:
     """The command line of one benchmark: run what is not done yet, and print the table.
 
     Args:
@@ -147,6 +147,9 @@ def command(
         cases: from the number of steps to the case, by what the command line calls it.
         steps: the full length of each.
         after: what is done besides with a trained program and the results' stem.
+
+    Returns:
+        The folder of the results.
     """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", choices=list(cases), default=list(cases), help="default: all")
@@ -159,3 +162,4 @@ def command(
         length = args.steps or steps[model]
         run(cases[model](length), length, args.folder, after)
     print(table(args.folder, unit))
+    return args.folder

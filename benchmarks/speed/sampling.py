@@ -1,4 +1,4 @@
-"""Drawing from WaveNet, PixelCNN and the causal transformer with their caches, against a whole pass for each entry.
+"""Drawing from MADE, WaveNet, PixelCNN and the causal transformer with caches, against a whole pass for each entry.
 
 The naive draw calls one jitted pass a step, over the receptive field where the network has one; only some of its steps
 are timed, as all cost the same.
@@ -11,20 +11,27 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 
 from benchmarks.speed.timing import Row, median, seconds
 from deepgen.likelihoods.numpyro import Bernoulli, Categorical
+from deepgen.likelihoods.pyro import Bernoulli as TorchBernoulli
 from deepgen.models.autoregressive.numpyro import Autoregressive, CausalTransformer, PixelCNN, WaveNet
+from deepgen.models.autoregressive.pyro import Autoregressive as TorchAutoregressive
+from deepgen.nn import equinox as nn
+from deepgen.nn import torch as torch_nn
 
 NAIVE_STEPS, REPEATS = 20, 5
 KEY = jax.random.key(0)
 DILATIONS = tuple(2**i for i in range(9)) * 2
-VALUES, LENGTHS = 256, (2000, 4000, 8000)
+VALUES, LENGTHS, PIXELS = 256, (2000, 4000, 8000), 784
 
 
 def measure() -> list[Row]:
     """Entries a second of both, and how a cached draw's time grows with its length."""
-    rows = []
+    network = nn.MaskedMLP((PIXELS,), 1, (500,), activation="relu", key=KEY)
+    label = "MADE, 784 pixels, 1 hidden layer of 500, batch 100"
+    rows = [*_compare(label, network, network, Bernoulli, None, 100, 50.0), *_made_in_torch(label, 100, 25.0)]
     for batch, goal in ((1, 25.0), (16, None)):
         label = f"WaveNet, receptive field 1,023, 18 layers of 32, batch {batch}"
         rows += _compare(label, _wavenet(LENGTHS[0]), _wavenet(1024), Categorical, VALUES, batch, goal)
@@ -80,6 +87,29 @@ def _compare(
     return [
         Row(f"{label}: naive", slow, slow_spread, "entries/s"),
         Row(f"{label}: cached", fast, fast_spread, "entries/s", fast / slow, "naive", goal),
+    ]
+
+
+def _made_in_torch(label: str, batch: int, goal: float) -> list[Row]:
+    """The same of Pyro's, the naive draw again one pass for each entry."""
+    network = torch_nn.MaskedMLP((PIXELS,), 1, (500,), activation="relu")
+    law = TorchAutoregressive(network, TorchBernoulli((PIXELS,)))
+
+    def cached() -> None:
+        law.sample((batch,))
+
+    @torch.no_grad()
+    def naive() -> None:
+        x = torch.zeros(batch, PIXELS)
+        for t in range(PIXELS - NAIVE_STEPS, PIXELS):
+            x[:, t] = torch.bernoulli(torch.sigmoid(network(x)[:, 0, t]))
+
+    taken = seconds({"cached": cached, "naive": naive}, repeats=REPEATS)
+    fast, fast_spread = median([batch * PIXELS / t for t in taken["cached"]])
+    slow, slow_spread = median([batch * NAIVE_STEPS / t for t in taken["naive"]])
+    return [
+        Row(f"Pyro, {label}: naive", slow, slow_spread, "entries/s"),
+        Row(f"Pyro, {label}: cached", fast, fast_spread, "entries/s", fast / slow, "naive", goal),
     ]
 
 

@@ -227,9 +227,9 @@ def refuse_holes(name: str, source: Source) -> None:
 def _objective(made: Recipe, settings: Settings) -> str:
     if made.objective is not None:
         return made.objective
-    kind = capability(made.family, settings.engine, "log_prob").detail
-    if kind in (("exact",), ("estimate",)):
-        return "log-likelihood" if kind == ("exact",) else "energy gap of persistent contrastive divergence"
+    kind = capability(made.family, settings.engine, "log_prob").detail[0]
+    if kind != "bound":
+        return "log-likelihood" if kind == "exact" else "energy gap of persistent contrastive divergence"
     return "importance-weighted bound" if settings.network == "table" else "evidence lower bound"
 
 

@@ -120,7 +120,7 @@ def run(
     imputers = engine.imputers(settings.family)
     options = plan.options(imputers) if imputers or plan.method else None
     # what is exact is cheap: all rows are judged, not only those that are completed
-    exact = capability(made.family, settings.engine, "log_prob").detail == ("exact",)
+    exact = capability(made.family, settings.engine, "log_prob").detail[0] == "exact"
     judged = x.test if exact else test
     with clock.phase("fit", f"fitting at most {settings.steps} steps"):
         fit, fitted = fit_program(engine, settings, source, folder, resume=resume, progress=progress)

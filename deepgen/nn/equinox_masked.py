@@ -234,7 +234,8 @@ class MaskedMLP(eqx.Module):
             As `step`.
         """
         entries = jnp.asarray(plan.order)[jnp.maximum(t - 1, 0)]
-        places, direct = self._places(plan, t), cache.outputs
+        places = self._places(plan, t)
+        direct: Any = cache.outputs
         if cache.before is None:
             direct = direct + self._column(self.layers[0].weight, entries, previous, t)
             return direct[:, places].reshape(len(direct), self.num_params, -1), Cache(None, (), direct, None)

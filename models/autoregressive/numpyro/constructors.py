@@ -106,7 +106,8 @@ def wavenet(
         The program, untrained.
 
     Raises:
-        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, or data that do not fit.
+        ValueError: an event that is no sequence, an unknown likelihood, sizes out of their range, or data that do not
+            fit.
     """
     law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
     network = WaveNet(

@@ -191,7 +191,8 @@ class OrderAgnostic(torch.nn.Module):
 
         Args:
             event_shape: the shape of one datum.
-            likelihood: an observation law or its name, see `deepgen.likelihoods`; not one that differs from entry to entry.
+            likelihood: an observation law or its name, see `deepgen.likelihoods`; not one that differs from entry to
+                entry.
             hidden: the widths of the hidden layers.
             activation: the network's activation.
             num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
@@ -201,8 +202,8 @@ class OrderAgnostic(torch.nn.Module):
             The program, untrained.
 
         Raises:
-            ValueError: an unknown likelihood or one of coupled entries, sizes that are not positive, or data that do not
-                fit.
+            ValueError: an unknown likelihood or one of coupled entries, sizes that are not positive, or data that do
+                not fit.
         """
         law = likelihoods.observation(likelihood, tuple(event_shape), num_classes)
         entering, leaving, _ = agnostic.sizes(law)

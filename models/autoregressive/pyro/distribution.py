@@ -92,9 +92,8 @@ class Autoregressive(TorchDistribution):
         if observed is None:
             observed = ~torch.isnan(x) if x.is_floating_point() else x >= 0
         lead, n = sequence.rows(tuple(x.shape), tuple(self.event_shape))
-        return self._draw(n, sequence.contexts(self.context, lead), x.reshape(n, -1), observed.reshape(n, -1)).reshape(
-            x.shape
-        )
+        known = (x.reshape(n, -1), observed.reshape(n, -1))
+        return self._draw(n, sequence.contexts(self.context, lead), *known).reshape(x.shape)
 
     @torch.no_grad()
     def _draw(self, n: int, context: Any, x: Any, observed: Any) -> torch.Tensor:
