@@ -34,6 +34,7 @@ from deepgen.models.autoregressive.numpyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.dequantized.numpyro import Dequantized, Levels
 from deepgen.models.flow.numpyro import (
     ActNorm,
     ActNorm2d,
@@ -42,11 +43,9 @@ from deepgen.models.flow.numpyro import (
     AffineAutoregressive,
     AffineCoupling,
     AffineCoupling2d,
-    Dequantized,
     Flow,
     FlowDistribution,
     InvertibleConv1x1,
-    Levels,
     Logit,
     LULinear,
     Permute,

@@ -34,6 +34,7 @@ from deepgen.models.autoregressive.pyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.dequantized.pyro import Dequantized, Levels
 from deepgen.models.flow.pyro import (
     ActNorm,
     ActNorm2d,
@@ -42,11 +43,9 @@ from deepgen.models.flow.pyro import (
     AffineAutoregressive,
     AffineCoupling,
     AffineCoupling2d,
-    Dequantized,
     Flow,
     FlowDistribution,
     InvertibleConv1x1,
-    Levels,
     Logit,
     LULinear,
     Permute,

@@ -26,6 +26,7 @@ ENGINES_OWN = {
     **dict.fromkeys(("ActNorm2d", "AdditiveCoupling2d", "AffineCoupling2d", "InvertibleConv1x1"), TRANSFORM),
     **dict.fromkeys(("Split", "Squeeze"), TRANSFORM),
     "FlowDistribution": {"log_prob"},
+    "Levels": {"expand"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
 }

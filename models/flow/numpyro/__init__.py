@@ -1,13 +1,11 @@
 """Normalizing flows in NumPyro: the program, its transforms and the distribution that they make."""
 
 from deepgen.models.flow.numpyro.autoregressive import AffineAutoregressive, SplineAutoregressive
-from deepgen.models.flow.numpyro.build import build
 from deepgen.models.flow.numpyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
-from deepgen.models.flow.numpyro.dequantized import Dequantized, Levels
 from deepgen.models.flow.numpyro.image_couplings import AdditiveCoupling2d, AffineCoupling2d
 from deepgen.models.flow.numpyro.images import ActNorm2d, InvertibleConv1x1, Split, Squeeze
 from deepgen.models.flow.numpyro.linear import ActNorm, Logit, LULinear, Permute, Unflatten
-from deepgen.models.flow.numpyro.program import Flow
+from deepgen.models.flow.numpyro.program import Flow, build
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, FlowTransform
 
 __all__ = [
@@ -18,13 +16,11 @@ __all__ = [
     "AffineAutoregressive",
     "AffineCoupling",
     "AffineCoupling2d",
-    "Dequantized",
     "Flow",
     "FlowDistribution",
     "FlowTransform",
     "InvertibleConv1x1",
     "LULinear",
-    "Levels",
     "Logit",
     "Permute",
     "SplineAutoregressive",
