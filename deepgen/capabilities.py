@@ -7,7 +7,7 @@ from deepgen import checks
 ENGINES = ("numpyro", "pyro")
 VERBS = ("fit", "sample", "log_prob", "impute", "reconstruct", "interpolate", "active_units", "save", "load")
 ROOMS = ("autoregressive", "vae", "flow", "gan", "ebm", "score", "diffusion", "discrete_diffusion")
-WRAPPERS = ("mnar",)
+WRAPPERS = ("mnar", "dequantized")
 """Rooms of programs that hold a program of a family, and can do what is said there."""
 
 

@@ -55,6 +55,7 @@ from deepgen.models.autoregressive.numpyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.dequantized.numpyro import Dequantized, Levels
 from deepgen.models.ebm.numpyro import (
     Base,
     ClassEnergyModel,
@@ -77,11 +78,9 @@ from deepgen.models.flow.numpyro import (
     AffineCoupling,
     AffineCoupling2d,
     AutoFlow,
-    Dequantized,
     Flow,
     FlowDistribution,
     InvertibleConv1x1,
-    Levels,
     Logit,
     LULinear,
     Permute,

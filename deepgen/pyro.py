@@ -46,6 +46,7 @@ from deepgen.models.autoregressive.pyro import (
     RandomMember,
     WaveNet,
 )
+from deepgen.models.dequantized.pyro import Dequantized, Levels
 from deepgen.models.ebm.pyro import (
     Base,
     ClassEnergyModel,
@@ -68,11 +69,9 @@ from deepgen.models.flow.pyro import (
     AffineCoupling,
     AffineCoupling2d,
     AutoFlow,
-    Dequantized,
     Flow,
     FlowDistribution,
     InvertibleConv1x1,
-    Levels,
     Logit,
     LULinear,
     Permute,

@@ -61,7 +61,7 @@ VOLUME_KEPT = ("additive", "permute", "unflatten", "additive-2d", "squeeze")
 
 
 def _scale(dg: Any, kw: dict[str, Any]) -> Any:
-    """A scale by itself: squeezed, half of it factored out, and put together again."""
+    """A coupling of what goes on, so that a split has more than shapes inside."""
     return dg.AffineCoupling2d.conv(HALF, pattern="checkerboard", hidden=(5,), **kw)
 
 

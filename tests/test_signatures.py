@@ -42,6 +42,7 @@ ENGINES_OWN = {
     "NoiseContrastive": OBJECTIVES,
     "FlowDistribution": {"log_prob"},
     "AutoFlow": {"get_posterior", "get_transform"},
+    "Levels": {"expand"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
     "EnergyBased": {"expand"},

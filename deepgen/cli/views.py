@@ -109,10 +109,10 @@ def scales(engine: Engine, program: Any, train: np.ndarray, test: np.ndarray) ->
     z, rng = engine.encode(program, rows), np.random.default_rng([engine.seed, 3])
     found = [rows]
     for kept in np.cumsum(sizes)[:-1]:
-        noise = {"normal": rng.standard_normal, "logistic": lambda size: rng.logistic(size=size)}[program.base]
-        finer = noise((REDRAWN, len(z), z.shape[1] - kept)).astype(z.dtype)
+        shape = (REDRAWN, len(z), z.shape[1] - kept)
+        finer = rng.logistic(size=shape) if program.base == "logistic" else rng.standard_normal(shape)
         coarser = np.broadcast_to(z[:, :kept], (REDRAWN, len(z), kept))
-        drawn = engine.decode(program, np.concatenate([coarser, finer], -1).reshape(-1, z.shape[1]))
+        drawn = engine.decode(program, np.concatenate([coarser, finer.astype(z.dtype)], -1).reshape(-1, z.shape[1]))
         found += list(drawn.reshape(REDRAWN, len(z), *rows.shape[1:]))
     return {"scales": {"sizes": list(sizes), "redrawn": REDRAWN}}, {"scales": np.stack(found)}
 

@@ -1,15 +1,13 @@
 """Normalizing flows in NumPyro: the program, its transforms, their distribution, and guides of any model."""
 
 from deepgen.models.flow.numpyro.autoregressive import AffineAutoregressive, SplineAutoregressive
-from deepgen.models.flow.numpyro.build import build
 from deepgen.models.flow.numpyro.continuous import CNF, RandomProbes
 from deepgen.models.flow.numpyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
-from deepgen.models.flow.numpyro.dequantized import Dequantized, Levels
 from deepgen.models.flow.numpyro.guide import AutoFlow
 from deepgen.models.flow.numpyro.image_couplings import AdditiveCoupling2d, AffineCoupling2d
 from deepgen.models.flow.numpyro.images import ActNorm2d, InvertibleConv1x1, Split, Squeeze
 from deepgen.models.flow.numpyro.linear import ActNorm, Logit, LULinear, Permute, Unflatten
-from deepgen.models.flow.numpyro.program import Flow
+from deepgen.models.flow.numpyro.program import Flow, build
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, FlowTransform
 
 __all__ = [
@@ -22,13 +20,11 @@ __all__ = [
     "AffineCoupling",
     "AffineCoupling2d",
     "AutoFlow",
-    "Dequantized",
     "Flow",
     "FlowDistribution",
     "FlowTransform",
     "InvertibleConv1x1",
     "LULinear",
-    "Levels",
     "Logit",
     "Permute",
     "RandomProbes",

@@ -1,15 +1,13 @@
 """Normalizing flows in Pyro: the program, its transforms, their distribution, and guides of any model."""
 
 from deepgen.models.flow.pyro.autoregressive import AffineAutoregressive, SplineAutoregressive
-from deepgen.models.flow.pyro.build import build
 from deepgen.models.flow.pyro.continuous import CNF, RandomProbes
 from deepgen.models.flow.pyro.couplings import AdditiveCoupling, AffineCoupling, SplineCoupling
-from deepgen.models.flow.pyro.dequantized import Dequantized, Levels
 from deepgen.models.flow.pyro.guide import AutoFlow
 from deepgen.models.flow.pyro.image_couplings import AdditiveCoupling2d, AffineCoupling2d
 from deepgen.models.flow.pyro.images import ActNorm2d, InvertibleConv1x1, Split, Squeeze
 from deepgen.models.flow.pyro.linear import ActNorm, Logit, LULinear, Permute, Unflatten
-from deepgen.models.flow.pyro.program import Flow
+from deepgen.models.flow.pyro.program import Flow, build
 from deepgen.models.flow.pyro.transforms import FlowDistribution, FlowTransform
 
 __all__ = [
@@ -22,13 +20,11 @@ __all__ = [
     "AffineCoupling",
     "AffineCoupling2d",
     "AutoFlow",
-    "Dequantized",
     "Flow",
     "FlowDistribution",
     "FlowTransform",
     "InvertibleConv1x1",
     "LULinear",
-    "Levels",
     "Logit",
     "Permute",
     "RandomProbes",

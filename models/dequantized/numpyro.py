@@ -11,7 +11,8 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from deepgen.models.flow import levels, recipe, shapes
+from deepgen.models.dequantized import levels
+from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.numpyro import program
 from deepgen.models.flow.numpyro.couplings import AffineCoupling
 from deepgen.models.flow.numpyro.image_couplings import AffineCoupling2d
@@ -44,11 +45,11 @@ class Levels(dist.Distribution):
         """Whole numbers 0 … V - 1."""
         return constraints.independent(constraints.integer_interval(0, self.num_values - 1), self.event_dim)
 
-    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+    def sample(self, rng_key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """The levels, which are certain.
 
         Args:
-            key: not needed.
+            rng_key: not needed.
             sample_shape: leading axes of draws.
         """
         found = levels.level(self.y, self.num_values).astype(jnp.int32)
@@ -83,7 +84,7 @@ class Dequantized(eqx.Module):
         ValueError: flows that do not fit together, or fewer than two levels.
     """
 
-    family: ClassVar[str] = "flow"
+    family: ClassVar[str] = "dequantized"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = ()
 
@@ -239,8 +240,7 @@ class Dequantized(eqx.Module):
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes a program of the same shape."""
-        parts = {"flow": self.flow.spec(), "noise": self.noise.spec()}
-        return {"program": "dequantized", **parts, "num_values": self.num_values}
+        return {"flow": self.flow.spec(), "noise": self.noise.spec(), "num_values": self.num_values}
 
     def _noise(self, noise: program.Flow, x: jax.Array) -> dist.Distribution:
         like = jnp.zeros(())

@@ -9,7 +9,8 @@ import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 
-from deepgen.models.flow import levels, recipe, shapes
+from deepgen.models.dequantized import levels
+from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.pyro import program
 from deepgen.models.flow.pyro.couplings import AffineCoupling
 from deepgen.models.flow.pyro.image_couplings import AffineCoupling2d
@@ -83,7 +84,7 @@ class Dequantized(torch.nn.Module):
         ValueError: flows that do not fit together, or fewer than two levels.
     """
 
-    family: ClassVar[str] = "flow"
+    family: ClassVar[str] = "dequantized"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = ()
 
@@ -231,8 +232,7 @@ class Dequantized(torch.nn.Module):
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes a program of the same shape."""
-        parts = {"flow": self.flow.spec(), "noise": self.noise.spec()}
-        return {"program": "dequantized", **parts, "num_values": self.num_values}
+        return {"flow": self.flow.spec(), "noise": self.noise.spec(), "num_values": self.num_values}
 
     def _noise(self, noise: program.Flow, x: torch.Tensor) -> Any:
         given = levels.scaled(x, noise.like, self.num_values) if noise.context_dim else None
