@@ -1,5 +1,6 @@
 """Kernels over rows of zeros and ones in torch: steps at a temperature, and long runs."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from deepgen.inference.langevin import discrete
 __all__ = ["BlockGibbs", "FlipSteps"]
 
 
+@dataclass(frozen=True)
 class FlipSteps:
     """Gibbs with gradients over binary entries: one flip proposed a step, by the gradient. It keeps the law.
 
@@ -23,9 +25,6 @@ class FlipSteps:
     exact: ClassVar[bool] = True
     tuned: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
-
-    def __repr__(self) -> str:
-        return "FlipSteps()"
 
     def draw_noise(self, law: Any, x: torch.Tensor) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
@@ -76,6 +75,7 @@ class FlipSteps:
         return _run(self, law, start, num_warmup, num_samples, num_steps, thinning, observed, progress)
 
 
+@dataclass(frozen=True)
 class BlockGibbs:
     """Gibbs sampling of all hidden units given the visible ones, then of these given those. It keeps the law.
 
@@ -90,9 +90,6 @@ class BlockGibbs:
     exact: ClassVar[bool] = True
     tuned: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
-
-    def __repr__(self) -> str:
-        return "BlockGibbs()"
 
     def draw_noise(self, law: Any, x: torch.Tensor) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
