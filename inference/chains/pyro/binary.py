@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from deepgen.inference.chains import arguments
-from deepgen.inference.chains.pyro.walking import Run, Step, evaluate, steps
+from deepgen.inference.chains.pyro.walking import Run, Step, densities, evaluate, steps
 from deepgen.inference.langevin import discrete
 
 __all__ = ["BlockGibbs", "FlipSteps"]
@@ -156,8 +156,7 @@ def _run(
         kept[max(i - num_warmup, 0) // thinning] = x
         if i >= num_warmup:
             total = total + prob / (num_samples * thinning)
-    with torch.no_grad():
-        density = torch.stack([law.log_prob(draws) for draws in kept])
+    density = densities(law, kept)
     return Run(
         kept.reshape(num_samples, *start.shape), density.reshape(-1, chains, n), total.reshape(chains, n), None, None
     )
