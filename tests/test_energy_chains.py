@@ -153,3 +153,18 @@ def test_torch_s_generator_is_left_alone_by_a_diagnosis() -> None:
     before = torch.get_rng_state()
     program.diagnose(x)
     assert (torch.get_rng_state() == before).all()
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["quadratic", "machine"])
+def test_the_log_density_of_clamped_draws_is_the_law_s_own(engine: Any, name: str) -> None:
+    """Not that of what stands in the place of observed entries while the chains run."""
+    oracle = ORACLE[name]
+    program, x = oracle_program(oracle, engine), oracle.draw(np.random.default_rng(0), 3)
+    holes = np.where([[True, False, True, False]], np.nan, x).astype(np.float32)
+    post = engine.call("impute", program, holes, num_samples=4, num_warmup=5, num_chains=2, num_steps=2)
+    draws = post.posterior["x"].values
+    assert (draws[..., 1::2] == x[:, 1::2]).all()
+    exact = oracle.log_prob(draws.reshape(-1, 4)).reshape(2, 4, 3)
+    assert np.ptp(post.sample_stats["lp"].values - exact) < 1e-4
+    assert np.ptp(exact) > 0.1

@@ -10,7 +10,7 @@ from jax import lax
 from tqdm import tqdm
 
 from deepgen.inference.chains import arguments
-from deepgen.inference.chains.numpyro.walking import Run, Step, evaluate, steps
+from deepgen.inference.chains.numpyro.walking import Run, Step, densities, evaluate, steps
 from deepgen.inference.langevin import discrete
 
 __all__ = ["BlockGibbs", "FlipSteps"]
@@ -155,7 +155,7 @@ def _run(
     rows = start.reshape(chains * n, *start.shape[2:])
     seen = None if observed is None else jnp.broadcast_to(observed, start.shape).reshape(rows.shape)
     inside_jit = isinstance(jnp.zeros(()), jax.core.Tracer)
-    advance, finish = (_advance, _densities) if inside_jit else _compiled
+    advance = _advance if inside_jit else _compiled
     walk = _Walk(rows, jnp.zeros((num_samples, *rows.shape), rows.dtype), jnp.zeros(len(rows), rows.dtype))
     total = num_warmup + num_samples * thinning
     plan = jnp.asarray(num_warmup), jnp.asarray(thinning)
@@ -170,7 +170,7 @@ def _run(
                 bar.update(stop - first)
     shape = num_samples, chains, n
     prob = walk.accept_prob.reshape(chains, n) / (num_samples * thinning)
-    return Run(walk.kept.reshape(num_samples, *start.shape), finish(law, walk.kept).reshape(shape), prob, None, None)
+    return Run(walk.kept.reshape(num_samples, *start.shape), densities(law, walk.kept).reshape(shape), prob, None, None)
 
 
 class _Walk(NamedTuple):
@@ -200,8 +200,4 @@ def _advance(
     return lax.fori_loop(*span, iterate, walk)
 
 
-def _densities(law: Any, kept: jax.Array) -> jax.Array:
-    return lax.map(law.log_prob, kept)
-
-
-_compiled = eqx.filter_jit(_advance), eqx.filter_jit(_densities)
+_compiled = eqx.filter_jit(_advance)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepgen.inference.chains import arguments
-from deepgen.inference.chains.numpyro.walking import Run, Step, evaluate
+from deepgen.inference.chains.numpyro.walking import Run, Step, densities, evaluate
 from deepgen.inference.hmc import numpyro as hmc
 from deepgen.inference.langevin import overdamped
 
@@ -114,7 +114,9 @@ class HamiltonianSteps(eqx.Module):
             progress=progress,
         )
         x = target.data(draws).reshape(num_samples, *start.shape)
-        return Run(x, -report.potential_energy, report.accept_prob, report.step_size, report.divergences)
+        # that of the target counts what stands in the place of observed entries
+        density = -report.potential_energy if observed is None else densities(law, x)
+        return Run(x, density, report.accept_prob, report.step_size, report.divergences)
 
 
 class LangevinSteps(eqx.Module):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -70,6 +71,17 @@ def steps(
         return Step(moved, carry.accept_prob + accept_prob / num_steps)
 
     return lax.fori_loop(0, num_steps, one, Step(x, jnp.zeros(len(x), x.dtype)))
+
+
+@eqx.filter_jit
+def densities(law: Any, x: jax.Array) -> jax.Array:
+    """log f of draws, (num_samples, *lead), one draw after the other.
+
+    Args:
+        law: the law.
+        x: (num_samples, *lead, *event_shape).
+    """
+    return lax.map(law.log_prob, x)
 
 
 def evaluate(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> tuple[jax.Array, jax.Array]:

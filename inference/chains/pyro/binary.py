@@ -1,17 +1,19 @@
 """Kernels over rows of zeros and ones in torch: steps at a temperature, and long runs."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from tqdm import tqdm
 
 from deepgen.inference.chains import arguments
-from deepgen.inference.chains.pyro.walking import Run, Step, evaluate, steps
+from deepgen.inference.chains.pyro.walking import Run, Step, densities, evaluate, steps
 from deepgen.inference.langevin import discrete
 
 __all__ = ["BlockGibbs", "FlipSteps"]
 
 
+@dataclass(frozen=True)
 class FlipSteps:
     """Gibbs with gradients over binary entries: one flip proposed a step, by the gradient. It keeps the law.
 
@@ -23,9 +25,6 @@ class FlipSteps:
     exact: ClassVar[bool] = True
     tuned: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
-
-    def __repr__(self) -> str:
-        return "FlipSteps()"
 
     def draw_noise(self, law: Any, x: torch.Tensor) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
@@ -76,6 +75,7 @@ class FlipSteps:
         return _run(self, law, start, num_warmup, num_samples, num_steps, thinning, observed, progress)
 
 
+@dataclass(frozen=True)
 class BlockGibbs:
     """Gibbs sampling of all hidden units given the visible ones, then of these given those. It keeps the law.
 
@@ -90,9 +90,6 @@ class BlockGibbs:
     exact: ClassVar[bool] = True
     tuned: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
-
-    def __repr__(self) -> str:
-        return "BlockGibbs()"
 
     def draw_noise(self, law: Any, x: torch.Tensor) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
@@ -159,8 +156,7 @@ def _run(
         kept[max(i - num_warmup, 0) // thinning] = x
         if i >= num_warmup:
             total = total + prob / (num_samples * thinning)
-    with torch.no_grad():
-        density = torch.stack([law.log_prob(draws) for draws in kept])
+    density = densities(law, kept)
     return Run(
         kept.reshape(num_samples, *start.shape), density.reshape(-1, chains, n), total.reshape(chains, n), None, None
     )

@@ -66,6 +66,17 @@ def steps(
     return Step(x, total)
 
 
+@torch.no_grad()
+def densities(law: Any, x: torch.Tensor) -> torch.Tensor:
+    """log f of draws, (num_samples, *lead), one draw after the other.
+
+    Args:
+        law: the law.
+        x: (num_samples, *lead, *event_shape).
+    """
+    return torch.stack([law.log_prob(draws) for draws in x])
+
+
 def evaluate(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The values (n,) of a function of rows, and its gradient, without a graph.
 

@@ -158,8 +158,9 @@ def fit(
     params, transforms, mutable = (init if pair else eqx.filter_jit(init))(init_key, model, guide, first)
 
     if isinstance(objective, loop.Measuring):
-        start = eqx.filter_jit(objective.initial_state)
-        mutable = mutable | start(jax.random.fold_in(init_key, 1), params, model, guide, *first.args, **first.kwargs)
+        start, state_key = eqx.filter_jit(objective.initial_state), jax.random.fold_in(init_key, 1)
+        values = {name: transforms[name](value) for name, value in params.items()}
+        mutable = mutable | start(state_key, values, model, guide, *first.args, **first.kwargs)
 
     problem = Problem(
         model=model,
