@@ -215,7 +215,7 @@ def _auto_invertible(
     if chosen == "importance":
         draws = neighbours.resample(chart, weighed, samples, chains)
         return draws._replace(attrs={**draws.attrs, **said})
-    draws = clamped.clamped(key_run, program, x, observed, options, progress, weighed.chosen[:chains])
+    draws = hamiltonian.clamped(key_run, program, x, observed, options, progress, weighed.chosen[:chains])
     stats = automatic.stats(weighed.judged, "completions")
     return draws._replace(stats={**draws.stats, **stats}, attrs={**draws.attrs, **said})
 
