@@ -18,7 +18,8 @@ class Capability:
     Attributes:
         supported: whether the family has the verb in that engine.
         detail: for ``log_prob`` its kinds (``exact``, ``estimate``, ``bound``), that of complete rows first; for
-            ``impute`` the laws of its methods (``exact``, ``asymptotically exact``, ``approximate``), best first; else empty.
+            ``impute`` the laws of its methods (``exact``, ``asymptotically exact``, ``approximate``), best first; else
+            empty.
     """
 
     supported: bool
