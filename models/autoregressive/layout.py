@@ -62,4 +62,5 @@ def start(law: Any, data: Any, element_shape: tuple[int, ...], axis: int) -> np.
     found = laws.check_data(law, data, missing=True)
     if element_shape:
         found = np.moveaxis(found, axis, -1)
-    return law.element(element_shape).start(found.reshape(-1, *element_shape)).reshape(-1)
+    shape = element_shape or (1,)
+    return law.element(shape).start(found.reshape(-1, *shape)).reshape(-1)
