@@ -196,6 +196,8 @@ def _solve(
     adjoint: str,
 ) -> tuple[Any, Array]:
     """The state's parts at t1, and whether the solve came to its end."""
+    if adjoint == "backsolve":
+        field, args = _of_arrays(field, args)
     found = diffrax.diffeqsolve(
         diffrax.ODETerm(_Within(field, min(t0, t1), max(t0, t1))),
         SOLVER_OF[solver](),
@@ -211,6 +213,17 @@ def _solve(
         throw=False,
     )
     return jax.tree.map(lambda part: part[0], found.ys), found.result == diffrax.RESULTS.successful
+
+
+def _of_arrays(field: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """The field as a function of its arrays: diffrax solves backwards for a field of arrays alone."""
+    arrays, fixed = eqx.partition(field, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+
+    def velocity(t: Any, state: PyTree, args: Any) -> PyTree:
+        return eqx.combine(jax.tree.unflatten(structure, args[0]), fixed)(t, state, args[1])
+
+    return velocity, (leaves, args)
 
 
 def _norm(state: Any) -> Array:
