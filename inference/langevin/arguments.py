@@ -286,7 +286,8 @@ def warn_of_divergence(dynamics: Dynamics, divergences: np.ndarray, iterations: 
         divergences: (n,) diverging steps of each chain, after the warm-up.
         iterations: how many steps there were.
     """
-    bad = divergences > (iterations // 2 if dynamics.adjusted else 0)
+    # a single rejected proposal says nothing of a step size: ten say something
+    bad = divergences > max(iterations // 2, 9) if dynamics.adjusted else divergences > 0
     if bad.any():
         what = (
             f"{int(bad.sum())} of {bad.size} chains had most of their proposals thrown out as divergent"
