@@ -137,7 +137,7 @@ def check_factors(programs: Any) -> None:
     Raises:
         ValueError: fewer than two, or events of several shapes or kinds.
     """
-    kinds = {(tuple(program.event_shape), program.discrete) for program in programs}
+    kinds = {(tuple(program.event_shape), program.base.kind == "bernoulli") for program in programs}
     if len(programs) < 2 or len(kinds) > 1:
         raise checks.problem(
             "programs",
