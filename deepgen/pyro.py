@@ -5,6 +5,17 @@ from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.bayesian.pyro import bayesian
 from deepgen.inference.imputation.pooling import Pooled, pool
 from deepgen.inference.imputation.pyro import impute
+from deepgen.inference.langevin.annealed.pyro import AnnealedLangevin, PredictorCorrector
+from deepgen.inference.langevin.arguments import DivergenceWarning
+from deepgen.inference.langevin.chains.pyro import run_chains
+from deepgen.inference.langevin.continuous.pyro import (
+    MALA,
+    ULA,
+    MetropolisedUnderdampedLangevin,
+    UnderdampedLangevin,
+)
+from deepgen.inference.langevin.locally_balanced.pyro import DiscreteLangevin, GibbsWithGradients
+from deepgen.inference.langevin.minibatch.pyro import PSGLD, SGLD
 from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
 from deepgen.inference.likelihood.pyro import log_prob
 from deepgen.inference.score_matching.pyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
@@ -75,7 +86,11 @@ __all__ = [
     "CNF",
     "ELBO",
     "IWAE",
+    "MALA",
     "MNAR",
+    "PSGLD",
+    "SGLD",
+    "ULA",
     "VAE",
     "VE",
     "VP",
@@ -84,6 +99,7 @@ __all__ = [
     "AdditiveCoupling",
     "AffineAutoregressive",
     "AffineCoupling",
+    "AnnealedLangevin",
     "Autoregressive",
     "AutoregressiveModel",
     "Bracket",
@@ -95,7 +111,9 @@ __all__ = [
     "Cyclical",
     "DReG",
     "DenoisingScoreMatching",
+    "DiscreteLangevin",
     "DiscretizedLogisticMixture",
+    "DivergenceWarning",
     "Ensemble",
     "EnumELBO",
     "ExactScoreMatching",
@@ -103,6 +121,7 @@ __all__ = [
     "Flow",
     "FlowDistribution",
     "GaussianScore",
+    "GibbsWithGradients",
     "HierarchicalVAE",
     "InversionWarning",
     "LULinear",
@@ -110,12 +129,14 @@ __all__ = [
     "LinearMasking",
     "LogProb",
     "Logit",
+    "MetropolisedUnderdampedLangevin",
     "NonFiniteLoss",
     "Particles",
     "Permute",
     "PixelCNN",
     "Pooled",
     "PosteriorCollapseWarning",
+    "PredictorCorrector",
     "Program",
     "RandomMember",
     "RandomProbes",
@@ -129,6 +150,7 @@ __all__ = [
     "SplineAutoregressive",
     "SplineCoupling",
     "SubVP",
+    "UnderdampedLangevin",
     "Unflatten",
     "WaveNet",
     "active_units",
@@ -154,6 +176,7 @@ __all__ = [
     "rate_distortion",
     "rate_distortion_curve",
     "reconstruct",
+    "run_chains",
     "sample",
     "save",
     "smc",

@@ -18,6 +18,10 @@ TRANSFORMS = (
     *("ActNorm", "AdditiveCoupling", "AffineAutoregressive", "AffineCoupling", "CNF", "LULinear", "Logit", "Permute"),
     *("SplineAutoregressive", "SplineCoupling", "Unflatten"),
 )
+KERNEL = {"init", "sample", "postprocess_fn", "get_diagnostics_str", "begin", "constrain", "setup", "cleanup"}
+KERNEL |= {"logging", "diagnostics"}
+KERNELS = ("AnnealedLangevin", "DiscreteLangevin", "GibbsWithGradients", "MALA", "MetropolisedUnderdampedLangevin")
+KERNELS += ("PSGLD", "PredictorCorrector", "SGLD", "ULA", "UnderdampedLangevin")
 ENGINES_OWN = {
     # what the engine's base classes bring, which its users know
     "ELBO": OBJECTIVES,
@@ -28,7 +32,9 @@ ENGINES_OWN = {
     "RandomMember": OBJECTIVES,
     "RandomProbes": OBJECTIVES,
     **dict.fromkeys(TRANSFORMS, TRANSFORM),
+    **dict.fromkeys(KERNELS, KERNEL),
     "FlowDistribution": {"log_prob"},
+    "ScoreBased": {"expand"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
 }

@@ -245,6 +245,39 @@ def check_finite(finite: np.ndarray) -> None:
         )
 
 
+def check_ladder(
+    sigmas: np.ndarray, *, num_steps: int, step_size: float | None = None, snr: float | None = None
+) -> None:
+    """Refuse a noise ladder that does not descend, or steps on it that are none.
+
+    Args:
+        sigmas: (L,) standard deviations, from the largest to the smallest.
+        num_steps: at least 1.
+        step_size: positive, or None.
+        snr: positive, or None; exactly one of the two is given.
+
+    Raises:
+        ValueError: naming the argument, what it got and what it needs.
+    """
+    descends = sigmas.ndim == 1 and sigmas.size >= 2 and bool((np.diff(sigmas) < 0).all() and sigmas[-1] > 0)
+    if not descends:
+        raise checks.problem(
+            "sigmas",
+            got=f"{sigmas}" if sigmas.size < 8 else f"an array of shape {sigmas.shape}",
+            expected="at least two positive numbers, each below the one before",
+            fix="Take ladder.geometric(sigma_max, sigma_min, num_levels).",
+        )
+    checks.at_least("num_steps", num_steps, 1)
+    if (step_size is None) == (snr is None):
+        raise checks.problem(
+            "step_size",
+            got="both step_size and snr" if snr is not None else "neither step_size nor snr",
+            expected="one of them",
+            fix="step_size gives annealed Langevin dynamics, snr the predictor-corrector.",
+        )
+    checks.positive("snr" if step_size is None else "step_size", float(snr if step_size is None else step_size))  # type: ignore[arg-type]
+
+
 def warn_of_divergence(dynamics: Dynamics, divergences: np.ndarray, iterations: int) -> None:
     """Warn where a kernel without an acceptance test diverged, or where one with a test found hardly anything else.
 
@@ -253,7 +286,8 @@ def warn_of_divergence(dynamics: Dynamics, divergences: np.ndarray, iterations: 
         divergences: (n,) diverging steps of each chain, after the warm-up.
         iterations: how many steps there were.
     """
-    bad = divergences > (iterations // 2 if dynamics.adjusted else 0)
+    # a single rejected proposal says nothing of a step size: ten say something
+    bad = divergences > max(iterations // 2, 9) if dynamics.adjusted else divergences > 0
     if bad.any():
         what = (
             f"{int(bad.sum())} of {bad.size} chains had most of their proposals thrown out as divergent"

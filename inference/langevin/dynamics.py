@@ -5,7 +5,7 @@ warm-up learns, step size and metric, is an argument of a step.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from deepgen.inference.hmc.hamiltonian import State
 from deepgen.inference.langevin import discrete, overdamped, stochastic, underdamped
@@ -15,6 +15,7 @@ from deepgen.inference.langevin.overdamped import Evaluate
 Shape = tuple[int, ...]
 
 
+@runtime_checkable
 class Dynamics(Protocol):
     """What a loop needs to know of a kernel."""
 

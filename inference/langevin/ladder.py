@@ -206,24 +206,20 @@ def predict(
     return x + gap * score + xp.sqrt(gap) * noise
 
 
-def corrector_step_size(
-    score: Float[Any, "*batch d"], noise: Float[Any, "*batch d"], snr: float
-) -> Float[Any, "*batch"]:
-    """The step size at which a Langevin step's drift has a given length compared with its noise.
+def corrector_step_size(sigma: Any, snr: float) -> Any:
+    """The step size at which a Langevin step has a given ratio of drift to noise: h = 2 snr sigma.
 
-    The paper's step is x + a s + sqrt(2 a) z with a = 2 (snr |z| / |s|)^2; here h^2 = 2 a, so h = 2 snr |z| / |s|.
+    The paper takes h = 2 snr |z| / |s|. Where a level's noise dominates, |s| is near sqrt(d) / sigma and |z| near
+    sqrt(d); with these values the step cannot blow up where a score happens to vanish.
 
     Args:
-        score: (*batch, d).
-        noise: (*batch, d) standard normals of the step.
-        snr: the ratio; the paper takes 0.16 to 0.17.
+        sigma: of the level.
+        snr: the ratio of drift to noise; the paper takes 0.16 to 0.17.
 
     Returns:
-        (*batch) step sizes h.
+        The step size, of the form of ``sigma``.
 
     References:
         Song et al. (2021), algorithm 4.
     """
-    xp = array_namespace(score)
-    square = xp.sum(noise * noise, axis=-1) / xp.sum(score * score, axis=-1)
-    return 2 * snr * xp.sqrt(square)
+    return 2 * snr * sigma

@@ -48,7 +48,7 @@ def init(dynamics: Dynamics, evaluate: Evaluate, position: Array, noise: Noise) 
     return dynamics.begin(position, *evaluate(position), noise[0])
 
 
-def draw_noise(rng_key: Key, dynamics: Dynamics, position: Array) -> Noise:
+def draw_noise(rng_key: Key, dynamics: Dynamics, position: Array | jax.ShapeDtypeStruct) -> Noise:
     """The randomness of one step.
 
     Args:
@@ -110,7 +110,7 @@ def step(
 def run_with_noise(
     noise_at: Callable[[Any], Noise],
     dynamics: Dynamics,
-    position: Float[Array, "n *event"],
+    position: Array,
     *,
     potential_fn: Callable[[Array], Array] | None = None,
     score_fn: Callable[[Array], Array] | None = None,
@@ -222,7 +222,7 @@ def run_with_noise(
 def run(
     rng_key: Key,
     dynamics: Dynamics,
-    position: Float[Array, "n *event"],
+    position: Array,
     *,
     potential_fn: Callable[[Array], Array] | None = None,
     score_fn: Callable[[Array], Array] | None = None,

@@ -97,7 +97,7 @@ def step(
 def run_with_noise(
     noise_at: Callable[[Any], Noise],
     dynamics: Dynamics,
-    position: Float[Tensor, "n *event"],
+    position: Tensor,
     *,
     potential_fn: Callable[[Tensor], Tensor] | None = None,
     score_fn: Callable[[Tensor], Tensor] | None = None,
@@ -213,7 +213,7 @@ def run_with_noise(
 
 def run(
     dynamics: Dynamics,
-    position: Float[Tensor, "n *event"],
+    position: Tensor,
     *,
     potential_fn: Callable[[Tensor], Tensor] | None = None,
     score_fn: Callable[[Tensor], Tensor] | None = None,

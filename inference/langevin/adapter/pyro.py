@@ -96,6 +96,10 @@ class Adapter(MCMCKernel):
         arguments.check_finite(finite.numpy(force=True))
         return state, loop.next
 
+    def constrain(self, z: dict[str, Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """From states, (..., chains, *) each, to values of the model's sites."""
+        return self._space.constrain(z, args, kwargs)
+
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Find a start."""
         given = None if self._given is None else {name: value[None] for name, value in self._given.items()}
@@ -115,6 +119,7 @@ class Adapter(MCMCKernel):
 
     @initial_params.setter
     def initial_params(self, params: dict[str, Tensor]) -> None:
+        """Where the next chain starts, unconstrained."""
         self._given = params
 
     def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -105,7 +105,7 @@ class Reals:
         def of(z: State) -> Tensor:
             values = {name: self.transforms[name].inv(value) for name, value in z.items()}
             trace = poutine.trace(poutine.condition(self.model, values)).get_trace(*args, **kwargs)
-            energy = -trace.log_prob_sum()
+            energy = -torch.as_tensor(trace.log_prob_sum())
             for name, value in z.items():
                 # the transform takes values to unconstrained space
                 energy = energy + self.transforms[name].log_abs_det_jacobian(values[name], value).sum()
@@ -158,7 +158,8 @@ class States:
         """State -> nats."""
 
         def of(z: State) -> Tensor:
-            return -poutine.trace(poutine.condition(self.model, z)).get_trace(*args, **kwargs).log_prob_sum()
+            trace = poutine.trace(poutine.condition(self.model, z)).get_trace(*args, **kwargs)
+            return -torch.as_tensor(trace.log_prob_sum())
 
         return of
 

@@ -1,0 +1,83 @@
+"""Several chains of a kernel at once in Pyro."""
+
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import torch
+from tqdm import tqdm
+
+from deepgen.inference.langevin import arguments
+from deepgen.inference.langevin.chains.result import STATS, check_counts, inference_data
+
+if TYPE_CHECKING:
+    import arviz
+
+__all__ = ["run_chains"]
+
+
+def run_chains(
+    kernel: Any,
+    *args: Any,
+    num_warmup: int = 1000,
+    num_samples: int = 1000,
+    num_chains: int = 4,
+    thinning: int = 1,
+    init_params: Any = None,
+    progress: bool | None = None,
+    **kwargs: Any,
+) -> "arviz.InferenceData":
+    """Chains of one of deepgen's Langevin kernels, vectorised, learning together in the warm-up.
+
+    Pyro's ``MCMC`` runs one chain after another, or a process for each; here all chains are one batch, through
+    ``torch.func.vmap`` of the model. A model that it cannot take, because it decides by a value, runs chain by chain.
+    Only every ``thinning``-th state is stored.
+
+    Args:
+        kernel: such as ``MALA(model)``.
+        args: of the model.
+        num_warmup: iterations that learn and are not kept.
+        num_samples: draws to keep of each chain.
+        num_chains: how many chains.
+        thinning: iterations for each draw kept.
+        init_params: unconstrained values to start from, (num_chains, ...) each; needed with ``potential_fn``.
+        progress: whether to show a bar; None: on a terminal only.
+        kwargs: of the model.
+
+    Returns:
+        ``posterior`` with the model's sites and ``sample_stats`` with ``lp``, ``acceptance_rate``, ``diverging``,
+        ``step_size`` and ``energy_error``, each (chain, draw); in ``attrs`` the ``kernel`` and its ``law``,
+        "asymptotically exact" or "approximate".
+
+    Raises:
+        ValueError: a number out of range, a model that the kernel cannot take, a start that is not finite.
+    """
+    check_counts(num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, thinning=thinning)
+    total, hidden = num_warmup + num_samples * thinning, None if progress is None else not progress
+    kept_z: dict[str, torch.Tensor] = {}
+    kept_stats: dict[str, torch.Tensor] = {}
+    bar = tqdm(total=total, disable=hidden, unit="step", desc=type(kernel).__name__)
+    # a wild proposal must be rejected, not raised as an error, and checks cost time
+    with bar, pyro.validation_enabled(False):
+        state, advance = kernel.begin(num_chains, num_warmup, init_params, args, kwargs)
+        for i in range(total):
+            state = advance(state)
+            k, left = divmod(i - num_warmup + 1, thinning)
+            if i >= num_warmup and left == 0:
+                stats = {name: getattr(state, name) for name in STATS if hasattr(state, name)}
+                kept_z = _store(kept_z, k - 1, state.z, num_samples)
+                kept_stats = _store(kept_stats, k - 1, stats, num_samples)
+            bar.update()
+        with torch.no_grad():
+            draws = kernel.constrain(kept_z, args, kwargs)
+    kept = {name: value.transpose(0, 1).numpy(force=True) for name, value in draws.items()}
+    said = {name: value.transpose(0, 1).numpy(force=True) for name, value in kept_stats.items()}
+    if hasattr(kernel, "dynamics"):
+        arguments.warn_of_divergence(kernel.dynamics, said["diverging"].sum(1), num_samples)
+    return inference_data(kept, said, kernel=type(kernel).__name__, law=kernel.law)
+
+
+def _store(stores: dict[str, torch.Tensor], k: int, values: Any, size: int) -> dict[str, torch.Tensor]:
+    stores = stores or {name: value.new_empty((size, *value.shape)) for name, value in values.items()}
+    for name, value in values.items():
+        stores[name][k] = value
+    return stores
