@@ -44,6 +44,7 @@ ENGINES_OWN = {
     "FlowDistribution": {"log_prob"},
     "AutoFlow": {"get_posterior", "get_transform"},
     "Levels": {"expand"},
+    "ScoreBased": {"expand"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
     "EnergyBased": {"expand"},

@@ -15,6 +15,8 @@ from deepgen.nn import arguments
 METHODS = ("ode", "sde", "predictor-corrector", "annealed-langevin")
 STEPS = {"ode": 0, "sde": 500, "predictor-corrector": 200, "annealed-langevin": 100}
 """How many levels of noise a method goes through by default; the solver of the flow chooses its own steps."""
+GRADIENTS = ("flow", "score", "score alone")
+"""What the derivative of a density by its value may be."""
 EXACT_SIZE = 16
 """Up to so many entries a density takes the exact trace; beyond, random probes."""
 PROBES = 4

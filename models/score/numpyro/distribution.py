@@ -44,6 +44,9 @@ class ScoreBased(dist.Distribution):
         num_steps: levels of noise on the way; None for the method's usual number.
         num_probes: signs that estimate the divergence; 0 takes the exact one, None chooses by the number of entries.
         tolerance: of the flow's solver, relative and absolute.
+        gradient: what a derivative of ``log_prob`` by the value is: ``"flow"``, that through the solver; ``"score"``,
+            the score at t_min, the same where scores are right, and cheap; ``"score alone"``, that beside a value of
+            zero, for kernels that look at gradients alone (`ULA`, `UnderdampedLangevin`; none with a Metropolis test).
         batch_shape: of the law.
         validate_args: as of any distribution.
 
@@ -52,7 +55,17 @@ class ScoreBased(dist.Distribution):
     """
 
     pytree_data_fields = ("network", "context")
-    pytree_aux_fields = ("sde", "context_dim", "guidance", "drop", "method", "num_steps", "num_probes", "tolerance")
+    pytree_aux_fields = (
+        "sde",
+        "context_dim",
+        "guidance",
+        "drop",
+        "method",
+        "num_steps",
+        "num_probes",
+        "tolerance",
+        "gradient",
+    )
 
     def __init__(
         self,
@@ -68,6 +81,7 @@ class ScoreBased(dist.Distribution):
         num_steps: int | None = None,
         num_probes: int | None = None,
         tolerance: float = 1e-5,
+        gradient: str = "flow",
         batch_shape: tuple[int, ...] | None = None,
         validate_args: bool | None = None,
     ):
@@ -75,6 +89,8 @@ class ScoreBased(dist.Distribution):
         recipe.check_context(context_dim, None if context is None else jnp.shape(context))
         recipe.check_sampling(method, num_steps)
         checks.positive("tolerance", tolerance)
+        checks.one_of("gradient", gradient, recipe.GRADIENTS)
+        self.gradient = gradient
         self.network, self.sde, self.context = network, sdes.check(sde), context
         self.context_dim, self.guidance, self.drop = context_dim, guidance, drop
         self.method, self.num_steps, self.tolerance = method, num_steps, tolerance
@@ -101,6 +117,7 @@ class ScoreBased(dist.Distribution):
             num_steps=self.num_steps,
             num_probes=self.num_probes,
             tolerance=self.tolerance,
+            gradient=self.gradient,
             batch_shape=tuple(batch_shape),
         )
 
@@ -138,11 +155,13 @@ class ScoreBased(dist.Distribution):
     def log_prob(self, value: Any) -> jax.Array:
         """The log density of the probability flow, nats: exact but for the solver, or an average over fixed probes."""
         x, lead = self._rows(value)
-        if not self.num_probes:
-            return self._along(x, lead, None).reshape(lead)
-        probes = jnp.asarray(recipe.fixed_probes(self.event_shape, self.num_probes), x.dtype)
-        probes = jnp.broadcast_to(probes[:, None], (self.num_probes, *x.shape))
-        return self._along(x, lead, probes).mean(0).reshape(lead)
+        if self.gradient == "flow":
+            return self._density(x, lead).reshape(lead)
+        at = lax.stop_gradient(x)
+        score = lax.stop_gradient(self.score(at.reshape(jnp.shape(value)))).reshape(x.shape)
+        # zero, with the score for a derivative
+        slope = jnp.sum((score * (x - at)).reshape(len(x), -1), axis=1)
+        return (slope if self.gradient != "score" else slope + lax.stop_gradient(self._density(at, lead))).reshape(lead)
 
     def estimate(self, rng_key: jax.Array, value: Any, num_probes: int) -> jax.Array:
         """Independent estimates of the log density, each from signs of its own that are held over the solve.
@@ -242,6 +261,12 @@ class ScoreBased(dist.Distribution):
     def _solve(self, score: Score, x: jax.Array, t0: float, t1: float) -> jax.Array:
         clock = [float(t ** (1 / self.sde.power)) for t in (t0, t1)]
         return integrate(score.flow, x, *clock, rtol=self.tolerance, atol=self.tolerance)
+
+    def _density(self, x: jax.Array, lead: tuple[int, ...]) -> jax.Array:
+        if not self.num_probes:
+            return self._along(x, lead, None)
+        probes = jnp.asarray(recipe.fixed_probes(self.event_shape, self.num_probes), x.dtype)
+        return self._along(x, lead, jnp.broadcast_to(probes[:, None], (self.num_probes, *x.shape))).mean(0)
 
     def _along(self, x: jax.Array, lead: tuple[int, ...], probes: Any) -> jax.Array:
         start, tolerance = self.sde.t_min ** (1 / self.sde.power), self.tolerance

@@ -42,6 +42,9 @@ class ScoreBased(TorchDistribution):
         num_steps: levels of noise on the way; None for the method's usual number.
         num_probes: signs that estimate the divergence; 0 takes the exact one, None chooses by the number of entries.
         tolerance: of the flow's solver, relative and absolute.
+        gradient: what a derivative of ``log_prob`` by the value is: ``"flow"``, that through the solver; ``"score"``,
+            the score at t_min, the same where scores are right, and cheap; ``"score alone"``, that beside a value of
+            zero, for kernels that look at gradients alone (`ULA`, `UnderdampedLangevin`; none with a Metropolis test).
         batch_shape: of the law.
         validate_args: as of any distribution.
 
@@ -66,6 +69,7 @@ class ScoreBased(TorchDistribution):
         num_steps: int | None = None,
         num_probes: int | None = None,
         tolerance: float = 1e-5,
+        gradient: str = "flow",
         batch_shape: tuple[int, ...] | None = None,
         validate_args: bool | None = None,
     ):
@@ -73,6 +77,8 @@ class ScoreBased(TorchDistribution):
         recipe.check_context(context_dim, None if context is None else tuple(context.shape))
         recipe.check_sampling(method, num_steps)
         checks.positive("tolerance", tolerance)
+        checks.one_of("gradient", gradient, recipe.GRADIENTS)
+        self.gradient = gradient
         self.network, self.sde, self.context = network, sdes.check(sde), context
         self.context_dim, self.guidance, self.drop = context_dim, guidance, drop
         self.method, self.num_steps, self.tolerance = method, num_steps, tolerance
@@ -99,6 +105,7 @@ class ScoreBased(TorchDistribution):
             num_steps=self.num_steps,
             num_probes=self.num_probes,
             tolerance=self.tolerance,
+            gradient=self.gradient,
             batch_shape=tuple(batch_shape),
             validate_args=False,
         )
@@ -134,14 +141,18 @@ class ScoreBased(TorchDistribution):
         score = Score(self.network, self.sde, told(self.context, self.context_dim, lead, x, shown))
         return (score.at(sdes.noised(self.sde, x, t, epsilon), t) + epsilon).reshape(value.shape)
 
-    def log_prob(self, value: Any) -> torch.Tensor:
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """The log density of the probability flow, nats: exact but for the solver, or an average over fixed probes."""
         x, lead = self._rows(value)
-        if not self.num_probes:
-            return self._along(x, lead, None).reshape(lead)
-        signs = recipe.fixed_probes(tuple(self.event_shape), self.num_probes)
-        probes = torch.as_tensor(signs, dtype=x.dtype, device=x.device)[:, None].expand(self.num_probes, *x.shape)
-        return self._along(x, lead, probes).mean(0).reshape(lead)
+        if self.gradient == "flow":
+            return self._density(x, lead).reshape(lead)
+        at = x.detach()
+        with torch.no_grad():
+            score = self.score(at.reshape(value.shape)).reshape(x.shape)
+            density = self._density(at, lead) if self.gradient == "score" else x.new_zeros(len(x))
+        # zero, with the score for a derivative
+        slope = (score * (x - at)).reshape(len(x), -1).sum(1)
+        return (slope + density).reshape(lead)
 
     def estimate(self, value: Any, num_probes: int) -> torch.Tensor:
         """Independent estimates of the log density, each from signs of its own that are held over the solve.
@@ -182,6 +193,7 @@ class ScoreBased(TorchDistribution):
         rungs = levels.rungs(self.sde, num_steps)
         return self._descend(score, method, rungs, rungs.start * noise).reshape(shape)
 
+    @torch.no_grad()
     def complete(self, x: Any, observed: Any, *, method: str, num_steps: int | None = None) -> torch.Tensor:
         """Draws whose known entries are those of the data, noised to each level on the way down a ladder.
 
@@ -238,6 +250,13 @@ class ScoreBased(TorchDistribution):
     def _solve(self, score: Score, x: torch.Tensor, t0: float, t1: float) -> torch.Tensor:
         clock = [float(t ** (1 / self.sde.power)) for t in (t0, t1)]
         return integrate(score.flow, x, *clock, rtol=self.tolerance, atol=self.tolerance)
+
+    def _density(self, x: torch.Tensor, lead: tuple[int, ...]) -> torch.Tensor:
+        if not self.num_probes:
+            return self._along(x, lead, None)
+        signs = recipe.fixed_probes(tuple(self.event_shape), self.num_probes)
+        probes = torch.as_tensor(signs, dtype=x.dtype, device=x.device)[:, None].expand(self.num_probes, *x.shape)
+        return self._along(x, lead, probes).mean(0)
 
     def _along(self, x: torch.Tensor, lead: tuple[int, ...], probes: Any) -> torch.Tensor:
         start, tolerance = self.sde.t_min ** (1 / self.sde.power), self.tolerance

@@ -197,19 +197,20 @@ class ScoreModel(torch.nn.Module):
         network = networks.Guided(self.network, log_likelihood, weight)
         return ScoreModel(network, self.event_shape, self.sde, **recipe.options(self, {}))
 
-    def distribution(self, context: Any = None) -> Any:
+    def distribution(self, context: Any = None, *, gradient: str = "flow") -> Any:
         """The law of a datum, to be a site of any model.
 
         Args:
             context: (n, context_dim), whose rows are its batch; None where there is none, or where it is unknown.
+            gradient: of its ``log_prob`` by the value, see `ScoreBased`: ``"flow"``, ``"score"`` or ``"score alone"``.
 
         Returns:
             The law.
 
         Raises:
-            ValueError: a context of another size.
+            ValueError: a context of another size, or another gradient.
         """
-        return self._law(self.network, context)
+        return self._law(self.network, context, gradient)
 
     def model(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
         """p(x), or p(x | context), in the plate ``"data"``.
@@ -315,9 +316,9 @@ class ScoreModel(torch.nn.Module):
         """The JSON-able description from which `build` makes a program of the same shape."""
         return recipe.spec(self, networks.NETWORKS)
 
-    def _law(self, network: Any, context: Any) -> Any:
+    def _law(self, network: Any, context: Any, gradient: str = "flow") -> Any:
         options = recipe.options(self, {})
-        return ScoreBased(network, self.sde, self.event_shape, context=context, **options)
+        return ScoreBased(network, self.sde, self.event_shape, context=context, gradient=gradient, **options)
 
 
 class Given:
