@@ -19,8 +19,12 @@ from deepgen.inference.imputation.enumeration import completions
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
 CONSTRUCTORS: dict[str, tuple[tuple[int, ...], dict[str, Any], tuple[int, ...]]] = {
     "made": ((2, 3), {"hidden": (8,)}, ()),
-    "pixelcnn": ((1, 3, 2), {"channels": 4, "num_layers": 2, "first_kernel_size": 3}, (3, 2)),
-    "wavenet": ((6,), {"likelihood": "bernoulli", "channels": 4, "skip_channels": 5, "dilations": (1, 2)}, (6,)),
+    "pixelcnn": ((1, 3, 2), {"channels": 6, "num_layers": 2, "first_kernel_size": 3, "activation": "gelu"}, (3, 2)),
+    "wavenet": (
+        (6,),
+        {"likelihood": "bernoulli", "channels": 4, "skip_channels": 5, "dilations": (1, 2), "activation": "gelu"},
+        (6,),
+    ),
     "transformer": ((6,), {"likelihood": "bernoulli", "width": 8, "num_heads": 2, "num_layers": 1}, (6,)),
 }
 ALL = pytest.mark.parametrize("name", CONSTRUCTORS)
