@@ -155,7 +155,7 @@ def test_the_engines_agree_on_a_noise_tape(name):
     for option in options:
         ours, theirs = (played(engine, dynamics, **option) for engine in (NUMPYRO, PYRO))
         if dynamics.adjusted:
-            assert 0.1 < ours["accept_rate"].mean() < 1
+            assert 0 < ours["accept_rate"].mean() < 1
         # decisions first: one that differs would make all else differ
         np.testing.assert_array_equal(np.rint(ours["accept_rate"] * 24), np.rint(theirs["accept_rate"] * 24))
         for key in ours:

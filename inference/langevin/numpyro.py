@@ -325,7 +325,7 @@ def _begin(
     kernel: _Kernel, position: Array, step_size: Array, num_samples: int
 ) -> tuple[Array, _Progress, tuple[Array, Array]]:
     state, rows = init(kernel.dynamics, kernel.evaluate, position, kernel.noise_at(0)), len(position)
-    known = jnp.isfinite(state.log_density) | (jnp.isnan(state.log_density) & ~kernel.dynamics.adjusted)
+    known = jnp.isfinite(state.log_density) | (jnp.isnan(state.log_density) & (not kernel.dynamics.adjusted))
     finite = known & jnp.isfinite(state.gradient).reshape(rows, -1).all(1)
     vectors = position if kernel.dynamics.metric else position.reshape(rows, -1)[:, :1]
     learned = tuning.begin(vectors, step_size, pool=kernel.pool, dense=kernel.dense)

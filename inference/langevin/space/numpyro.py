@@ -47,7 +47,8 @@ class Functions:
         """What the user gave."""
         refusals.init_params(params)
         if self.one_hot:
-            self.categories = refusals.one_length([jnp.shape(leaf) for leaf in jax.tree.leaves(params)])
+            first = 0 if is_prng_key(rng_key) else 1
+            self.categories = refusals.one_length([jnp.shape(leaf)[first:] for leaf in jax.tree.leaves(params)])
         return params
 
     def potential(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Potential | None:

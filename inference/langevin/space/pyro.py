@@ -80,8 +80,11 @@ class Reals:
 
     def start(self, num_chains: int, params: State | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
         """What the user gave in unconstrained space, else a valid start of ``init_strategy`` for each chain."""
+        trace = poutine.trace(self.model).get_trace(*args, **kwargs)
+        refusals.real_latents([(name, site["fn"].support.is_discrete) for name, site in _latents(trace).items()])
+        if not self.subsamples:
+            refusals.no_subsample([name for name, site in trace.nodes.items() if _subsamples(site)])
         sites = self._sites(args, kwargs)
-        refusals.real_latents([(name, site["fn"].support.is_discrete) for name, site in sites.items()])
         self.transforms = {name: biject_to(site["fn"].support).inv for name, site in sites.items()}
         if params is not None:
             return params
@@ -119,10 +122,7 @@ class Reals:
 
     def _sites(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         model = InitMessenger(self.init_strategy)(self.model)
-        trace = poutine.trace(model).get_trace(*args, **kwargs)
-        if not self.subsamples:
-            refusals.no_subsample([name for name, site in trace.nodes.items() if _subsamples(site)])
-        return _latents(trace)
+        return _latents(poutine.trace(model).get_trace(*args, **kwargs))
 
 
 class States:
