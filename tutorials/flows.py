@@ -115,19 +115,19 @@ plt.show()
 rng = np.random.default_rng(0)
 group = np.float32(rng.random(len(train)) < 0.3)
 moved = train + group[:, None] * np.float32([1.0, -0.5])
+means = moved[group == 1].mean(0) - moved[group == 0].mean(0)
 fresh = dg.Flow.nsf((2,), hidden=(32, 32), data=train, key=jax.random.key(8))
 
 
 def shifted(x, group):
     """Rows of one unknown law, some of them shifted."""
-    shift = numpyro.param("shift", jnp.zeros(2))
+    shift = numpyro.param("shift", jnp.asarray(means))
     with numpyro.plate("rows", len(x)):
         numpyro.sample("x", fresh.distribution(name="law"), obs=x - group[:, None] * shift)
 
 
 svi = SVI(shifted, lambda *rows: None, Adam(3e-3), Trace_ELBO())
 fitted = svi.run(jax.random.key(9), STEPS, moved, group, progress_bar=False)
-means = moved[group == 1].mean(0) - moved[group == 0].mean(0)
 print("the shift, (1, -0.5):", fitted.params["shift"].round(2), "by the groups' means:", means.round(2))
 learned = dg.with_params(fresh, fitted.params, name="law")
 
