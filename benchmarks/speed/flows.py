@@ -138,7 +138,7 @@ def numpyro_flows(name: str) -> dict[str, Contender]:
         lambda flow, x: flow.distribution().log_prob(x),
         lambda flow, key: flow.distribution().sample(key, (ROWS,)),
     )
-    spline = RationalQuadraticSpline(knots=BINS, interval=BOUND)
+    spline = RationalQuadraticSpline(knots=BINS - 1, interval=BOUND)  # the inner ones
     make = masked_autoregressive_flow if name == "MAF" else coupling_flow
     peer = make(
         key,
