@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.speed.timing import Row, table
 
-NAMES = ("startup", "training", "convolution", "imputation", "likelihood", "sampling")
+NAMES = ("startup", "training", "convolution", "imputation", "likelihood", "sampling", "langevin")
 RESULTS = Path(__file__).parent / "results"
 
 
