@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.speed.timing import Row, table
 
-NAMES = ("startup", "training", "convolution", "imputation", "likelihood", "sampling", "flows")
+NAMES = ("startup", "training", "convolution", "imputation", "likelihood", "sampling", "flows", "langevin")
 RESULTS = Path(__file__).parent / "results"
 
 
