@@ -25,6 +25,7 @@ ENGINES_OWN = {
     "RandomMember": OBJECTIVES,
     **dict.fromkeys((*TRANSFORMS, "SplineAutoregressive", "SplineCoupling", "Unflatten"), TRANSFORM),
     "FlowDistribution": {"log_prob"},
+    "AnyOrder": {"expand"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
 }
