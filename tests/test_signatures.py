@@ -45,6 +45,7 @@ ENGINES_OWN = {
     "AutoFlow": {"get_posterior", "get_transform"},
     "Levels": {"expand"},
     "ScoreBased": {"expand"},
+    "AnyOrder": {"expand"},
     "Autoregressive": {"expand"},
     "Ensemble": {"expand"},
     "EnergyBased": {"expand"},
