@@ -20,7 +20,7 @@ def quadratic() -> dict[str, Any]:
     mean = np.linalg.solve(precision, loc / scale.astype(float) ** 2 - weight.T.astype(float) @ bias)
     return {
         "config": _config("diagonal", {"energy": "quadratic", "in_size": SIZE, "out_size": 3}, "hamiltonian"),
-        "tensors": {"base.loc": loc, "base.scale": scale, "energy.weight": weight, "energy.bias": bias},
+        "tensors": {"base.loc": loc, "base.log_scale": np.log(scale), "energy.weight": weight, "energy.bias": bias},
         **normal(mean, np.linalg.inv(precision)),
         **_COMMON,
     }

@@ -23,7 +23,8 @@ def fitted(base: str, event_shape: tuple[int, ...], data: Any | None) -> dict[st
         data: (n, *event_shape), NaN where missing, whose means and (co)variances it takes; None for a standard one.
 
     Returns:
-        By name: ``loc`` and ``scale``; ``loc`` and ``scale_tril``; or ``logits``. float32.
+        By name: ``loc`` and ``log_scale``, and for ``"full"`` also ``lower``, what is below the diagonal of the
+        Cholesky factor, whose diagonal is exp(log_scale); or ``logits``. float32.
 
     Raises:
         ValueError: an unknown base, data that it does not take, or ``"full"`` for a datum that is no vector.
@@ -40,7 +41,7 @@ def fitted(base: str, event_shape: tuple[int, ...], data: Any | None) -> dict[st
     rows = None if data is None else check_x(data, event_shape, base == "bernoulli", missing=True)
     flat = None if rows is None else rows.reshape(-1, size).astype(np.float64)
     found = {"diagonal": _diagonal, "full": _full, "bernoulli": _bernoulli}[base](size, flat)
-    shaped = {name: value if name == "scale_tril" else value.reshape(event_shape) for name, value in found.items()}
+    shaped = {name: value if name == "lower" else value.reshape(event_shape) for name, value in found.items()}
     return {name: value.astype(np.float32) for name, value in shaped.items()}
 
 
@@ -52,19 +53,20 @@ def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _diagonal(size: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     mean, sd = (np.zeros(size), np.ones(size)) if rows is None else _moments(rows)
-    return {"loc": mean, "scale": sd}
+    return {"loc": mean, "log_scale": np.log(sd)}
 
 
 def _full(size: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     if rows is None:
-        return {"loc": np.zeros(size), "scale_tril": np.eye(size)}
+        return {"loc": np.zeros(size), "log_scale": np.zeros(size), "lower": np.zeros((size, size))}
     mean, sd = _moments(rows)
     whitened = np.nan_to_num((rows - mean) / sd)
     correlation = whitened.T @ whitened / len(rows)
     # shrunk as if size + 1 rows had shown no correlation: as many rows as entries leave it singular
     share = len(rows) / (len(rows) + size + 1)
     shrunk = share * correlation + (1 - share) * np.eye(size)
-    return {"loc": mean, "scale_tril": sd[:, None] * np.linalg.cholesky(shrunk)}
+    factor = sd[:, None] * np.linalg.cholesky(shrunk)
+    return {"loc": mean, "log_scale": np.log(np.diag(factor)), "lower": np.tril(factor, -1)}
 
 
 def _bernoulli(size: int, rows: np.ndarray | None) -> dict[str, np.ndarray]:

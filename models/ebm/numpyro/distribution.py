@@ -81,8 +81,8 @@ class Base(eqx.Module):
     """
 
     loc: jax.Array | None
-    scale: jax.Array | None
-    scale_tril: jax.Array | None
+    log_scale: jax.Array | None
+    lower: jax.Array | None
     logits: jax.Array | None
     kind: str = eqx.field(static=True)
 
@@ -90,8 +90,8 @@ class Base(eqx.Module):
         values = reference.fitted(kind, tuple(event_shape), data)
         found = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in values.items()}
         self.kind = kind
-        self.loc, self.scale = found.get("loc"), found.get("scale")
-        self.scale_tril, self.logits = found.get("scale_tril"), found.get("logits")
+        self.loc, self.log_scale = found.get("loc"), found.get("log_scale")
+        self.lower, self.logits = found.get("lower"), found.get("logits")
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -100,8 +100,9 @@ class Base(eqx.Module):
 
     def distribution(self) -> Any:
         """The law, with the shape of a datum as its event shape."""
-        loc, scale, scale_tril, logits = jax.lax.stop_gradient((self.loc, self.scale, self.scale_tril, self.logits))
-        if self.kind == "full":
-            return dist.MultivariateNormal(loc, scale_tril=scale_tril)
-        law = dist.Bernoulli(logits=logits) if self.kind == "bernoulli" else dist.Normal(loc, scale)
-        return law.to_event(len(self.event_shape))
+        loc, log_scale, lower, logits = jax.lax.stop_gradient((self.loc, self.log_scale, self.lower, self.logits))
+        if logits is not None:
+            return dist.Bernoulli(logits=logits).to_event(logits.ndim)
+        if lower is None:
+            return dist.Normal(loc, jnp.exp(log_scale)).to_event(len(self.event_shape))
+        return dist.MultivariateNormal(loc, scale_tril=jnp.tril(lower, -1) + jnp.diag(jnp.exp(log_scale)))

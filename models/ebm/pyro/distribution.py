@@ -103,7 +103,9 @@ class Base(torch.nn.Module):
 
     def distribution(self) -> Any:
         """The law, with the shape of a datum as its event shape."""
-        if self.kind == "full":
-            return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril)
-        law = dist.Bernoulli(logits=self.logits) if self.kind == "bernoulli" else dist.Normal(self.loc, self.scale)
-        return law.to_event(len(self.event_shape))
+        if self.kind == "bernoulli":
+            return dist.Bernoulli(logits=self.logits).to_event(self.logits.dim())
+        if self.kind == "diagonal":
+            return dist.Normal(self.loc, self.log_scale.exp()).to_event(self.loc.dim())
+        factor = self.lower.tril(-1) + torch.diag(self.log_scale.exp())
+        return dist.MultivariateNormal(self.loc, scale_tril=factor)
