@@ -115,6 +115,36 @@ def test_networks_of_images_and_sequences_run(name: str, tmp_path: Path) -> None
     done("sample", tmp_path / name, "-n", "2", "--engine", "pyro")
 
 
+def test_a_score_model_runs_on_points_of_the_plane_and_shows_their_density(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = 2 * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    points = centres[rng.integers(0, 4, 120)] + 0.3 * rng.standard_normal((120, 2))
+    (tmp_path / "points.csv").write_text("a,b\n" + "\n".join(f"{a:.4f},{b:.4f}" for a, b in points))
+    few = [*FEW, "--draws", "10", "--chains", "2", "--hidden", "16,16"]
+    done("run", "score", tmp_path / "points.csv", "--engine", "pyro", *few, "--out", tmp_path / "run")
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["recipe"]["family"] == "score"
+    assert metrics["log_prob"]["kind"] == "estimate"
+    assert metrics["fit"]["objective"] == "denoising score matching"
+    assert metrics["imputation"]["law"] == "approximate"
+    assert metrics["imputation"]["method"] == "predictor-corrector"
+    # nearly untrained, the density is wider than the picture
+    assert 0.3 < metrics["density"]["mass"] < 1.05
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert 'id="density"' in page
+    assert 'id="denoising"' not in page
+
+
+def test_a_score_model_runs_on_images_and_shows_their_way_from_noise(tmp_path: Path) -> None:
+    path = images(tmp_path / "small.npz")
+    few = [*FEW, "--draws", "10", "--chains", "2", "--particles", "2"]
+    done("run", "score-conv", path, "--engine", "pyro", *few, "--out", tmp_path / "run")
+    assert metrics_of(tmp_path / "run")["data"]["event_shape"] == [1, 4, 4]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert 'id="denoising"' in page
+    assert 'id="density"' not in page
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
@@ -122,7 +152,7 @@ def test_networks_of_images_and_sequences_run(name: str, tmp_path: Path) -> None
         (name, "exact")
         for name in ("made", "pixelcnn", "wavenet", "transformer", "nice", "realnvp", "maf", "nsf", "cnf", "glow")
     ]
-    + [("rbm", "estimate"), ("ebm", "estimate")],
+    + [("rbm", "estimate"), ("ebm", "estimate"), ("score", "estimate")],
 )
 def test_all_recipes_run_in_numpyro(name: str, kind: str, tmp_path: Path) -> None:
     path = images(tmp_path / "small.npz")
@@ -161,7 +191,7 @@ def test_a_bernoulli_law_cuts_grey_levels_and_integers_are_categories(tmp_path: 
     assert (np.floor(17 * grey.data.train) == np.rint(16 * data.load("digits", seed=0).train)).all()
 
 
-@pytest.mark.parametrize("name", ["nice", "realnvp", "maf", "nsf", "cnf"])
+@pytest.mark.parametrize("name", ["nice", "realnvp", "maf", "nsf", "cnf", "score"])
 def test_flows_run_on_tables(name: str, tmp_path: Path) -> None:
     shown = done("run", name, "iris", "--engine", "pyro", "--hidden", "8", *FEW, *CLOUD, "--out", tmp_path / name)
     metrics = metrics_of(tmp_path / name)
