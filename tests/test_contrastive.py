@@ -111,8 +111,9 @@ def test_noise_contrastive_estimation_finds_the_ratio_and_its_constant(engine: A
 
 
 def trained(engine: Any, path: Path | None, steps: int, **options: Any) -> Any:
-    program = engine.call(engine.face.EnergyBasedModel.rbm, (4,), 3, data=X)
-    objective = engine.face.PersistentContrastiveDivergence(2, num_chains=10, buffer_size=25, reinitialised=0.2)
+    # strong weights: where a chain goes depends on where it was
+    program = oracle_program(ORACLE["machine"], engine)
+    objective = engine.face.PersistentContrastiveDivergence(1, num_chains=10, buffer_size=25, reinitialised=0.2)
     options = {"batch_size": 20, "chunk": 5, "learning_rate": 0.05, "progress": False, **options}
     return engine.call("fit", program, X, steps=steps, objective=objective, checkpoint=path, **options)
 
@@ -217,10 +218,10 @@ def test_chains_that_disagree_are_told() -> None:
 
 @BOTH
 def test_a_density_that_chains_do_not_explore_is_told(engine: Any) -> None:
-    """Deep wells around each state, from which flips one at a time do not come out."""
+    """Three wells from which no sweep comes out, and the data in the deepest."""
     tensors = dict(ORACLE["machine"].tensors)
-    tensors["energy.weight"] = np.float32(25 * np.array([[1, 1, -1, -1], [-1, -1, 1, 1], [1, 1, 1, 1]]))
-    tensors["energy.hidden_bias"] = np.float32([-25, -25, -75])
+    tensors["energy.weight"] = np.float32([[25, 25, -25, -25], [-25, -25, 25, 25], [60, 60, 60, 60]])
+    tensors["energy.hidden_bias"] = np.float32([-25, -25, -200])
     tensors["energy.visible_bias"] = np.zeros(4, np.float32)
     program = engine.with_tensors(engine.build("ebm", ORACLE["machine"].config), tensors)
     (warning,) = program.diagnose(np.ones((50, 4), np.float32))

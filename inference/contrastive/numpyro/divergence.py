@@ -66,7 +66,7 @@ class ContrastiveDivergence(elbo.ELBO):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """What `fit` carries from step to step: what the last one measured."""
-        observed(param_map, model, guide, args, kwargs, self.data_noise)
+        observed(param_map, model, args, kwargs, self.data_noise)
         return {STATE: _measured(jnp.zeros(()), jnp.zeros(()))}
 
     def diagnostics(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class ContrastiveDivergence(elbo.ELBO):
     ) -> Any:
         """The loss and, where `fit` carries it, the new state; see ``numpyro.infer.elbo.ELBO``."""
         noise_key, run_key = jax.random.split(rng_key)
-        found = observed(param_map, model, guide, args, kwargs, self.data_noise)
+        found = observed(param_map, model, args, kwargs, self.data_noise)
         x = _noisy(noise_key, found.x, self.data_noise)
         ends = _run(run_key, self.kernel, found.law, x, self.num_steps)
         loss, gap = _contrast(found, x, ends.x, self.penalty)
@@ -157,7 +157,7 @@ class PersistentContrastiveDivergence(elbo.ELBO):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """What `fit` carries from step to step: the buffer, drawn from the base, and what the last step measured."""
-        found = observed(param_map, model, guide, args, kwargs, self.data_noise)
+        found = observed(param_map, model, args, kwargs, self.data_noise)
         size = self.buffer_size or self.num_chains or len(found.x)
         drawn = found.law.base.sample(rng_key, (size,)).astype(found.x.dtype)
         return {STATE: {"x": drawn, **_measured(jnp.zeros(()), jnp.zeros(()))}}
@@ -179,7 +179,7 @@ class PersistentContrastiveDivergence(elbo.ELBO):
         if STATE not in param_map:
             raise contrast.no_state("NumPyro")
         noise_key, place_key, fresh_key, base_key, run_key = jax.random.split(rng_key, 5)
-        found = observed(param_map, model, guide, args, kwargs, self.data_noise)
+        found = observed(param_map, model, args, kwargs, self.data_noise)
         buffer = param_map[STATE]["x"]
         count = min(self.num_chains or len(found.x), len(buffer))
         places = jax.random.permutation(place_key, len(buffer))[:count] if count < len(buffer) else jnp.arange(count)

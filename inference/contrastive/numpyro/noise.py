@@ -55,7 +55,7 @@ class NoiseContrastive(elbo.ELBO):
         **kwargs: Any,
     ) -> Any:
         """The loss; see ``numpyro.infer.elbo.ELBO``."""
-        found = observed(param_map, model, guide, args, kwargs)
+        found = observed(param_map, model, args, kwargs)
         law = found.law
         noise = law.base.sample(rng_key, (self.ratio * len(found.x),)).astype(found.x.dtype)
         loss = contrast.noise_contrast(-law.energy(found.x), -law.energy(noise), self.ratio)

@@ -9,7 +9,7 @@ from numpyro import distributions as dist
 from numpyro import handlers
 
 from deepgen.inference.contrastive import contrast
-from deepgen.inference.svi.numpyro.traces import draw_traces, scaled_log_density
+from deepgen.inference.svi.numpyro.traces import scaled_log_density
 from deepgen.program.unnormalised import law_of
 
 
@@ -30,9 +30,8 @@ class Observed(NamedTuple):
 
 
 def observed(
-    param_map: Mapping[str, Any],
+    param_map: dict[str, Any],
     model: Callable[..., Any],
-    guide: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     data_noise: float = 0.0,
@@ -42,9 +41,8 @@ def observed(
     Args:
         param_map: by param site, its value.
         model: the model.
-        guide: the guide.
-        args: of both.
-        kwargs: of both.
+        args: of the model.
+        kwargs: of the model.
         data_noise: what is to be added to the data.
 
     Returns:
@@ -53,7 +51,8 @@ def observed(
     Raises:
         ValueError: no such site or several, latents, a mask, or noise on zeros and ones.
     """
-    trace, _, _ = draw_traces(jax.random.key(0), param_map, model, handlers.block(guide), args, kwargs)
+    given = handlers.substitute(handlers.seed(model, jax.random.key(0)), data=param_map)
+    trace = handlers.trace(given).get_trace(*args, **kwargs)
     sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
     for name, site in sites.items():
         if not site["is_observed"]:

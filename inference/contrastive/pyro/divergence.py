@@ -86,7 +86,7 @@ class ContrastiveDivergence(infer.ELBO):
         return draw_traces(model, guide, args, kwargs)
 
     def _loss(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, State]:
-        found = observed(model, guide, args, kwargs, self.data_noise)
+        found = observed(model, args, kwargs, self.data_noise)
         x = _noisy(found.x, self.data_noise)
         ends = _run(self.kernel, found.law, x, self.num_steps)
         loss, gap = _contrast(found, x, ends.x, self.penalty)
@@ -180,7 +180,7 @@ class PersistentContrastiveDivergence(infer.ELBO):
         return draw_traces(model, guide, args, kwargs)
 
     def _loss(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, State]:
-        found = observed(model, guide, args, kwargs, self.data_noise)
+        found = observed(model, args, kwargs, self.data_noise)
         with torch.no_grad():
             buffer = self.state.get("x")
             if buffer is None:

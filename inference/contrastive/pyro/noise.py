@@ -62,7 +62,7 @@ class NoiseContrastive(infer.ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """The loss, as a tensor to be differentiated."""
-        found = observed(model, guide, args, kwargs)
+        found = observed(model, args, kwargs)
         law = found.law
         with torch.no_grad():
             noise = law.base.sample((self.ratio * len(found.x),)).to(found.x)

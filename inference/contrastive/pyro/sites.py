@@ -29,7 +29,6 @@ class Observed(NamedTuple):
 
 def observed(
     model: Callable[..., Any],
-    guide: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     data_noise: float = 0.0,
@@ -38,7 +37,6 @@ def observed(
 
     Args:
         model: the model.
-        guide: the guide, which has nothing to say where there are no latents.
         args: of the model.
         kwargs: of the model.
         data_noise: what is to be added to the data.
@@ -63,7 +61,8 @@ def observed(
     site, law = sites[named[0]], laws[named[0]].expand(())
     contrast.refuse_noise(data_noise, bool(law.base.support.is_discrete))
     others = [-scaled_log_density(other).sum() for name, other in sites.items() if name != named[0]]
-    x = site["value"].reshape(-1, *law.event_shape)
+    value: Any = site["value"]
+    x = value.reshape(-1, *law.event_shape)
     return Observed(law, x, site["scale"], sum(others, x.new_zeros(())))
 
 

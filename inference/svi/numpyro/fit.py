@@ -158,7 +158,8 @@ def fit(
     params, transforms, mutable = (init if pair else eqx.filter_jit(init))(init_key, model, guide, first)
 
     if isinstance(objective, loop.Measuring):
-        start, state_key = eqx.filter_jit(objective.initial_state), jax.random.fold_in(init_key, 1)
+        carrying: Any = objective
+        start, state_key = eqx.filter_jit(carrying.initial_state), jax.random.fold_in(init_key, 1)
         values = {name: transforms[name](value) for name, value in params.items()}
         mutable = mutable | start(state_key, values, model, guide, *first.args, **first.kwargs)
 

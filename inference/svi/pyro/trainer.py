@@ -241,7 +241,7 @@ class Trainer:
     def _state(self) -> dict[str, torch.Tensor]:
         """What the objective carries from step to step."""
         own: Any = self.objective
-        return own.state if isinstance(own, loop.Measuring) else {}
+        return own.state if isinstance(self.objective, loop.Measuring) else {}
 
     def result(self, snapshot: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
         """The trained program, or the pair within a param store of its own, and the constrained parameters."""

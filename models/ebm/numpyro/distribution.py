@@ -96,11 +96,13 @@ class Base(eqx.Module):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
-        return tuple((self.logits if self.loc is None else self.loc).shape)
+        centre: Any = self.logits if self.loc is None else self.loc
+        return tuple(centre.shape)
 
     def distribution(self) -> Any:
         """The law, with the shape of a datum as its event shape."""
-        loc, log_scale, lower, logits = jax.lax.stop_gradient((self.loc, self.log_scale, self.lower, self.logits))
+        parts: Any = (self.loc, self.log_scale, self.lower, self.logits)
+        loc, log_scale, lower, logits = jax.lax.stop_gradient(parts)
         if logits is not None:
             return dist.Bernoulli(logits=logits).to_event(logits.ndim)
         if lower is None:

@@ -89,6 +89,11 @@ class Base(torch.nn.Module):
         ValueError: an unknown kind, or data that it does not take.
     """
 
+    loc: torch.Tensor
+    log_scale: torch.Tensor
+    lower: torch.Tensor
+    logits: torch.Tensor
+
     def __init__(self, kind: str, event_shape: Sequence[int], data: Any | None = None):
         super().__init__()
         values = reference.fitted(kind, tuple(event_shape), data)

@@ -164,7 +164,8 @@ def describe(energy: Any) -> dict[str, Any]:
     Returns:
         JSON-able.
     """
-    return dict(energy.spec()) if isinstance(energy, tuple(ENERGIES.values())) else {"network": "custom"}
+    own: bool = isinstance(energy, tuple(ENERGIES.values()))
+    return dict(energy.spec()) if own else {"network": "custom"}
 
 
 def build(spec: Mapping[str, Any]) -> Any:
