@@ -120,7 +120,7 @@ def test_a_score_model_runs_on_points_of_the_plane_and_shows_their_density(tmp_p
     centres = 2 * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
     points = centres[rng.integers(0, 4, 120)] + 0.3 * rng.standard_normal((120, 2))
     (tmp_path / "points.csv").write_text("a,b\n" + "\n".join(f"{a:.4f},{b:.4f}" for a, b in points))
-    few = [*FEW, "--draws", "10", "--chains", "2", "--hidden", "16,16"]
+    few = [*FEW, "--draws", "20", "--chains", "2", "--hidden", "16", "--missing", "0.3"]
     done("run", "score", tmp_path / "points.csv", "--engine", "pyro", *few, "--out", tmp_path / "run")
     metrics = metrics_of(tmp_path / "run")
     assert metrics["recipe"]["family"] == "score"
@@ -137,7 +137,7 @@ def test_a_score_model_runs_on_points_of_the_plane_and_shows_their_density(tmp_p
 
 def test_a_score_model_runs_on_images_and_shows_their_way_from_noise(tmp_path: Path) -> None:
     path = images(tmp_path / "small.npz")
-    few = [*FEW, "--draws", "10", "--chains", "2", "--particles", "2"]
+    few = [*FEW, "--draws", "20", "--chains", "2", "--particles", "2"]
     done("run", "score-conv", path, "--engine", "pyro", *few, "--out", tmp_path / "run")
     assert metrics_of(tmp_path / "run")["data"]["event_shape"] == [1, 4, 4]
     page = (tmp_path / "run" / "report.html").read_text()

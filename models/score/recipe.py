@@ -222,7 +222,7 @@ def fixed_probes(event_shape: tuple[int, ...], count: int) -> np.ndarray:
     Returns:
         (k, *event_shape) of plus and minus one, float32.
     """
-    return np.random.default_rng(0).choice(np.float32([-1, 1]), size=(count, *event_shape))
+    return np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.float32), size=(count, *event_shape))
 
 
 def probes(num_probes: int | None, event_shape: tuple[int, ...]) -> int:
