@@ -64,7 +64,7 @@ def learned(engine: Any, seed: int = 0) -> Any:
 def moved(engine: Any, program: Any) -> Any:
     rng = np.random.default_rng(1)
     shaken = {
-        name: (value + 0.15 * rng.standard_normal(value.shape) * name.startswith("noise")).astype(value.dtype)
+        name: (value + 0.4 * rng.standard_normal(value.shape) * name.startswith("noise")).astype(value.dtype)
         for name, value in engine.tensors(program).items()
     }
     return engine.with_tensors(program, shaken)

@@ -185,7 +185,10 @@ def propose(rng_key: jax.Array, guide: Callable[..., Any], x: jax.Array) -> tupl
     """
     trace = handlers.trace(handlers.seed(guide, rng_key)).get_trace(x)
     sites = {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
-    log_q = sum((_rows(site, site["fn"].log_prob(site["value"])) for site in sites.values()), jnp.zeros(len(x)))
+    # what a draw passed through says more exactly how likely it was than its value does
+    seen = {name: (site["intermediates"],) if site["intermediates"] else () for name, site in sites.items()}
+    terms = (_rows(site, site["fn"].log_prob(site["value"], *seen[name])) for name, site in sites.items())
+    log_q = sum(terms, jnp.zeros(len(x)))
     return {name: site["value"] for name, site in sites.items()}, log_q
 
 

@@ -69,8 +69,8 @@ class Dequantized(eqx.Module):
 
     The model's latent site ``"dequantized"`` is y. The guide draws :math:`y = (x + u) / V` with
     :math:`u = \sigma(v)` in (0, 1), v from a flow that sees x, so that its `ELBO` is the bound, which `IWAE` and
-    `log_prob` tighten. Of a standard logistic v, u is uniform. Densities see u no nearer to 0 and 1 than 1e-6: noise so
-    steep that many draws lie nearer makes weights, and with them the bound, unreliable.
+    `log_prob` tighten. Of a standard logistic v, u is uniform. A draw's own density is that of its v, whatever rounding
+    makes of u; other y count as no nearer to the ends of their intervals than 1e-6 of these.
 
     Ho, Chen, Srinivas, Duan & Abbeel 2019, Flow++: improving flow-based generative models with variational
     dequantization and architecture design; Theis, van den Oord & Bethge 2016, A note on the evaluation of generative

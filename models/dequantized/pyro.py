@@ -15,7 +15,7 @@ from deepgen.models.flow.pyro import program
 from deepgen.models.flow.pyro.couplings import AffineCoupling
 from deepgen.models.flow.pyro.image_couplings import AffineCoupling2d
 from deepgen.models.flow.pyro.linear import Unflatten
-from deepgen.models.flow.pyro.transforms import FlowDistribution, FlowTransform
+from deepgen.models.flow.pyro.transforms import FlowTransform, GuideFlow
 from deepgen.program import LikelihoodKind
 from deepgen.program.pyro import declare
 
@@ -69,8 +69,8 @@ class Dequantized(torch.nn.Module):
 
     The model's latent site ``"dequantized"`` is y. The guide draws :math:`y = (x + u) / V` with
     :math:`u = \sigma(v)` in (0, 1), v from a flow that sees x, so that its `ELBO` is the bound, which `IWAE` and
-    `log_prob` tighten. Of a standard logistic v, u is uniform. Densities see u no nearer to 0 and 1 than 1e-6: noise so
-    steep that many draws lie nearer makes weights, and with them the bound, unreliable.
+    `log_prob` tighten. Of a standard logistic v, u is uniform. A draw's own density is that of its v, whatever rounding
+    makes of u; other y count as no nearer to the ends of their intervals than 1e-6 of these.
 
     Ho, Chen, Srinivas, Duan & Abbeel 2019, Flow++: improving flow-based generative models with variational
     dequantization and architecture design; Theis, van den Oord & Bethge 2016, A note on the evaluation of generative
@@ -239,7 +239,7 @@ class Dequantized(torch.nn.Module):
         given = levels.scaled(x, noise.like, self.num_values) if noise.context_dim else None
         law = noise.distribution(given)
         base, made = (law.base_dist, law.transforms) if list(noise.transforms) else (law, [])
-        return FlowDistribution(base, [*made, Place(x, self.num_values)])
+        return GuideFlow(base, [*made, Place(x, self.num_values)])
 
 
 class Place(FlowTransform):
