@@ -338,7 +338,7 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("autoregressive", "regressions", "linear-Gaussian regressions", **linear_regressions()),
     Oracle("autoregressive", "table", "a binary table of 16 states", **binary_table()),
     Oracle("flow", "affine", "a linear map of a normal, by its triangles", **affine()),
-    Oracle("ebm", "quadratic", "a quadratic energy on a normal base", **quadratic()),
-    Oracle("ebm", "machine", "a restricted Boltzmann machine of 16 states", **machine(), quick=True),
+    Oracle("ebm", "quadratic", "a quadratic energy on a normal base", **quadratic(), quick=True),
+    Oracle("ebm", "machine", "a restricted Boltzmann machine of 16 states", **machine()),
     Oracle("ebm", "flipped", "an Ising model of 16 states, under flips", **flipped()),
 )
