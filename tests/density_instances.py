@@ -159,16 +159,20 @@ def score_instances() -> list[Instance]:
     mlp: dict[str, Any] = {"network": "ScoreMLP", "event_shape": [3], "hidden": [6, 6], "activation": "gelu"}
     conv = {"network": "ScoreUNet", "event_shape": [2, 5, 3], "channels": [3, 4], "activation": "gelu", "features": 4}
     own: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-        "vp-mlp": ({"sde": "vp", "beta_max": 8.0, "t_min": 0.05}, {**mlp, "features": 4, "scale": 0.7}, {}),
+        "vp-mlp": (
+            {"sde": "vp", "beta_max": 4.0, "t_min": 0.2},
+            {**mlp, "features": 4, "scale": 0.7},
+            {"tolerance": 1e-7},
+        ),
         "subvp-context": (
-            {"sde": "subvp", "beta_max": 8.0, "t_min": 0.1},
+            {"sde": "subvp", "beta_max": 4.0, "t_min": 0.3},
             {**mlp, "features": 4, "context_dim": 2},
-            {"context_dim": 2},
+            {"context_dim": 2, "tolerance": 1e-7},
         ),
         "ve-conv": (
             {"sde": "ve", "sigma_min": 0.3, "sigma_max": 3.0, "levels": 10},
             conv,
-            {"num_probes": 2, "tolerance": 1e-5},
+            {"num_probes": 2},
         ),
     }
     return [
