@@ -181,6 +181,7 @@ def run_with_noise(
         bare(potential_fn, score_fn, event_shape=position.shape[1:]),
         dynamics,
         plan.adapt_step_size,
+        plan.adapt_mass_matrix and num_warmup > 0,
         plan.dense_mass,
         pool_chains and num_warmup > 0,
     )
@@ -304,6 +305,7 @@ class _Kernel(eqx.Module):
     evaluate: Evaluate
     dynamics: Dynamics = eqx.field(static=True)
     adapt_step_size: bool
+    adapt_mass_matrix: bool
     dense: bool
     pool: bool
 
@@ -344,7 +346,7 @@ def _advance(
     def adapt(i: Any, learned: tuning.Tuning, position: Array, accept_prob: Array) -> tuning.Tuning:
         if kernel.adapt_step_size:
             learned = tuning.learn_step_size(learned, accept_prob, timetable.target, pool=kernel.pool)
-        if dynamics.metric:
+        if kernel.adapt_mass_matrix:
             observe = partial(tuning.observe, position=position, pool=kernel.pool)
             close = partial(tuning.close_window, step_size=kernel.adapt_step_size)
             learned = lax.cond(timetable.observing[i], observe, lambda same: same, learned)
@@ -356,7 +358,7 @@ def _advance(
         (state, learned, tally), stores = carry
         warming = i < num_warmup
         h = jnp.where(warming, tuning.searched_step_size(learned), tuning.learned_step_size(learned))
-        root = learned.root if dynamics.metric else None
+        root = learned.root if kernel.adapt_mass_matrix else None
         state, info = step_with_noise(kernel.noise_at(i + 1), dynamics, state, kernel.evaluate, h, root)
         if num_warmup > 0:
             learned = lax.cond(warming, lambda: adapt(i, learned, state.position, info.accept_prob), lambda: learned)

@@ -175,7 +175,7 @@ def run_with_noise(
         learned = tuning.begin(vectors, steps.expand(rows), pool=pool, dense=plan.dense_mass)
         observing, closing = adapting.schedule(num_warmup, adapt_mass_matrix=plan.adapt_mass_matrix)
         for i in range(num_warmup):
-            root = learned.root if dynamics.metric else None
+            root = learned.root if plan.adapt_mass_matrix else None
             h = tuning.searched_step_size(learned)
             state, info = step_with_noise(noise_at(i + 1), dynamics, state, evaluate, h, root)
             if plan.adapt_step_size:
@@ -186,7 +186,8 @@ def run_with_noise(
                 learned = tuning.close_window(learned, step_size=plan.adapt_step_size)
             bar.update()
 
-        h, root = tuning.learned_step_size(learned), learned.root if dynamics.metric else None
+        h = tuning.learned_step_size(learned)
+        root = learned.root if plan.adapt_mass_matrix and num_warmup > 0 else None
         draws = torch.empty((num_samples, *flat.shape), dtype=flat.dtype, device=flat.device)
         potential_energy = torch.empty((num_samples, rows), dtype=flat.dtype, device=flat.device)
         zero = torch.zeros_like(finite, dtype=flat.dtype)
