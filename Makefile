@@ -7,6 +7,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constr
 
 # JOBS test processes share the processor: torch and NumPy with one thread each, or they wait for each other.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Tests compile far more than they compute: LLVM's optimisation costs more than it saves.
+UNOPTIMISED := XLA_FLAGS=--xla_backend_optimization_level=0
 TUTORIALS := $(wildcard tutorials/*.py)
 
 .NOTPARALLEL:
@@ -48,7 +50,7 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 check: $(VENV)/.test
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(ONE_THREAD) $(UNOPTIMISED) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.speed

@@ -1,6 +1,7 @@
 """Run-time shape and type checks for the whole package, before anything of it is imported; globals left as found."""
 
 import gc
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def empty_param_store() -> None:
         sys.modules["pyro"].clear_param_store()
 
 
-MOST_MAPS = 25_000
+MOST_MAPS, MOST_MAPS_WITHIN, TESTS_BETWEEN = 25_000, 40_000, 20
 
 
 def memory_maps() -> int:
@@ -50,13 +51,29 @@ def memory_maps() -> int:
     return len(maps.read_bytes().splitlines()) if maps.is_file() else 0
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_compiled_programs() -> Iterator[None]:
-    """Forget compiled programs between files when there are many: at 65,530 maps Linux gives no more, and XLA dies."""
-    yield
-    if "jax" in sys.modules and memory_maps() > MOST_MAPS:
+def forget_compiled_programs(most: int) -> None:
+    """Forget compiled programs when there are many: at 65,530 maps Linux gives no more, and XLA dies."""
+    if "jax" in sys.modules and memory_maps() > most:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs() -> Iterator[None]:
+    """Between files; within one only where there are so many that the file's own must be compiled again."""
+    yield
+    forget_compiled_programs(MOST_MAPS)
+
+
+_tests = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_compiled_programs_within_a_file() -> Iterator[None]:
+    """Within a file, looked at now and then."""
+    yield
+    if next(_tests) % TESTS_BETWEEN == 0:
+        forget_compiled_programs(MOST_MAPS_WITHIN)
 
 
 @pytest.fixture(autouse=True)
