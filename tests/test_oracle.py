@@ -21,7 +21,7 @@ OPTIONS: dict[str, dict[str, int]] = {
     "clamped": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4},
     "lair": {"num_samples": 1000, "num_particles": 2000, "num_chains": 9},
     "smc": {"num_particles": 4000},
-    "hmc": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4},
+    "hmc": {"num_warmup": 160, "num_samples": 80, "num_chains": 10, "num_steps": 8},
     "pl-mcmc": {"num_warmup": 20, "num_samples": 80, "num_chains": 10, "num_steps": 6},
     "importance": {"num_samples": 1000, "num_particles": 2000},
     "auto": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4, "num_particles": 2000},

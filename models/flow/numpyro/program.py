@@ -181,7 +181,7 @@ class Flow(eqx.Module):
             ValueError: a context that is missing, not wanted, or of another size.
         """
         shapes.check_context(self.context_dim, None if context is None else jnp.shape(context))
-        return Chart(self._base(), self.transforms, context)
+        return Chart(self._base(), self.transforms, self.event_shape, context)
 
     def check_context(self, context: Any, rows: int) -> np.ndarray:
         """A context for each of the rows, as the flow takes it.

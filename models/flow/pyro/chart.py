@@ -1,5 +1,6 @@
 """A flow cut where each entry begins to be moved by itself, in Pyro."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,36 +16,42 @@ class Chart:
     Args:
         base: the law of the base's draws, (D,).
         transforms: from the base to the data.
+        event_shape: of a datum.
         context: (n, context_dim) of a conditional flow, or None.
     """
 
-    def __init__(self, base: Any, transforms: Sequence[Any], context: Any = None):
+    def __init__(self, base: Any, transforms: Sequence[Any], event_shape: Sequence[int], context: Any = None):
         cut = len(transforms)
         while cut and _by_entry(transforms[cut - 1]):
             cut -= 1
         self.base, self.inner, self.outer = base, tuple(transforms[:cut]), tuple(transforms[cut:])
-        self.context = context
+        self.event_shape, self.context = tuple(event_shape), context
+        # what the inner transforms make: an image, unless it is shaped only afterwards
+        flat = any(isinstance(transform, Unflatten) for transform in self.outer)
+        self.shape = (math.prod(event_shape),) if flat else self.event_shape
 
     def take(self, rows: Any) -> "Chart":
         """See `deepgen.program.invertible.Chart`."""
         context = None if self.context is None else self.context[rows]
-        return Chart(self.base, [*self.inner, *self.outer], context)
+        return Chart(self.base, [*self.inner, *self.outer], self.event_shape, context)
 
     def to_base(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `deepgen.program.invertible.Chart`."""
         total = torch.zeros_like(v[..., 0])
+        y = v.reshape(*v.shape[:-1], *self.shape)
         for transform in reversed(self._given()):
-            v, log_det = _inverse(transform, v)
+            y, log_det = _inverse(transform, y, v.ndim - 1)
             total = total + log_det
-        return v, total
+        return y, total
 
     def from_base(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `deepgen.program.invertible.Chart`."""
         total = torch.zeros_like(z[..., 0])
+        y = z
         for transform in self._given():
-            z, log_det = _forward(transform, z)
+            y, log_det = _forward(transform, y, z.ndim - 1)
             total = total + log_det
-        return z, total
+        return y.reshape(z.shape), total
 
     def log_base(self, z: torch.Tensor) -> torch.Tensor:
         """See `deepgen.program.invertible.Chart`."""
@@ -57,9 +64,10 @@ class Chart:
 
     def to_data(self, v: torch.Tensor) -> torch.Tensor:
         """See `deepgen.program.invertible.Chart`."""
+        x = v.reshape(*v.shape[:-1], *self.shape)
         for transform in self.outer:
-            v = transform(v)
-        return v
+            x = transform(x)
+        return x
 
     def from_data(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `deepgen.program.invertible.Chart`."""
@@ -69,9 +77,11 @@ class Chart:
                 x, total = transform.inv(x), transform.inv(total)
                 continue
             # as vectors of one entry each, so that the log-Jacobians are those of the entries
-            x, log_det = _inverse(transform, x[..., None])
+            single = Logit(transform.alpha) if isinstance(transform, Logit) else transform
+            x, log_det = _inverse(single, x[..., None], x.ndim)
             x, total = x[..., 0], total + log_det
-        return x, total
+        lead = x.shape[: x.ndim - len(self.shape)]
+        return x.reshape(*lead, -1), total.reshape(*lead, -1)
 
     def _given(self) -> list[Any]:
         """The inner transforms, given the context."""
@@ -82,20 +92,20 @@ def _by_entry(transform: Any) -> bool:
     return isinstance(transform, Logit | Unflatten) or transform.domain.event_dim == 0
 
 
-def _inverse(transform: Any, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _inverse(transform: Any, y: torch.Tensor, lead: int) -> tuple[torch.Tensor, torch.Tensor]:
     if isinstance(transform, FlowTransform):
         return transform.inverse_and_log_det(y)
     x = transform.inv(y)
-    return x, -_whole(transform, transform.log_abs_det_jacobian(x, y), x)
+    return x, -_whole(transform, transform.log_abs_det_jacobian(x, y), x, lead)
 
 
-def _forward(transform: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward(transform: Any, x: torch.Tensor, lead: int) -> tuple[torch.Tensor, torch.Tensor]:
     if isinstance(transform, FlowTransform):
         return transform.forward_and_log_det(x)
     y = transform(x)
-    return y, _whole(transform, transform.log_abs_det_jacobian(x, y), x)
+    return y, _whole(transform, transform.log_abs_det_jacobian(x, y), x, lead)
 
 
-def _whole(transform: Any, log_det: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """That of vectors, of a transform that moves numbers."""
-    return log_det if transform.domain.event_dim else log_det.expand(x.shape).sum(-1)
+def _whole(transform: Any, log_det: torch.Tensor, x: torch.Tensor, lead: int) -> torch.Tensor:
+    """That of a datum, of a transform that moves numbers."""
+    return log_det if transform.domain.event_dim else log_det.expand(x.shape).flatten(lead).sum(-1)
