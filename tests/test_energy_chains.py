@@ -155,6 +155,7 @@ def test_torch_s_generator_is_left_alone_by_a_diagnosis() -> None:
     assert (torch.get_rng_state() == before).all()
 
 
+@pytest.mark.filterwarnings("ignore:the chains of:UserWarning")
 @BOTH
 @pytest.mark.parametrize("name", ["quadratic", "machine"])
 def test_the_log_density_of_clamped_draws_is_the_law_s_own(engine: Any, name: str) -> None:

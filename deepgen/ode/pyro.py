@@ -190,8 +190,8 @@ def _solve(
     low, high = min(t0, t1), max(t0, t1)
     options = {"norm": lambda parts: largest_row(*parts), "max_num_steps": max_steps}
     # a step ends at t1 itself: torchdiffeq would go beyond and interpolate
-    forward, backward = ({**options, "step_t": [t]} for t in (t1, t0))
     times = torch.tensor([t0, t1], dtype=torch.float64, device=state[0].device)
+    forward, backward = ({**options, "step_t": times[i : i + 1]} for i in (1, 0))
     common = {"rtol": rtol, "atol": atol, "method": solver, "options": forward}
 
     looked: list[Any] = []
