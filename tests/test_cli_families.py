@@ -191,7 +191,7 @@ def test_a_bernoulli_law_cuts_grey_levels_and_integers_are_categories(tmp_path: 
     assert (np.floor(17 * grey.data.train) == np.rint(16 * data.load("digits", seed=0).train)).all()
 
 
-@pytest.mark.parametrize("name", ["nice", "realnvp", "maf", "nsf", "cnf", "score"])
+@pytest.mark.parametrize("name", ["nice", "realnvp", "maf", "nsf", "cnf"])
 def test_flows_run_on_tables(name: str, tmp_path: Path) -> None:
     shown = done("run", name, "iris", "--engine", "pyro", "--hidden", "8", *FEW, *CLOUD, "--out", tmp_path / name)
     metrics = metrics_of(tmp_path / name)

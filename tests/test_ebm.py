@@ -222,7 +222,7 @@ def test_an_energy_in_a_program_of_the_user_s_own_numpyro(factor: bool) -> None:
 def test_an_energy_in_a_program_of_the_user_s_own_pyro(factor: bool) -> None:
     pyro.set_rng_seed(0)
     start = pyro.infer.autoguide.initialization.init_to_value(values={"x": torch.zeros(1)})
-    kernel = pyro.infer.NUTS(energetic(PYRO, factor), init_strategy=start)
+    kernel = pyro.infer.NUTS(energetic(PYRO, factor), init_strategy=start, max_plate_nesting=0)
     mcmc = pyro.infer.MCMC(kernel, num_samples=250, warmup_steps=60, disable_progbar=True)
     mcmc.run()
     draws = mcmc.get_samples()["x"].numpy()

@@ -61,7 +61,7 @@ def shown(
     return xp.concat([xp.reshape(values, (x.shape[0], -1)), mask], axis=-1)
 
 
-def position(uniforms: Float[Any, "*batch"], observed: Bool[Any, "*batch D"]) -> Int[Any, "*batch"]:
+def position(uniforms: Float[Any, "*#batch"], observed: Bool[Any, "*#batch D"]) -> Int[Any, "*#batch"]:
     """A random place 0 … K - 1 among the K observed entries of each row.
 
     Args:
@@ -75,11 +75,11 @@ def position(uniforms: Float[Any, "*batch"], observed: Bool[Any, "*batch D"]) ->
 
 
 def scaled(
-    log_p: Float[Any, "*batch D"],
-    rank: Int[Any, "*batch D"],
-    place: Int[Any, "*batch"],
-    observed: Bool[Any, "*batch D"],
-) -> Float[Any, "*batch"]:
+    log_p: Float[Any, "*#batch D"],
+    rank: Int[Any, "*#batch D"],
+    place: Int[Any, "*#batch"],
+    observed: Bool[Any, "*#batch D"],
+) -> Float[Any, "*#batch"]:
     r"""An estimate of the mean of log p over orders, without bias, from the conditionals at one place of one order.
 
     .. math:: \frac{K}{K - d} \sum_{i:\ \mathrm{rank}(i) \ge d} \log p(x_i \mid \text{the } d \text{ before}),

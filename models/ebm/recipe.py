@@ -157,7 +157,7 @@ def no_draws(kernel: Any, engine: str) -> str:
     start = (
         ""
         if engine == "numpyro"
-        else " NUTS starts with init_strategy=init_to_value(values={site: law.base.sample()})."
+        else " NUTS starts with init_strategy=init_to_value(values={site: law.base.sample()}) and a max_plate_nesting."
     )
     return (
         "sample: got an EnergyBased law, whose density is known up to a constant; expected one that can be drawn from. "
