@@ -34,6 +34,7 @@ class Oracle:
         order: in which the entries of a flattened datum are decided; none where they are not decided in turn.
         first: how many entries come first in the order of every member, where there are several; 0 for one order.
         solver_error: how far log_prob may be off, nats, where nothing is random: rounding, or a solver's steps.
+        costly: whether each density takes a solve: chains of many are left to the family's other oracles.
         discrete: whether data have few values, so that completions can be enumerated.
     """
 
@@ -58,6 +59,7 @@ class Oracle:
     first: int = 0
     discrete: bool = False
     solver_error: float = 2e-5
+    costly: bool = False
 
     def __repr__(self) -> str:
         return f"{self.family}-{self.name}"
@@ -78,6 +80,8 @@ class Oracle:
 
     def offers(self, method: str) -> bool:
         """Whether a method that the family has is for data like these."""
+        if self.costly and method in {"hmc", "pl-mcmc"}:
+            return False
         return method != "enumerate" or self.discrete
 
     def is_missing(self, x: np.ndarray) -> np.ndarray:

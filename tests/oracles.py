@@ -365,6 +365,6 @@ ORACLES: tuple[Oracle, ...] = (
     Oracle("ebm", "machine", "a restricted Boltzmann machine of 16 states", **machine()),
     Oracle("ebm", "flipped", "an Ising model of 16 states, under flips", **flipped()),
     Oracle("flow", "multiscale", "images at two scales, linear maps of a normal", **multiscale()),
-    Oracle("flow", "linear-field", "a normal along a linear field", **linear_field()),
+    Oracle("flow", "linear-field", "a normal along a linear field", **linear_field(), costly=True),
     Oracle("score", "linear", "the linear score of a normal law", **linear_score()),
 )

@@ -179,7 +179,7 @@ def test_the_warm_up_learns_scales_and_step(engine, name, dense):
     scale = np.array([0.1, 1.0, 10.0])
     dynamics = DYNAMICS[name]
     potential = eqx.Partial(gaussian, engine.array(scale))
-    settings = dict(potential_fn=potential, num_warmup=300, num_samples=300, dense_mass=dense)
+    settings = dict(potential_fn=potential, num_warmup=800, num_samples=300, dense_mass=dense)
     draws, result = engine.run(1, dynamics, engine.array(np.zeros((8, 3))), **settings)
     root = np.asarray(result.root)
     mass = np.sqrt(np.diagonal(root @ np.swapaxes(root, 1, 2), axis1=1, axis2=2)) if dense else root

@@ -18,7 +18,7 @@ OPTIONS: dict[str, dict[str, int]] = {
     "sir": {"num_samples": 1000, "num_particles": 2000},
     "gibbs": {"num_warmup": 60, "num_samples": 160, "num_chains": 10},
     "adaptive-gibbs": {"num_warmup": 120, "num_samples": 160, "num_chains": 10},
-    "clamped": {"num_warmup": 80, "num_samples": 80, "num_chains": 10, "num_steps": 4},
+    "clamped": {"num_warmup": 160, "num_samples": 120, "num_chains": 10, "num_steps": 6},
     "lair": {"num_samples": 1000, "num_particles": 2000, "num_chains": 9},
     "smc": {"num_particles": 4000},
     "hmc": {"num_warmup": 160, "num_samples": 80, "num_chains": 10, "num_steps": 8},
