@@ -47,6 +47,7 @@ def metrics() -> dict[str, Any]:
         "data": {
             "name": "digits",
             "description": "Digits <of> 4 pixels",
+            "support": "unit_interval",
             "columns": None,
             "rows": {"train": 100, "validation": 10, "test": 20},
         },
