@@ -16,6 +16,7 @@ from jaxtyping import Float
 from deepgen.inference.hmc.hamiltonian import State
 from deepgen.inference.langevin import acceptance
 from deepgen.inference.langevin.acceptance import Info
+from deepgen.math.sigmoid import log_sigmoid
 
 Evaluate = Callable[[Any], tuple[Any, Any]]
 
@@ -84,19 +85,6 @@ def log_softmax(x: Any) -> Any:
     xp = array_namespace(x)
     shifted = x - xp.max(x, axis=-1, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
-
-
-def log_sigmoid(x: Any) -> Any:
-    """log(1 / (1 + exp(-x))), stable at both ends.
-
-    Args:
-        x: any shape.
-
-    Returns:
-        Of the same shape, at most 0.
-    """
-    xp = array_namespace(x)
-    return xp.where(x < 0, x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x)))
 
 
 class Binary:

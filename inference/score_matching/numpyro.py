@@ -1,6 +1,7 @@
 """Objectives of score matching for NumPyro's SVI and for `fit`."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def score_of(law: Any, value: Any) -> jax.Array:
     return jax.grad(lambda x: jnp.sum(law.log_prob(x)))(value)
 
 
-class _ScoreMatching(elbo.ELBO):
+class _ScoreMatching(elbo.ELBO, ABC):
     """A loss of each row of each observed site, scaled and masked as the site is, and added up."""
 
     def loss_with_mutable_state(
@@ -58,6 +59,7 @@ class _ScoreMatching(elbo.ELBO):
             total = total + jnp.sum(rows if site["scale"] is None else site["scale"] * rows)
         return {"loss": total, "mutable_state": next_state(mutable, param_map)}
 
+    @abstractmethod
     def rows(self, rng_key: jax.Array, law: Any, value: jax.Array, site: str) -> jax.Array:
         """The loss of each row of a site.
 
@@ -70,7 +72,6 @@ class _ScoreMatching(elbo.ELBO):
         Returns:
             (*batch,).
         """
-        raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and repr(self) == repr(other)

@@ -1,6 +1,7 @@
 """Objectives of score matching for Pyro's SVI and for `fit`."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,7 @@ class _ScoreMatching(infer.ELBO):
                 total = total + scale_and_mask(rows, site["scale"], site["mask"]).sum()
         return total
 
+    @abstractmethod
     def rows(self, law: Any, value: torch.Tensor, site: str) -> torch.Tensor:
         """The loss of each row of a site.
 
@@ -71,7 +73,6 @@ class _ScoreMatching(infer.ELBO):
         Returns:
             (*batch,).
         """
-        raise NotImplementedError
 
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -78,12 +78,14 @@ class AdditiveCoupling2d(ImageTransform):
         Returns:
             The coupling.
         """
-        shape = images.check_pattern(pattern, event_shape)
-        seen, moved = images.num_channels(shape, pattern, flip)
-        seen += images.context_channels(context_dim, context_image, shape)
-        network = nn.ConvNet(seen, moved, hidden, kernel_size=kernel_size, activation=activation)
-        options: dict[str, Any] = {"context_dim": context_dim, "context_image": context_image}
-        return cls(nn.silent(network), shape, pattern=pattern, flip=flip, **options)
+        options: dict[str, Any] = {
+            "pattern": pattern,
+            "flip": flip,
+            "context_dim": context_dim,
+            "context_image": context_image,
+        }
+        network = _convolutions(event_shape, options, 1, hidden, kernel_size, activation)
+        return cls(network, event_shape, **options)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -163,12 +165,14 @@ class AffineCoupling2d(ImageTransform):
         Returns:
             The coupling.
         """
-        shape = images.check_pattern(pattern, event_shape)
-        seen, moved = images.num_channels(shape, pattern, flip)
-        seen += images.context_channels(context_dim, context_image, shape)
-        network = nn.ConvNet(seen, 2 * moved, hidden, kernel_size=kernel_size, activation=activation)
-        options: dict[str, Any] = {"context_dim": context_dim, "context_image": context_image}
-        return cls(nn.silent(network), shape, pattern=pattern, flip=flip, **options)
+        options: dict[str, Any] = {
+            "pattern": pattern,
+            "flip": flip,
+            "context_dim": context_dim,
+            "context_image": context_image,
+        }
+        network = _convolutions(event_shape, options, 2, hidden, kernel_size, activation)
+        return cls(network, event_shape, **options)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -181,6 +185,21 @@ class AffineCoupling2d(ImageTransform):
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
         return _spec("AffineCoupling2d", self)
+
+
+def _convolutions(
+    event_shape: Sequence[int],
+    options: dict[str, Any],
+    num_params: int,
+    hidden: Sequence[int],
+    kernel_size: int,
+    activation: str,
+) -> Any:
+    shape, context = images.check_pattern(options["pattern"], event_shape), options["context_dim"]
+    seen, moved = images.num_channels(shape, options["pattern"], options["flip"])
+    seen += images.context_channels(context, options["context_image"], shape)
+    network = nn.ConvNet(seen, num_params * moved, hidden, kernel_size=kernel_size, activation=activation)
+    return nn.silent(network)
 
 
 def _couple(
