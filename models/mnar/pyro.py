@@ -130,7 +130,7 @@ class MNAR(torch.nn.Module):
         Raises:
             ValueError: a law of x that is joint or discrete, or logits of another shape than the data's.
         """
-        mechanism = pyro.module("mechanism", self.mechanism)
+        mechanism = programs.declare("mechanism", self.mechanism)
         if x is None:
             with _Masking(mechanism):
                 return self.program.model(size=size)

@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.util import is_validation_enabled
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
 from torch.distributions import kl_divergence
 
@@ -40,9 +40,11 @@ def draw_traces(
     if isinstance(messenger, poutine.messenger.Messenger):
         guide(*args, **kwargs)
         return messenger.get_traces()  # type: ignore[attr-defined]
-    with around_guide or nullcontext():
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs), guide_trace
+    with around_guide or nullcontext(), poutine.trace() as of_guide:
+        guide(*args, **kwargs)
+    with poutine.trace() as of_model, poutine.replay(trace=of_guide.trace):
+        model(*args, **kwargs)
+    return of_model.trace, of_guide.trace
 
 
 def checked(
@@ -51,7 +53,10 @@ def checked(
     """The traces without the sites of subsampled indices, after Pyro's own checks where its validation is on."""
     if is_validation_enabled():
         check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
-    traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+    traces = model_trace, guide_trace
+    for trace in traces:
+        for name in [name for name, site in trace.nodes.items() if site_is_subsample(site)]:
+            trace.remove_node(name)
     if is_validation_enabled():
         for trace in traces:
             trace.compute_log_prob()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -15,6 +16,7 @@ from deepgen.inference.svi.pyro.elbo import ELBO
 from deepgen.inference.svi.pyro.importance import IWAE
 from deepgen.inference.svi.pyro.observed import CompleteGuide, ObservedModel
 from deepgen.inference.svi.rows import Call
+from deepgen.program.pyro import declared_before
 
 Optimizer = Callable[[list[torch.Tensor]], Any]
 
@@ -96,11 +98,12 @@ class Trainer:
 
     def _steps(self, count: int, *, careful: bool = False) -> tuple[np.ndarray, bool]:
         losses: list[float] = []
-        for _ in range(count):
-            loss, finite = self._step(careful)
-            if not finite:
-                return np.array(losses), False
-            losses.append(loss)
+        with declared_before() if self.per_row else nullcontext():
+            for _ in range(count):
+                loss, finite = self._step(careful)
+                if not finite:
+                    return np.array(losses), False
+                losses.append(loss)
         return np.array(losses), True
 
     def _step(self, careful: bool) -> tuple[float, bool]:

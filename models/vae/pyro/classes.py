@@ -19,7 +19,7 @@ from deepgen.models.vae.hierarchy import Level
 from deepgen.models.vae.pyro import parts
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
-from deepgen.program.pyro import tensor
+from deepgen.program.pyro import declare, tensor
 
 
 class ClassPrior(torch.nn.Module):
@@ -158,9 +158,9 @@ class ClassVAE(torch.nn.Module):
         Returns:
             x, given or drawn.
         """
-        decoder = pyro.module("decoder", self.decoder)
-        observation = pyro.module("observation", self.observation)
-        prior: Any = pyro.module("classes", self.classes)
+        decoder = declare("decoder", self.decoder)
+        observation = declare("observation", self.observation)
+        prior: Any = declare("classes", self.classes)
         log_probs = prior.log_probs(self.fill)
         rows = size if x is None else len(x)
         with pyro.plate("data", rows):
@@ -191,13 +191,13 @@ class ClassVAE(torch.nn.Module):
         Raises:
             ValueError: ``alpha`` without labels.
         """
-        classifier, encoder = pyro.module("classifier", self.classifier), pyro.module("encoder", self.encoder)
+        classifier, encoder = declare("classifier", self.classifier), declare("encoder", self.encoder)
         if alpha and y is None:
             raise classes.refuse_alpha()
         rows = size if x is None else len(x)
         features = None if x is None else self._features(x)
         if features is None:
-            prior: Any = pyro.module("classes", self.classes)
+            prior: Any = declare("classes", self.classes)
             logits = prior.log_probs(self.fill).expand(rows, self.num_classes)
         else:
             logits = classifier(features)

@@ -93,7 +93,7 @@ class VAE(torch.nn.Module):
         Returns:
             x, given or drawn.
         """
-        decoder = pyro.module("decoder", self.decoder)
+        decoder = declare("decoder", self.decoder)
         observation = declare("observation", self.observation)
         rows = size if x is None else len(x)
         prior = self._prior(rows)
@@ -111,7 +111,7 @@ class VAE(torch.nn.Module):
         Returns:
             z.
         """
-        given = pyro.module("encoder", self.encoder), declare("posterior", self.posterior)
+        given = declare("encoder", self.encoder), declare("posterior", self.posterior)
         rows = size if x is None else len(x)
         posterior = self._prior(rows) if x is None else self._posterior(*given, x)
         with pyro.plate("data", rows):
@@ -209,7 +209,7 @@ class VAE(torch.nn.Module):
 
     def _prior(self, rows: int) -> Any:
         def posterior(features: torch.Tensor) -> Any:
-            given = pyro.module("encoder", self.encoder), declare("posterior", self.posterior)
+            given = declare("encoder", self.encoder), declare("posterior", self.posterior)
             return self._given(*given, features, torch.ones_like(features, dtype=torch.bool))
 
         return declare("prior", self.prior)(posterior, self.fill.new_zeros(rows, self.latent_dim))
