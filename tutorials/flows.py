@@ -228,10 +228,10 @@ for name, way in (("NUTS", funnel), ("NUTS in the base", neutra.reparam(funnel))
     )
 
 # %% [markdown]
-# Effective draws for each gradient, here after the warm-up, are what a preconditioner is judged by. The error bar is that
-# of the mean over sixteen chains; the last number counts the chains' disagreement as well, which is where plain NUTS is
-# worst. The flow is worth some eight to fourteen times. It is no cure: divergences in the neck remain, if fewer, and the
-# spread of $v$ still falls short of its 3, if by less.
+# Effective draws for each gradient, here after the warm-up, are what a preconditioner is judged by. The error bar is of
+# the mean over sixteen chains; the last number counts the chains' disagreement as well, which is where plain NUTS is
+# worst. The flow is worth some eight to fourteen times. It is no cure: divergences in the neck remain, if fewer, and
+# the spread of $v$ still falls short of its 3, if by less.
 #
 # ## What to take away
 #
