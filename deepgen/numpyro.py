@@ -52,6 +52,7 @@ from deepgen.models.autoregressive.numpyro import (
     Ensemble,
     OrderAgnostic,
     PixelCNN,
+    RandomDropout,
     RandomMember,
     WaveNet,
 )
@@ -192,6 +193,7 @@ __all__ = [
     "Program",
     "QuadraticEnergy",
     "RBMEnergy",
+    "RandomDropout",
     "RandomMember",
     "RandomProbes",
     "ScoreBased",

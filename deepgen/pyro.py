@@ -43,6 +43,7 @@ from deepgen.models.autoregressive.pyro import (
     Ensemble,
     OrderAgnostic,
     PixelCNN,
+    RandomDropout,
     RandomMember,
     WaveNet,
 )
@@ -183,6 +184,7 @@ __all__ = [
     "Program",
     "QuadraticEnergy",
     "RBMEnergy",
+    "RandomDropout",
     "RandomMember",
     "RandomProbes",
     "ScoreBased",

@@ -64,6 +64,7 @@ def _autoregressive_networks() -> list[Instance]:
             "width": 8,
             "num_heads": 2,
             "num_layers": 1,
+            "dropout": 0.25,
         },
     }
     laws: dict[str, tuple[dict[str, Any], Any]] = {

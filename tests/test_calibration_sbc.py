@@ -63,8 +63,8 @@ def methods() -> list[Any]:
 
 def test_every_method_is_here() -> None:
     here = {case.values[2] for case in methods()}
-    # its law is a mixture over orders that no one program draws from, see test_order_agnostic.py
-    own = {"observed-first"}
+    # a mixture over orders that no one program draws from, see test_order_agnostic.py; levels, see test_dequantized.py
+    own = {"observed-first", "cells"}
     assert here == {name for name, method in METHODS.items() if method.law != "approximate"} - own
     assert METHODS.keys() - here == {"pseudo-gibbs", "predictor-corrector", "annealed-langevin"} | own
 

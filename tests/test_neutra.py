@@ -1,34 +1,68 @@
-"""NumPyro's own ``NeuTraReparam`` around a trained `AutoFlow`: NUTS in the base of a flow has the model's law."""
+"""The engines' own ``NeuTraReparam`` around a trained `AutoFlow`: NUTS in the base of a flow has the model's law."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import arviz as az
 import jax
 import numpy as np
 import numpyro.infer
 import numpyro.infer.reparam
-from engines import NUMPYRO
+import pyro
+import pyro.infer
+import pyro.infer.reparam
+import pytest
+import torch
+from engines import ENGINES, NUMPYRO
 from montecarlo import limit
 from siting import numbers
 from test_autoflow import NARROW, trained
 
-CHAINS, WARMUP, LENGTH = 2, 200, 400
+BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
+CHAINS = 2
 Draws = dict[str, np.ndarray]
 
 
-@cache
-def draws() -> Draws:
-    """Of the banana, (chain, draw) each, by NUTS in the flow's base."""
-    model, guide, params = trained(NUMPYRO, "realnvp")
-    neutra = numpyro.infer.reparam.NeuTraReparam(guide, params)
-    kernel = numpyro.infer.NUTS(neutra.reparam(model))
+def in_numpyro(model: Callable[[], None]) -> Any:
+    """Draws of the base, (chain, draw, 2)."""
     run = numpyro.infer.MCMC(
-        kernel, num_warmup=WARMUP, num_samples=LENGTH, num_chains=CHAINS, chain_method="vectorized", progress_bar=False
+        numpyro.infer.NUTS(model),
+        num_warmup=200,
+        num_samples=400,
+        num_chains=CHAINS,
+        chain_method="vectorized",
+        progress_bar=False,
     )
     run.run(jax.random.key(1))
-    base = run.get_samples(group_by_chain=True)["auto_shared_latent"]
+    return run.get_samples(group_by_chain=True)["auto_shared_latent"]
+
+
+def in_pyro(model: Callable[[], None]) -> Any:
+    """The same; Pyro names the base after the first latent."""
+    chains = []
+    for seed in range(CHAINS):
+        pyro.set_rng_seed(seed)
+        with pyro.validation_enabled(False):
+            kernel = pyro.infer.NUTS(model, max_tree_depth=6)
+            run = pyro.infer.MCMC(kernel, warmup_steps=80, num_samples=160, disable_progbar=True)
+            run.run()
+        chains.append(run.get_samples()["a_shared_latent"])
+    return torch.stack(chains)
+
+
+@cache
+def draws(engine: Any) -> Draws:
+    """Of the banana, (chain, draw) each, by NUTS in the flow's base."""
+    model, guide, params = trained(engine, "realnvp")
+    if engine is NUMPYRO:
+        neutra: Any = numpyro.infer.reparam.NeuTraReparam(guide, params)
+        base = in_numpyro(neutra.reparam(model))
+    else:
+        neutra = pyro.infer.reparam.NeuTraReparam(guide)
+        base = in_pyro(neutra.reparam(model))
     carried = neutra.transform_sample(base.reshape(-1, 2))
-    return {name: numbers(carried[name]).reshape(CHAINS, LENGTH) for name in ("a", "b")}
+    return {name: numbers(carried[name]).reshape(CHAINS, -1) for name in ("a", "b")}
 
 
 def worst(found: Draws) -> float:
@@ -39,9 +73,10 @@ def worst(found: Draws) -> float:
     return max(errors) / limit(len(known))
 
 
-def test_nuts_in_the_base_has_the_law_of_the_model() -> None:
-    found = draws()
-    assert max(float(az.rhat(found[name])) for name in ("a", "b")) < 1.03
+@BOTH
+def test_nuts_in_the_base_has_the_law_of_the_model(engine: Any) -> None:
+    found = draws(engine)
+    assert max(float(az.rhat(found[name])) for name in ("a", "b")) < 1.05
     assert worst(found) < 1
-    assert worst({"a": found["a"], "b": found["b"] + 0.1}) > 1
+    assert worst({"a": found["a"], "b": found["b"] + 0.2}) > 1
     assert worst({"a": 0.7 * found["a"], "b": found["b"]}) > 1

@@ -31,7 +31,7 @@ ENGINES_OWN = {
     "DReG": OBJECTIVES,
     "EnumELBO": OBJECTIVES,
     **dict.fromkeys(("DenoisingScoreMatching", "ExactScoreMatching", "SlicedScoreMatching"), OBJECTIVES),
-    "RandomMember": OBJECTIVES,
+    **dict.fromkeys(("RandomDropout", "RandomMember"), OBJECTIVES),
     "RandomProbes": OBJECTIVES,
     **dict.fromkeys(TRANSFORMS, TRANSFORM),
     **dict.fromkeys(("ActNorm2d", "AdditiveCoupling2d", "AffineCoupling2d", "InvertibleConv1x1"), TRANSFORM),

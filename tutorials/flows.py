@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import numpyro  # noqa: E402
 import numpyro.distributions as dist  # noqa: E402
-from numpyro.diagnostics import summary  # noqa: E402
+from numpyro.diagnostics import effective_sample_size, split_gelman_rubin  # noqa: E402
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO  # noqa: E402
 from numpyro.infer.autoguide import AutoNormal  # noqa: E402
 from numpyro.infer.reparam import NeuTraReparam  # noqa: E402
@@ -210,21 +210,29 @@ plt.show()
 
 # %%
 neutra = NeuTraReparam(guides["flow"], results["flow"].params)
+length, chains = (30, 4) if QUICK else (1000, 16)
 for name, way in (("NUTS", funnel), ("NUTS in the base", neutra.reparam(funnel))):
-    length = 30 if QUICK else 1000
-    mcmc = MCMC(NUTS(way), num_warmup=length, num_samples=length, num_chains=2, chain_method="vectorized",
+    mcmc = MCMC(NUTS(way), num_warmup=length, num_samples=length, num_chains=chains, chain_method="vectorized",
                 progress_bar=False)  # fmt: skip
     mcmc.run(jax.random.key(7), extra_fields=("diverging", "num_steps"))
-    found = mcmc.get_samples(group_by_chain=True)
+    found, extra = mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields(group_by_chain=True)
     if "auto_shared_latent" in found:
         found = neutra.transform_sample(found["auto_shared_latent"])
-    said, extra = summary({"v": np.asarray(found["v"])})["v"], mcmc.get_extra_fields()
+    v, gradients = np.asarray(found["v"]), np.asarray(extra["num_steps"]).sum(1)
+    alone = 1000 * np.array([effective_sample_size(chain[None]) for chain in v]) / gradients
     print(
-        f"{name:17} sd of v {found['v'].std():.2f} (truth 3), ESS {said['n_eff']:.0f} of {2 * length}, "
-        f"{extra['num_steps'].sum() / said['n_eff']:.0f} gradients each, {int(extra['diverging'].sum())} divergences"
+        f"{name:17} sd of v {v.std():.2f} (truth 3), R-hat {split_gelman_rubin(v):.3f}, "
+        f"{int(extra['diverging'].sum())} divergences; effective draws in 1000 gradients: "
+        f"{alone.mean():.1f} ± {alone.std(ddof=1) / np.sqrt(chains):.1f} (chain by chain), "
+        f"{1000 * effective_sample_size(v) / gradients.sum():.1f} (all chains together)"
     )
 
 # %% [markdown]
+# Effective draws for each gradient, here after the warm-up, are what a preconditioner is judged by. The error bar is of
+# the mean over sixteen chains; the last number counts the chains' disagreement as well, which is where plain NUTS is
+# worst. The flow is worth some eight to fourteen times. It is no cure: divergences in the neck remain, if fewer, and
+# the spread of $v$ still falls short of its 3, if by less.
+#
 # ## What to take away
 #
 # - A flow is a distribution. `dg.fit` makes one of data, `flow.distribution()` puts it into any model as it is, and

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,11 @@ def entries(program: Any, x: np.ndarray, piece: int = 64) -> np.ndarray:
         return program.observation(network(x)).base_dist.log_prob(x)
 
     return np.concatenate([np.asarray(one(program.network, x[i : i + piece])) for i in range(0, len(x), piece)])
+
+
+def with_dropout(text: str, rate: float) -> str:
+    """A name or settings with the rate of dropout, where there is one."""
+    return f"{text}, dropout {rate}" if rate else text
 
 
 def estimate(values: Any, sizes: Any) -> tuple[float, float]:
@@ -134,9 +139,10 @@ def command(
     text: str | None,
     name: str,
     unit: str,
-    cases: Mapping[str, Callable[[int], Case]],
+    cases: Mapping[str, Callable[..., Case]],
     steps: Mapping[str, int],
     after: Callable[[Any, Path], None] | None = None,
+    dropping: Collection[str] = (),
 ) -> Path:
     """The command line of one benchmark: run what is not done yet, and print the table.
 
@@ -147,6 +153,7 @@ def command(
         cases: from the number of steps to the case, by what the command line calls it.
         steps: the full length of each.
         after: what is done besides with a trained program and the results' stem.
+        dropping: the cases that take a rate of ``dropout`` too.
 
     Returns:
         The folder of the results.
@@ -154,12 +161,15 @@ def command(
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", choices=list(cases), default=list(cases), help="default: all")
     parser.add_argument("--steps", type=int, help=f"of a fit (default {dict(steps)})")
+    if dropping:
+        parser.add_argument("--dropout", type=float, default=0.0, help=f"rate of {', '.join(dropping)} (default 0)")
     parser.add_argument("--folder", type=Path, default=RESULTS / name, help="for results and checkpoints")
     parser.add_argument("--show", action="store_true", help="only print what is there")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     for model in [] if args.show else args.models:
         length = args.steps or steps[model]
-        run(cases[model](length), length, args.folder, after)
+        own = {"dropout": args.dropout} if model in dropping else {}
+        run(cases[model](length, **own), length, args.folder, after)
     print(table(args.folder, unit))
     return args.folder

@@ -1,9 +1,9 @@
 """Shakespeare, character by character: ``python -m benchmarks.literature.tinyshakespeare``; resumable.
 
 nanoGPT's configuration for a CPU (github.com/karpathy/nanoGPT, README): 4 layers, 4 heads, width 128, blocks of 64
-characters, batches of 12, 2,000 iterations of AdamW, no dropout. A row is 65 characters; the first, which nanoGPT is
-given, is modelled in training and left out of the score. nanoGPT scores random blocks, this the whole last tenth of
-the text in blocks that follow each other. Needs DEEPGEN_DATA.
+characters, batches of 12, 2,000 iterations of AdamW, no dropout unless ``--dropout`` says so. A row is 65 characters;
+the first, which nanoGPT is given, is modelled in training and left out of the score. nanoGPT scores random blocks, this
+the whole last tenth of the text in blocks that follow each other. Needs DEEPGEN_DATA.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ import optax
 from jax import lax
 
 import deepgen.numpyro as dg
-from benchmarks.literature.exact import Case, command, entries
+from benchmarks.literature.exact import Case, command, entries, with_dropout
 from deepgen import data
 
 BLOCK, BATCH, STEPS = 64, 12, 2000
@@ -31,7 +31,7 @@ def shifted(rng_key: jax.Array, x: jax.Array) -> jax.Array:
     return jax.vmap(lambda row, start: lax.dynamic_slice(row, (start,), (BLOCK + 1,)))(x, starts)
 
 
-def transformer(steps: int) -> Case:
+def transformer(steps: int, dropout: float = 0.0) -> Case:
     """nanoGPT's network and optimiser."""
     source = data.text("tinyshakespeare")
     test = blocks(source.validation, BLOCK + 1, BLOCK)
@@ -42,7 +42,7 @@ def transformer(steps: int) -> Case:
         return entries(program, test)[:, 1:].sum(1), np.full(len(test), BLOCK)
 
     return Case(
-        name="causal transformer",
+        name=with_dropout("causal transformer", dropout),
         program=lambda key: dg.AutoregressiveModel.transformer(
             (BLOCK + 1,),
             "categorical",
@@ -51,6 +51,7 @@ def transformer(steps: int) -> Case:
             num_heads=4,
             num_layers=4,
             tied=True,
+            dropout=dropout,
             key=key,
         ),
         train=blocks(source.train, 2 * BLOCK, BLOCK),
@@ -72,7 +73,14 @@ def _matrices(params: Any) -> Any:
 
 def main() -> None:
     """Run what is not done yet, and print the table."""
-    command(__doc__, "tinyshakespeare", "a character", {"transformer": transformer}, {"transformer": STEPS})
+    command(
+        __doc__,
+        "tinyshakespeare",
+        "a character",
+        {"transformer": transformer},
+        {"transformer": STEPS},
+        dropping=["transformer"],
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Programs whose data are draws of a base that an invertible map carries there, such as flows."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class Chart(Protocol):
@@ -54,3 +54,31 @@ class Invertible(Protocol):
         Raises:
             ValueError: a conditional program without its context.
         """
+
+
+class Cells(NamedTuple):
+    """What rows are known by: an interval of each observed entry's coordinate.
+
+    Attributes:
+        chart: of the numbers behind the rows.
+        low: (n, D) lower ends, minus infinity where open or where the entry is missing.
+        high: (n, D) upper ends, likewise.
+    """
+
+    chart: Any
+    low: Any
+    high: Any
+
+
+@runtime_checkable
+class Rounded(Protocol):
+    """What a program promises whose data are an invertible program's, rounded to levels.
+
+    Its likelihood is a bound, and it takes rows with holes to be completed alone.
+    """
+
+    def cells(self, x: Any, observed: Any) -> Cells:
+        """The cells of rows, anything where they are missing."""
+
+    def rounded(self, y: Any) -> Any:
+        """The levels of numbers (..., *event_shape)."""

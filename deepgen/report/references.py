@@ -91,6 +91,7 @@ _METHODS = {
     "auto": [_PSIS],
     "importance": [_PSIS],
     "hmc": ["Neal (2011). MCMC using Hamiltonian dynamics. In: Handbook of Markov Chain Monte Carlo."],
+    "cells": ["Neal (2011). MCMC using Hamiltonian dynamics. In: Handbook of Markov Chain Monte Carlo."],
     "pl-mcmc": [
         "Cannella, Soltani and Tarokh (2021). Projected latent Markov chain Monte Carlo: conditional sampling of "
         "normalizing flows. ICLR."

@@ -89,6 +89,11 @@ METHODS = {
         "asymptotically exact",
         {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8},
     ),
+    "cells": Method(
+        "Hamiltonian Monte Carlo on the missing numbers and the observed ones within their cells, then rounded",
+        "asymptotically exact",
+        {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 8},
+    ),
     "pl-mcmc": Method(
         "projected latent Markov chain Monte Carlo: steps in the base, projected back onto the observed entries",
         "asymptotically exact",

@@ -12,6 +12,7 @@ from deepgen import checks
 from deepgen.handlers.entries import split
 from deepgen.handlers.pyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
+from deepgen.inference.imputation.cells import pyro as cells
 from deepgen.inference.imputation.clamped import pyro as clamped
 from deepgen.inference.imputation.descent import pyro as descent
 from deepgen.inference.imputation.enumeration import pyro as enumeration
@@ -90,6 +91,9 @@ def impute(
     - ``"auto"``: ``"importance"`` where the weights are fit for use in nearly all rows, else ``"hmc"`` started from the
       weighted completions.
 
+    Of a `Dequantized` program, ``"cells"``: Hamiltonian Monte Carlo on the missing numbers and on where in their cells
+    the observed ones lie, together; what is missing is then rounded. The latents ``"dequantized"`` are these numbers.
+
     Methods for an `OrderAgnostic` program:
 
     - ``"observed-first"``: exact draws of the missing entries in random orders, the observed ones decided first. Their
@@ -116,8 +120,8 @@ def impute(
         num_samples: draws of each chain.
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
-        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc, clamped), of proposals (pl-mcmc), or of
-            flips or sweeps (clamped); levels of noise (predictor-corrector, annealed-langevin).
+        num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc, cells, clamped), of proposals
+            (pl-mcmc), or of flips or sweeps (clamped); levels of noise (predictor-corrector, annealed-langevin).
         num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto), shared
             out among the members of an ensemble.
         columns: the names of a table's columns, for the result's coordinates.
@@ -216,6 +220,7 @@ _WITHOUT_LATENTS: dict[str, Callable[..., result.Draws]] = {
 }
 _WAYS |= {
     **_WITHOUT_LATENTS,
+    "cells": cells.between_levels,
     "clamped": clamped.clamped,
     "observed-first": sequential.observed_first,
     "hmc": hamiltonian.clamped,

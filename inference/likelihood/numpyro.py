@@ -28,7 +28,7 @@ from deepgen.program import (
     given,
     takes_labels,
 )
-from deepgen.program.invertible import Invertible
+from deepgen.program.invertible import Invertible, Rounded
 from deepgen.program.numpyro import log_joint, propose
 from deepgen.program.sequence import Sequential
 from deepgen.program.unnormalised import HasUnnormalisedLaw
@@ -111,7 +111,8 @@ def log_prob(
     random signs), it is the mean of K estimates of complete rows, with its standard error (NaN where K is 1).
 
     Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
-    standard error is that of every row (for each class, where these are given). Missing entries are refused there.
+    standard error is that of every row (for each class, where these are given). Missing entries are refused there, and
+    of a `Dequantized` program.
 
     Args:
         rng_key: the key.
@@ -185,7 +186,7 @@ def _values(
     rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
-    array = program.check_data(x, missing=True)
+    array = program.check_data(x, missing=not isinstance(program, Rounded))
     labels = None if y is None else check_given(program, y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)

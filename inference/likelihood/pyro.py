@@ -26,7 +26,7 @@ from deepgen.program import (
     given,
     takes_labels,
 )
-from deepgen.program.invertible import Invertible
+from deepgen.program.invertible import Invertible, Rounded
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
 from deepgen.program.sequence import Sequential
 from deepgen.program.unnormalised import HasUnnormalisedLaw
@@ -98,7 +98,8 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
     random signs), it is the mean of K estimates of complete rows, with its standard error (NaN where K is 1).
 
     Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
-    standard error is that of every row (for each class, where these are given). Missing entries are refused there.
+    standard error is that of every row (for each class, where these are given). Missing entries are refused there, and
+    of a `Dequantized` program.
 
     Args:
         program: the program.
@@ -169,7 +170,7 @@ def _marginal(program: Any, x: Any, y: Any, num_particles: int) -> LogProb:
 
 def _values(program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
-    array = program.check_data(x, missing=True)
+    array = program.check_data(x, missing=not isinstance(program, Rounded))
     labels = None if y is None else check_given(program, y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)

@@ -77,6 +77,14 @@ class Scheduled(Protocol):
 
 
 @runtime_checkable
+class Judging(Protocol):
+    """An objective by which parameters are trained, but not judged."""
+
+    def judging(self) -> Any:
+        """The objective of held-out rows."""
+
+
+@runtime_checkable
 class Measuring(Protocol):
     """An objective that carries a state from step to step, of which it tells numbers.
 
@@ -126,6 +134,11 @@ class Trainer(Protocol):
 def at(objective: Any, step: Any) -> Any:
     """The objective as it stands at a step: our own may follow a schedule, the engines' do not."""
     return objective.at(step) if isinstance(objective, Scheduled) else objective
+
+
+def judging(objective: Any) -> Any:
+    """What held-out rows are judged by: most often the objective itself."""
+    return objective.judging() if isinstance(objective, Judging) else objective
 
 
 class Settings(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 from deepgen import checks
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Conditional, check_given, takes_labels
+from deepgen.program.invertible import Rounded
 
 
 class Call(NamedTuple):
@@ -79,10 +80,10 @@ def of_program(program: Any, data: Any, y: Any = None) -> Call:
         ValueError: data or labels that the program does not take, or labels for what takes none.
     """
     if y is None:
-        return Call((program.check_data(data, missing=True),), {})
+        return Call((program.check_data(data, missing=not isinstance(program, Rounded)),), {})
     if not isinstance(program, Conditional):
         takes_labels(program)
-    x = program.check_data(data, missing=True)
+    x = program.check_data(data, missing=not isinstance(program, Rounded))
     return Call((x, check_given(program, y, len(x))), {})
 
 

@@ -1,8 +1,11 @@
 """Causal attention: what a place may attend to, and the arguments of a transformer."""
 
 import math
+from typing import Any
 
+import array_api_compat
 import numpy as np
+from jaxtyping import Float
 
 from deepgen import checks
 from deepgen.nn import arguments
@@ -36,6 +39,70 @@ def residual_scale(num_layers: int) -> float:
         0.02 / sqrt(2 num_layers).
     """
     return SCALE / math.sqrt(2 * num_layers)
+
+
+def noise_shapes(n: int, length: int, width: int, num_heads: int, num_layers: int) -> list[list[tuple[int, ...]]]:
+    """The shapes of the uniform noise that says which units of a transformer are dropped.
+
+    Args:
+        n: the number of rows.
+        length: of the sequences.
+        width: of the residual stream.
+        num_heads: of each layer.
+        num_layers: how many.
+
+    Returns:
+        First that of the embeddings alone; then, of each layer, those of the attention weights, of what attention adds
+        to the stream and of what the perceptron adds.
+    """
+    stream, weights = (n, length, width), (n, num_heads, length, length)
+    return [[stream], *([weights, stream, stream] for _ in range(num_layers))]
+
+
+def drop(x: Float[Any, "*shape"], noise: Float[Any, "*shape"] | None, rate: float) -> Float[Any, "*shape"]:
+    r"""Units dropped at random, the others scaled up, so that the mean over the noise is what came.
+
+    .. math:: x \, 1[u \ge p] / (1 - p)
+
+    Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
+
+    Args:
+        x: units.
+        noise: u, uniform on [0, 1); None drops nothing.
+        rate: p, in [0, 1).
+
+    Returns:
+        The units that are left.
+
+    >>> drop(np.array([3.0, 3.0]), np.array([0.2, 0.3]), 0.25).tolist()
+    [0.0, 4.0]
+    """
+    if noise is None:
+        return x
+    xp = array_api_compat.array_namespace(x)
+    return xp.where(noise >= rate, x / (1 - rate), xp.zeros_like(x))
+
+
+def check_dropout(rate: Any) -> float:
+    """A rate of dropout.
+
+    Args:
+        rate: p.
+
+    Returns:
+        The same as a plain number.
+
+    Raises:
+        ValueError: not in [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise checks.problem(
+            "dropout",
+            got=rate,
+            expected="a rate in [0, 1)",
+            fix="Pass the share of units to drop, such as 0.1; 0 for none.",
+        )
+    return float(rate)
 
 
 def check_heads(width: int, num_heads: int) -> int:

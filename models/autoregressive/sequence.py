@@ -16,6 +16,21 @@ class Randomised(Protocol):
         """That law: (key of NumPyro)."""
 
 
+@runtime_checkable
+class Dropping(Protocol):
+    """A network that drops units at random where its call is given ``noise=``."""
+
+    dropout: float
+
+    def noise(self, *args: Any) -> Any:
+        """The noise that says which: (key of NumPyro, number of rows)."""
+
+
+def drops(network: Any) -> bool:
+    """Whether a network is to drop units while it is fitted."""
+    return isinstance(network, Dropping) and network.dropout > 0
+
+
 def check(network: Any, observation: Any) -> None:
     """Refuse a network and an observation law that do not fit together.
 

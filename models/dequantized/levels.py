@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from deepgen import checks
+from deepgen.likelihoods import laws
+from deepgen.likelihoods.laws import is_missing
 from deepgen.models.flow import affine
 from deepgen.nn import arguments
 
@@ -79,39 +81,69 @@ def scaled(x: Shaped[Any, "n *shape"], like: Float[Any, "..."], num_values: int)
     return xp.reshape((2 * xp.astype(x, like.dtype, copy=False) + 1) / num_values - 1, (x.shape[0], -1))
 
 
-def check_levels(x: Any, event_shape: tuple[int, ...], num_values: int, observed: Any = None) -> np.ndarray:
+def ends(
+    x: Shaped[Any, "n d"],
+    observed: Bool[Any, "n d"],
+    num_values: int,
+    below: Float[Any, "n d"],
+    above: Float[Any, "n d"],
+    growing: Bool[Any, "n d"],
+) -> tuple[Float[Any, "n d"], Float[Any, "n d"]]:
+    """The ends of the cells of levels in a coordinate: the outermost levels' cells are open.
+
+    Args:
+        x: levels, anything where missing.
+        observed: booleans.
+        num_values: V.
+        below: the coordinates of x / V.
+        above: the coordinates of (x + 1) / V.
+        growing: whether the coordinate grows with the numbers.
+
+    Returns:
+        Lower and upper ends; infinite where open or missing.
+    """
+    xp = array_api_compat.array_namespace(below)
+    infinite = xp.full_like(below, math.inf)
+    far = xp.where(growing, infinite, -infinite)
+    first = xp.where(x <= 0, -far, below)
+    second = xp.where(x >= num_values - 1, far, above)
+    low, high = xp.where(growing, first, second), xp.where(growing, second, first)
+    return xp.where(observed, low, -infinite), xp.where(observed, high, infinite)
+
+
+def check_levels(
+    x: Any, event_shape: tuple[int, ...], num_values: int, observed: Any = None, *, missing: bool = False
+) -> np.ndarray:
     """Levels as a dequantised program takes them.
 
     Args:
         x: (n, *event_shape) whole numbers 0 … V - 1.
         event_shape: of a datum.
         num_values: V.
-        observed: booleans of x's shape, or None.
+        observed: booleans of x's shape, or None where NaN (a negative integer) says what is missing.
+        missing: whether entries may be missing.
 
     Returns:
-        (n, *event_shape) integers.
+        (n, *event_shape) integers, -1 where missing.
 
     Raises:
-        ValueError: wrong dtype or shape, empty, missing entries, or other numbers.
+        ValueError: wrong dtype or shape, empty, other numbers, missing entries where none may be, or a row of which
+            nothing is observed.
     """
     x, observed = checks.with_mask(x, observed)
-    array = checks.data("x", x, event_shape)
-    whole = np.rint(array)
-    if (whole != array).any() or whole.min() < 0 or whole.max() >= num_values:
+    array = checks.data("x", x, event_shape, missing=missing, observed=observed)
+    seen = ~is_missing(array) if observed is None else observed
+    laws.refuse_missing(seen, missing)
+    whole = np.rint(np.where(seen, array, 0))
+    off = whole != np.where(seen, array, 0)
+    if off.any() or whole.min() < 0 or whole.max() >= num_values:
         raise checks.problem(
             "x",
-            got=f"numbers from {array.min()} to {array.max()}" + ("" if (whole == array).all() else ", not all whole"),
-            expected=f"whole numbers 0 … {num_values - 1}, all observed",
+            got=f"numbers from {array[seen].min()} to {array[seen].max()}" + (", not all whole" if off.any() else ""),
+            expected=f"whole numbers 0 … {num_values - 1}",
             fix="Pass grey levels as they are, not divided by their largest.",
         )
-    if observed is not None and not observed.all():
-        raise checks.problem(
-            "observed",
-            got=f"{int((~observed).sum())} missing entries",
-            expected="complete rows",
-            fix="Drop them, or take a family that integrates missing entries out, such as a VAE.",
-        )
-    return whole.astype(np.int32)
+    return np.where(seen, whole, -1).astype(np.int32)
 
 
 def check_parts(flow: Any, noise: Any, num_values: Any) -> int:
@@ -126,21 +158,16 @@ def check_parts(flow: Any, noise: Any, num_values: Any) -> int:
         V.
 
     Raises:
-        ValueError: a conditional flow, noise of another shape or of another context, or fewer than two levels.
+        ValueError: noise of another shape or of another context, or fewer than two levels.
     """
     size = math.prod(flow.event_shape)
-    if flow.context_dim:
-        raise checks.problem(
-            "flow",
-            got=f"a context of {flow.context_dim}",
-            expected="a flow without context",
-            fix="Make the flow without context_dim.",
-        )
-    if noise.event_shape != flow.event_shape or noise.context_dim not in (0, size):
+    known = sorted({0, size, size + flow.context_dim})
+    if noise.event_shape != flow.event_shape or noise.context_dim not in known:
         raise checks.problem(
             "noise",
             got=f"a flow of shape {noise.event_shape} given a context of {noise.context_dim}",
-            expected=f"one of shape {flow.event_shape} given none or one of {size}, the data's entries",
+            expected=f"one of shape {flow.event_shape} given one of {known}: nothing, the data's entries, or these and "
+            "what the flow is given",
             fix="Make it by Dequantized.uniform, .mlp or .conv.",
         )
     return arguments.whole("num_values", num_values, least=2)

@@ -157,7 +157,7 @@ def _evaluate(
     rng_key: jax.Array, params: Any, mutable: Any, problem: Problem, objective_step: jax.Array, call: Call, size: int
 ) -> jax.Array:
     """The loss of held-out rows, in pieces of ``size`` rows where the loss is a sum over rows."""
-    objective = loop.at(problem.objective, objective_step)
+    objective = loop.at(loop.judging(problem.objective), objective_step)
     if not problem.per_row:
         return _loss(rng_key, params, mutable, problem, objective, call)[0]
     total = rows.count(call, "validation")

@@ -169,7 +169,7 @@ class Trainer:
         """See `loop.Trainer`."""
         here = {f"param:{name}": param.detach().clone() for name, param in self.params.items()}
         here |= {f"buffer:{name}": buffer.clone() for name, buffer in self.buffers.items()}
-        total, objective = 0.0, loop.at(self.objective, self.steps)
+        total, objective = 0.0, loop.at(loop.judging(self.objective), self.steps)
         count = rows.count(self.held, "validation") if self.per_row else 1
         size = max(self.batch_size or 0, 512)
         devices = {param.device for param in self.params.values() if param.is_cuda}

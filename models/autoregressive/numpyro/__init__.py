@@ -3,6 +3,7 @@
 from deepgen.models.autoregressive.numpyro.agnostic import AnyOrder, OrderAgnostic
 from deepgen.models.autoregressive.numpyro.build import build
 from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
+from deepgen.models.autoregressive.numpyro.dropout import RandomDropout
 from deepgen.models.autoregressive.numpyro.ensemble import Ensemble, RandomMember
 from deepgen.models.autoregressive.numpyro.pixelcnn import PixelCNN
 from deepgen.models.autoregressive.numpyro.program import AutoregressiveModel
@@ -17,6 +18,7 @@ __all__ = [
     "Ensemble",
     "OrderAgnostic",
     "PixelCNN",
+    "RandomDropout",
     "RandomMember",
     "WaveNet",
     "build",

@@ -133,6 +133,7 @@ def transformer(
     num_heads: int = 4,
     num_layers: int = 4,
     tied: bool = False,
+    dropout: float = 0.0,
     activation: str = "gelu",
     num_classes: int | None = None,
     context_dim: int = 0,
@@ -149,6 +150,8 @@ def transformer(
         num_heads: of each layer's attention; they divide the width.
         num_layers: how many blocks.
         tied: whether tokens' embeddings and the outputs share their weights.
+        dropout: the share of embeddings, attention weights and additions to the stream that are dropped at random while
+            the program is fitted, in [0, 1); see `RandomDropout`. Whatever else is asked of it goes without.
         activation: of the perceptrons.
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
         context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
@@ -170,6 +173,7 @@ def transformer(
         num_heads=num_heads,
         num_layers=num_layers,
         tied=tied,
+        dropout=dropout,
         activation=activation,
         context_size=context_dim,
         **layout.sequence(law),

@@ -1,8 +1,7 @@
 """Several orders and masks of one network in NumPyro: their mixture, and the objective that takes one at random."""
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,13 +10,9 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import lax
 from numpyro.distributions import constraints
-from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
-from numpyro.infer import elbo
-from numpyro.primitives import Messenger
 
 from deepgen import checks
-from deepgen.inference.svi.checkpoint import describe
-from deepgen.inference.svi.numpyro import ELBO
+from deepgen.inference.svi.numpyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
 from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
@@ -180,7 +175,7 @@ class Ensemble(dist.Distribution):
         return jax.tree.map(lambda *parts: jnp.stack(parts), *plans)
 
 
-class RandomMember(elbo.ELBO):
+class RandomMember(RandomLaws):
     r"""Another objective, with one random part of each law of the model that averages over many.
 
     Of an `Ensemble` it is one member in place of their mixture, the loss by which MADE is trained with several orders
@@ -195,54 +190,8 @@ class RandomMember(elbo.ELBO):
         objective: the other objective; None for an `ELBO`.
     """
 
-    def __init__(self, objective: elbo.ELBO | None = None) -> None:
-        self.objective = ELBO() if objective is None else objective
-        super().__init__(num_particles=self.objective.num_particles)
-
-    def __repr__(self) -> str:
-        return f"RandomMember({describe(self.objective)})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RandomMember) and self.objective == other.objective
-
-    def __hash__(self) -> int:
-        return hash((RandomMember, self.objective))
-
-    def loss_with_mutable_state(
-        self,
-        rng_key: jax.Array,
-        param_map: dict[str, Any],
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        """The loss and the new values of the mutable sites; see ``numpyro.infer.elbo.ELBO``."""
-        chosen = _OneOfEach(model, jax.random.fold_in(rng_key, 0x0D3))
-        return self.objective.loss_with_mutable_state(rng_key, param_map, chosen, guide, *args, **kwargs)
-
-
-class _OneOfEach(Messenger):
-    def __init__(self, fn: Callable[..., Any], rng_key: jax.Array) -> None:
-        super().__init__(fn)
-        self.rng_key = rng_key
-
-    def process_message(self, msg: Any) -> None:
-        if msg["type"] == "sample":
-            msg["fn"] = _chosen(msg["fn"], self.rng_key)
-
-
-def _chosen(fn: Any, rng_key: jax.Array) -> Any:
-    if isinstance(fn, sequence.Randomised):
-        return fn.at_random(rng_key)
-    if not isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
-        return fn
-    inner = _chosen(fn.base_dist, rng_key)
-    if inner is fn.base_dist:
-        return fn
-    new = copy.copy(fn)
-    new.base_dist = inner
-    return new
+    def _exchanged(self, rng_key: jax.Array, law: Any) -> Any:
+        return law.at_random(rng_key) if isinstance(law, sequence.Randomised) else law
 
 
 def _take(plans: masked.Plan, m: Any) -> masked.Plan:

@@ -16,6 +16,7 @@ from deepgen.models.autoregressive import made, sequence
 from deepgen.models.autoregressive.made import Member
 from deepgen.models.autoregressive.numpyro import constructors, networks
 from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
+from deepgen.models.autoregressive.numpyro.dropout import RandomDropout
 from deepgen.models.autoregressive.numpyro.ensemble import Ensemble, RandomMember, planned
 from deepgen.models.autoregressive.numpyro.given import Given
 from deepgen.nn import equinox as nn
@@ -215,8 +216,13 @@ class AutoregressiveModel(eqx.Module):
         return repeats.rows(context, rows, sequence.context_shapes(self.network))
 
     def objective(self) -> Any:
-        """What `fit` minimises by default: the negative log-likelihood, of one random member where there are some."""
-        return RandomMember() if self.members else ELBO()
+        """What `fit` minimises by default: the negative log-likelihood.
+
+        It is of one random member where there are some, and with units dropped where the network has a rate of that.
+        """
+        if self.members:
+            return RandomMember()
+        return RandomDropout() if sequence.drops(self.network) else ELBO()
 
     def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
         """``x`` as this program takes it.

@@ -23,6 +23,7 @@ class AttentionBlock(eqx.Module):
         num_heads: of the attention, which divide the width.
         residual_scale: the standard deviation of the initial weights that add to the stream.
         activation: of the perceptron, whose hidden layer is four times as wide.
+        dropout: the share of units that are dropped where a call is given noise.
         key: for the initial parameters.
     """
 
@@ -34,9 +35,17 @@ class AttentionBlock(eqx.Module):
     contract: Linear
     num_heads: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
 
     def __init__(
-        self, width: int, num_heads: int, *, residual_scale: float, activation: Activation, key: jax.Array
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        residual_scale: float,
+        activation: Activation,
+        dropout: float = 0.0,
+        key: jax.Array,
     ) -> None:
         keys = jax.random.split(key, 4)
         self.norm_1, self.norm_2 = LayerNorm(width), LayerNorm(width)
@@ -44,19 +53,22 @@ class AttentionBlock(eqx.Module):
         self.attend = _linear(width, width, residual_scale, keys[1])
         self.expand = _linear(width, 4 * width, attention.SCALE, keys[2])
         self.contract = _linear(4 * width, width, residual_scale, keys[3])
-        self.num_heads, self.activation = num_heads, activation
+        self.num_heads, self.activation, self.dropout = num_heads, activation, dropout
 
-    def __call__(self, h: jax.Array) -> jax.Array:
+    def __call__(self, h: jax.Array, noise: Any = None) -> jax.Array:
         """The next layer's input, of whole sequences.
 
         Args:
             h: (n, length, width).
+            noise: uniforms, see `attention.noise_shapes`; None drops nothing.
 
         Returns:
             (n, length, width).
         """
         queries, keys, values = self._heads(h)
-        return self._after(h, self._attended(queries, keys, values, attention.causal(h.shape[1])))
+        weights, *sums = noise or (None, None, None)
+        attended = self._attended(queries, keys, values, attention.causal(h.shape[1]), weights)
+        return self._after(h, attended, *sums)
 
     def step(
         self, h: jax.Array, keys: jax.Array, values: jax.Array, t: jax.Array
@@ -83,15 +95,17 @@ class AttentionBlock(eqx.Module):
         found = self.project(self.norm_1(h)).reshape(*h.shape[:2], 3, self.num_heads, -1)
         return jnp.moveaxis(found, (2, 3), (0, 2))
 
-    def _attended(self, queries: jax.Array, keys: jax.Array, values: jax.Array, seen: Any) -> jax.Array:
+    def _attended(
+        self, queries: jax.Array, keys: jax.Array, values: jax.Array, seen: Any, noise: Any = None
+    ) -> jax.Array:
         scores = queries @ keys.mT / math.sqrt(queries.shape[-1])
         weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
-        return jnp.swapaxes(weights @ values, 1, 2)
+        return jnp.swapaxes(attention.drop(weights, noise, self.dropout) @ values, 1, 2)
 
-    def _after(self, h: jax.Array, attended: jax.Array) -> jax.Array:
-        h = h + self.attend(attended.reshape(h.shape))
+    def _after(self, h: jax.Array, attended: jax.Array, first: Any = None, second: Any = None) -> jax.Array:
+        h = h + attention.drop(self.attend(attended.reshape(h.shape)), first, self.dropout)
         act = activation_function(self.activation)
-        return h + self.contract(act(self.expand(self.norm_2(h))))
+        return h + attention.drop(self.contract(act(self.expand(self.norm_2(h)))), second, self.dropout)
 
 
 class CausalTransformer(eqx.Module):
@@ -100,10 +114,13 @@ class CausalTransformer(eqx.Module):
     Pre-normalised blocks of causal self-attention and perceptron over embeddings of what was decided and learned
     positions (the layout of GPT-2); at the first step a learned vector stands for what was before. A frame of several
     entries, such as the keys of a piano, is decided at once, given the frames before. Drawing keeps keys and values: a
-    step costs the same wherever it is, but for the attention, which goes over the whole length. There is no dropout.
+    step costs the same wherever it is, but for the attention, which goes over the whole length.
+
+    Where a call is given noise, embeddings, attention weights and what each branch adds to the stream lose units at
+    random; `fit` gives it where the rate is not zero, by `RandomDropout`, and nothing else does.
 
     Vaswani et al. 2017, Attention Is All You Need; Radford et al. 2019, Language Models are Unsupervised Multitask
-    Learners.
+    Learners; Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
 
     Args:
         event_shape: (length,), or (length, width of a frame).
@@ -115,11 +132,13 @@ class CausalTransformer(eqx.Module):
         input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         tied: whether the outputs are the embeddings' inner products, so that both share their weights.
         context_size: the length of a context, 0 for none.
+        dropout: the share of units that are dropped while the network is fitted, in [0, 1).
         activation: of the perceptrons.
         key: for the initial parameters.
 
     Raises:
-        ValueError: sizes out of their range, heads that do not divide the width, or weights that cannot be tied.
+        ValueError: sizes out of their range, heads that do not divide the width, a rate outside [0, 1), or weights that
+            cannot be tied.
     """
 
     embed: Linear
@@ -133,6 +152,7 @@ class CausalTransformer(eqx.Module):
     num_params: int = eqx.field(static=True)
     num_categories: int | None = eqx.field(static=True)
     input_range: tuple[float, float] | None = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -146,12 +166,14 @@ class CausalTransformer(eqx.Module):
         input_range: Sequence[float] | None = None,
         tied: bool = False,
         context_size: int = 0,
+        dropout: float = 0.0,
         activation: Activation = "gelu",
         key: jax.Array,
     ) -> None:
         self.event_shape = inputs.sequence_shape(tuple(event_shape))
         self.num_params = arguments.whole("num_params", num_params)
         self.num_categories, self.input_range = num_categories, inputs.bounds(input_range)
+        self.dropout = attention.check_dropout(dropout)
         tied = attention.check_tied(tied, self.num_params, num_categories, self.event_shape)
         context_size = arguments.whole("context_size", context_size, least=0)
         arguments.activation(activation)
@@ -166,7 +188,9 @@ class CausalTransformer(eqx.Module):
         self.context = _linear(context_size, width, attention.SCALE, keys[3], bias=False) if context_size else None
         scale = attention.residual_scale(num_layers)
         self.blocks = tuple(
-            AttentionBlock(width, num_heads, residual_scale=scale, activation=activation, key=keys[5 + i])
+            AttentionBlock(
+                width, num_heads, residual_scale=scale, activation=activation, dropout=self.dropout, key=keys[5 + i]
+            )
             for i in range(num_layers)
         )
         self.norm = LayerNorm(width)
@@ -192,12 +216,13 @@ class CausalTransformer(eqx.Module):
         """The shapes that the context of one row may have; none where there is no context."""
         return inputs.context_shapes(self.context_size, self.event_shape[:1])
 
-    def __call__(self, x: Any, context: Any = None) -> jax.Array:
+    def __call__(self, x: Any, context: Any = None, *, noise: Any = None) -> jax.Array:
         """The outputs of all entries, in one pass.
 
         Args:
             x: (n, *event_shape).
             context: (n, context_size), or (n, context_size, length) where it differs from step to step.
+            noise: of `noise`, which says what units are dropped; None drops nothing.
 
         Returns:
             (n, num_params, *event_shape).
@@ -210,9 +235,27 @@ class CausalTransformer(eqx.Module):
         shown = self._shown(len(x), context)
         first = jnp.broadcast_to(self.first, (len(x), 1, len(self.first)))
         h = jnp.concatenate([first, self._embedded(x)[:, :-1]], axis=1) + self.positions + shown
-        for block in self.blocks:
-            h = block(h)
+        noise = [[None], *[None] * len(self.blocks)] if noise is None else noise
+        (stream,), *layers = noise
+        h = attention.drop(h, stream, self.dropout)
+        for block, own in zip(self.blocks, layers, strict=True):
+            h = block(h, own)
         return jnp.moveaxis(self._head(h).reshape(*x.shape[:2], self.num_params, *self.element_shape), 2, 1)
+
+    def noise(self, rng_key: jax.Array, n: int) -> list[list[jax.Array]]:
+        """Which units a call is to drop, drawn anew.
+
+        Args:
+            rng_key: a random key.
+            n: how many rows the call is of.
+
+        Returns:
+            Uniforms, as `attention.noise_shapes` has them.
+        """
+        length, width = self.positions.shape
+        shapes = attention.noise_shapes(n, length, width, self.blocks[0].num_heads, len(self.blocks))
+        keys = iter(jax.random.split(rng_key, sum(map(len, shapes))))
+        return [[jax.random.uniform(next(keys), shape) for shape in own] for own in shapes]
 
     def start(self, n: int, context: Any = None) -> Any:
         """The cache before the first step.
@@ -273,6 +316,7 @@ class CausalTransformer(eqx.Module):
                 "input_range": self.input_range,
                 "tied": self.output is None,
                 "context_size": self.context_size,
+                "dropout": self.dropout,
                 "activation": self.blocks[0].activation,
             },
         )

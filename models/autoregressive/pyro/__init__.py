@@ -3,6 +3,7 @@
 from deepgen.models.autoregressive.pyro.agnostic import AnyOrder, OrderAgnostic
 from deepgen.models.autoregressive.pyro.build import build
 from deepgen.models.autoregressive.pyro.distribution import Autoregressive
+from deepgen.models.autoregressive.pyro.dropout import RandomDropout
 from deepgen.models.autoregressive.pyro.ensemble import Ensemble, RandomMember
 from deepgen.models.autoregressive.pyro.pixelcnn import PixelCNN
 from deepgen.models.autoregressive.pyro.program import AutoregressiveModel
@@ -17,6 +18,7 @@ __all__ = [
     "Ensemble",
     "OrderAgnostic",
     "PixelCNN",
+    "RandomDropout",
     "RandomMember",
     "WaveNet",
     "build",

@@ -1,19 +1,16 @@
 """Several orders and masks of one network in Pyro: their mixture, and the objective that takes one at random."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from pyro import infer
-from pyro.distributions import MaskedDistribution, TorchDistribution
-from pyro.poutine.messenger import Messenger
+from pyro.distributions import TorchDistribution
 from torch.distributions.utils import lazy_property
 
 from deepgen import checks
-from deepgen.inference.svi.checkpoint import describe
-from deepgen.inference.svi.pyro import ELBO
+from deepgen.inference.svi.pyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
 from deepgen.models.autoregressive.pyro.distribution import Autoregressive
@@ -181,7 +178,7 @@ class Ensemble(TorchDistribution):
         return Autoregressive(Planned(self.network, plan), self.observation, context)
 
 
-class RandomMember(infer.ELBO):
+class RandomMember(RandomLaws):
     r"""Another objective, with one random part of each law of the model that averages over many.
 
     Of an `Ensemble` it is one member in place of their mixture, the loss by which MADE is trained with several orders
@@ -196,53 +193,5 @@ class RandomMember(infer.ELBO):
         objective: the other objective; None for an `ELBO`.
     """
 
-    def __init__(self, objective: infer.ELBO | None = None) -> None:
-        self.objective: Any = ELBO() if objective is None else objective
-        super().__init__(num_particles=self.objective.num_particles)
-
-    def __repr__(self) -> str:
-        return f"RandomMember({describe(self.objective)})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RandomMember) and self.objective == other.objective
-
-    def __hash__(self) -> int:
-        return hash((RandomMember, self.objective))
-
-    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """The loss, as a number."""
-        return float(self.objective.loss(_one_of_each(model), guide, *args, **kwargs))
-
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """The loss, as a number; its gradient is added to the parameters'."""
-        return float(self.objective.loss_and_grads(_one_of_each(model), guide, *args, **kwargs))
-
-    def differentiable_loss(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
-        """The loss, as a tensor to be differentiated."""
-        return self.objective.differentiable_loss(_one_of_each(model), guide, *args, **kwargs)
-
-    def _get_trace(self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        return self.objective._get_trace(_one_of_each(model), guide, args, kwargs)
-
-
-class _OneOfEach(Messenger):
-    def _pyro_sample(self, msg: Any) -> None:
-        msg["fn"] = _chosen(msg["fn"])
-
-
-def _one_of_each(model: Callable[..., Any]) -> Callable[..., Any]:
-    def chosen(*args: Any, **kwargs: Any) -> Any:
-        with _OneOfEach():
-            return model(*args, **kwargs)
-
-    return chosen
-
-
-def _chosen(fn: Any) -> Any:
-    if isinstance(fn, sequence.Randomised):
-        return fn.at_random()
-    if isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, sequence.Randomised):
-        return fn.base_dist.at_random().mask(fn._mask)
-    return fn
+    def _exchanged(self, law: Any) -> Any:
+        return law.at_random() if isinstance(law, sequence.Randomised) else law

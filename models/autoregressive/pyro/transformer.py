@@ -1,5 +1,6 @@
 """The causal transformer in Pyro: all conditionals in one pass, or step by step with cached keys and values."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +21,12 @@ class AttentionBlock(torch.nn.Module):
         num_heads: of the attention, which divide the width.
         residual_scale: the standard deviation of the initial weights that add to the stream.
         activation: of the perceptron, whose hidden layer is four times as wide.
+        dropout: the share of units that are dropped where a call is given noise.
     """
 
-    def __init__(self, width: int, num_heads: int, *, residual_scale: float, activation: Activation) -> None:
+    def __init__(
+        self, width: int, num_heads: int, *, residual_scale: float, activation: Activation, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.norm_1 = LayerNorm(width)
         self.project = _linear(width, 3 * width, attention.SCALE)
@@ -30,20 +34,25 @@ class AttentionBlock(torch.nn.Module):
         self.norm_2 = LayerNorm(width)
         self.expand = _linear(width, 4 * width, attention.SCALE)
         self.contract = _linear(4 * width, width, residual_scale)
-        self.num_heads, self.activation = num_heads, activation
+        self.num_heads, self.activation, self.dropout = num_heads, activation, dropout
 
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: torch.Tensor, noise: Any = None) -> torch.Tensor:
         """The next layer's input, of whole sequences.
 
         Args:
             h: (n, length, width).
+            noise: uniforms, see `attention.noise_shapes`; None drops nothing.
 
         Returns:
             (n, length, width).
         """
         queries, keys, values = self._heads(h)
         seen = torch.as_tensor(attention.causal(h.shape[1]), device=h.device)
-        return self._after(h, F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen))
+        if noise is None:
+            return self._after(h, F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen))
+        scores = queries @ keys.mT / math.sqrt(queries.shape[-1])
+        weights = torch.softmax(scores.masked_fill(~seen, -math.inf), dim=-1)
+        return self._after(h, attention.drop(weights, noise[0], self.dropout) @ values, *noise[1:])
 
     def step(
         self, h: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, t: int
@@ -69,10 +78,10 @@ class AttentionBlock(torch.nn.Module):
         found = self.project(self.norm_1(h)).reshape(*h.shape[:2], 3, self.num_heads, -1)
         return found.movedim((2, 3), (0, 2)).unbind()
 
-    def _after(self, h: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        h = h + self.attend(attended.transpose(1, 2).reshape(h.shape))
+    def _after(self, h: torch.Tensor, attended: torch.Tensor, first: Any = None, second: Any = None) -> torch.Tensor:
+        h = h + attention.drop(self.attend(attended.transpose(1, 2).reshape(h.shape)), first, self.dropout)
         act = activation_function(self.activation)
-        return h + self.contract(act(self.expand(self.norm_2(h))))
+        return h + attention.drop(self.contract(act(self.expand(self.norm_2(h)))), second, self.dropout)
 
 
 class CausalTransformer(torch.nn.Module):
@@ -81,10 +90,13 @@ class CausalTransformer(torch.nn.Module):
     Pre-normalised blocks of causal self-attention and perceptron over embeddings of what was decided and learned
     positions (the layout of GPT-2); at the first step a learned vector stands for what was before. A frame of several
     entries, such as the keys of a piano, is decided at once, given the frames before. Drawing keeps keys and values: a
-    step costs the same wherever it is, but for the attention over what was before. There is no dropout.
+    step costs the same wherever it is, but for the attention over what was before.
+
+    Where a call is given noise, embeddings, attention weights and what each branch adds to the stream lose units at
+    random; `fit` gives it where the rate is not zero, by `RandomDropout`, and nothing else does.
 
     Vaswani et al. 2017, Attention Is All You Need; Radford et al. 2019, Language Models are Unsupervised Multitask
-    Learners.
+    Learners; Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
 
     Args:
         event_shape: (length,), or (length, width of a frame).
@@ -96,10 +108,12 @@ class CausalTransformer(torch.nn.Module):
         input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         tied: whether the outputs are the embeddings' inner products, so that both share their weights.
         context_size: the length of a context, 0 for none.
+        dropout: the share of units that are dropped while the network is fitted, in [0, 1).
         activation: of the perceptrons.
 
     Raises:
-        ValueError: sizes out of their range, heads that do not divide the width, or weights that cannot be tied.
+        ValueError: sizes out of their range, heads that do not divide the width, a rate outside [0, 1), or weights that
+            cannot be tied.
     """
 
     def __init__(
@@ -114,12 +128,14 @@ class CausalTransformer(torch.nn.Module):
         input_range: Sequence[float] | None = None,
         tied: bool = False,
         context_size: int = 0,
+        dropout: float = 0.0,
         activation: Activation = "gelu",
     ) -> None:
         super().__init__()
         self.event_shape = inputs.sequence_shape(tuple(event_shape))
         self.num_params = arguments.whole("num_params", num_params)
         self.num_categories, self.input_range = num_categories, inputs.bounds(input_range)
+        self.dropout = attention.check_dropout(dropout)
         tied = attention.check_tied(tied, self.num_params, num_categories, self.event_shape)
         self.context_size = arguments.whole("context_size", context_size, least=0)
         arguments.activation(activation)
@@ -134,7 +150,8 @@ class CausalTransformer(torch.nn.Module):
         self.context = _linear(self.context_size, width, attention.SCALE, bias=False) if self.context_size else None
         scale = attention.residual_scale(num_layers)
         self.blocks = torch.nn.ModuleList(
-            AttentionBlock(width, num_heads, residual_scale=scale, activation=activation) for _ in range(num_layers)
+            AttentionBlock(width, num_heads, residual_scale=scale, activation=activation, dropout=self.dropout)
+            for _ in range(num_layers)
         )
         self.norm = LayerNorm(width)
         self.output = None if tied else _linear(width, self.num_params * entries, attention.SCALE)
@@ -154,12 +171,13 @@ class CausalTransformer(torch.nn.Module):
         """The shapes that the context of one row may have; none where there is no context."""
         return inputs.context_shapes(self.context_size, self.event_shape[:1])
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None, *, noise: Any = None) -> torch.Tensor:
         """The outputs of all entries, in one pass.
 
         Args:
             x: (n, *event_shape).
             context: (n, context_size), or (n, context_size, length) where it differs from step to step.
+            noise: of `noise`, which says what units are dropped; None drops nothing.
 
         Returns:
             (n, num_params, *event_shape).
@@ -171,9 +189,25 @@ class CausalTransformer(torch.nn.Module):
         shown = self._shown(len(x), context)
         first = self.first.expand(len(x), 1, len(self.first))
         h = torch.cat([first, self._embedded(x)[:, :-1]], dim=1) + self.positions + shown
-        for block in self.blocks:
-            h = block(h)
+        noise = [[None], *[None] * len(self.blocks)] if noise is None else noise
+        (stream,), *layers = noise
+        h = attention.drop(h, stream, self.dropout)
+        for block, own in zip(self.blocks, layers, strict=True):
+            h = block(h, own)
         return self._head(h).reshape(*x.shape[:2], self.num_params, *self.element_shape).movedim(2, 1)
+
+    def noise(self, n: int) -> list[list[torch.Tensor]]:
+        """Which units a call is to drop, drawn anew.
+
+        Args:
+            n: how many rows the call is of.
+
+        Returns:
+            Uniforms, as `attention.noise_shapes` has them.
+        """
+        length, width = self.positions.shape
+        shapes = attention.noise_shapes(n, length, width, self.num_heads, len(self.blocks))
+        return [[torch.rand(shape, device=self.positions.device) for shape in own] for own in shapes]
 
     def start(self, n: int, context: torch.Tensor | None = None) -> Any:
         """The cache before the first step.
@@ -235,6 +269,7 @@ class CausalTransformer(torch.nn.Module):
                 "input_range": self.input_range,
                 "tied": self.output is None,
                 "context_size": self.context_size,
+                "dropout": self.dropout,
                 "activation": self.activation,
             },
         )

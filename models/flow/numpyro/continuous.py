@@ -1,18 +1,14 @@
 """Continuous flows in NumPyro: draws of the base follow a field, whose divergence changes the volume."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
-from numpyro.infer import elbo
-from numpyro.primitives import Messenger
 
-from deepgen.inference.svi.checkpoint import describe
-from deepgen.inference.svi.numpyro import ELBO
+from deepgen.inference.svi.numpyro.randomised import RandomLaws
 from deepgen.models.flow import shapes
 from deepgen.models.flow.numpyro.transforms import Conditioned, FlowDistribution, FlowTransform, rows
 from deepgen.nn import arguments
@@ -170,7 +166,7 @@ class Probed(FlowTransform):
         return jax.random.rademacher(self.rng_key, (self.transform.num_probes or 1, *x.shape), x.dtype)
 
 
-class RandomProbes(elbo.ELBO):
+class RandomProbes(RandomLaws):
     r"""Another objective, with the divergences of continuous flows estimated by new probes at each step.
 
     .. math:: \operatorname{div} f = \mathbb{E}\, v^T \frac{\partial f}{\partial x} v, \quad v \in \{-1, 1\}^D
@@ -184,53 +180,12 @@ class RandomProbes(elbo.ELBO):
         objective: the other objective; None for an `ELBO`.
     """
 
-    def __init__(self, objective: elbo.ELBO | None = None) -> None:
-        self.objective = ELBO() if objective is None else objective
-        super().__init__(num_particles=self.objective.num_particles)
-
-    def __repr__(self) -> str:
-        return f"RandomProbes({describe(self.objective)})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RandomProbes) and self.objective == other.objective
-
-    def __hash__(self) -> int:
-        return hash((RandomProbes, self.objective))
-
-    def loss_with_mutable_state(
-        self,
-        rng_key: jax.Array,
-        param_map: dict[str, Any],
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        """The loss and the new values of the mutable sites; see ``numpyro.infer.elbo.ELBO``."""
-        probing = _Probing(model, jax.random.fold_in(rng_key, 0x9B0))
-        return self.objective.loss_with_mutable_state(rng_key, param_map, probing, guide, *args, **kwargs)
-
-
-class _Probing(Messenger):
-    def __init__(self, fn: Callable[..., Any], rng_key: jax.Array) -> None:
-        super().__init__(fn)
-        self.rng_key = rng_key
-
-    def process_message(self, msg: Any) -> None:
-        if msg["type"] == "sample":
-            msg["fn"] = _probed(msg["fn"], self.rng_key)
-
-
-def _probed(fn: Any, rng_key: jax.Array) -> Any:
-    """The distribution with its continuous flows' divergences estimated."""
-    new = copy.copy(fn)
-    if isinstance(fn, FlowDistribution):
-        new.transforms = [_with_key(t, jax.random.fold_in(rng_key, i)) for i, t in enumerate(fn.transforms)]
+    def _exchanged(self, rng_key: jax.Array, law: Any) -> Any:
+        if not isinstance(law, FlowDistribution):
+            return law
+        new = copy.copy(law)
+        new.transforms = [_with_key(t, jax.random.fold_in(rng_key, i)) for i, t in enumerate(law.transforms)]
         return new
-    if not isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
-        return fn
-    new.base_dist = _probed(fn.base_dist, rng_key)
-    return new
 
 
 def _with_key(transform: Any, rng_key: jax.Array) -> Any:

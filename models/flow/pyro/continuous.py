@@ -1,16 +1,12 @@
 """Continuous flows in Pyro: draws of the base follow a field, whose divergence changes the volume."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pyro import infer
-from pyro.distributions import MaskedDistribution
-from pyro.poutine.messenger import Messenger
 
-from deepgen.inference.svi.checkpoint import describe
-from deepgen.inference.svi.pyro import ELBO
+from deepgen.inference.svi.pyro.randomised import RandomLaws
 from deepgen.models.flow import shapes
 from deepgen.models.flow.pyro.transforms import Conditioned, FlowDistribution, FlowTransform, rows
 from deepgen.nn import arguments
@@ -155,7 +151,7 @@ class Probed(FlowTransform):
         return (2 * coins - 1).to(x.dtype)
 
 
-class RandomProbes(infer.ELBO):
+class RandomProbes(RandomLaws):
     r"""Another objective, with the divergences of continuous flows estimated by new probes at each step.
 
     .. math:: \operatorname{div} f = \mathbb{E}\, v^T \frac{\partial f}{\partial x} v, \quad v \in \{-1, 1\}^D
@@ -169,59 +165,12 @@ class RandomProbes(infer.ELBO):
         objective: the other objective; None for an `ELBO`.
     """
 
-    def __init__(self, objective: infer.ELBO | None = None) -> None:
-        self.objective: Any = ELBO() if objective is None else objective
-        super().__init__(num_particles=self.objective.num_particles)
-
-    def __repr__(self) -> str:
-        return f"RandomProbes({describe(self.objective)})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RandomProbes) and self.objective == other.objective
-
-    def __hash__(self) -> int:
-        return hash((RandomProbes, self.objective))
-
-    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """The loss, as a number."""
-        return float(self.objective.loss(_probing(model), guide, *args, **kwargs))
-
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """The loss, as a number; its gradient is added to the parameters'."""
-        return float(self.objective.loss_and_grads(_probing(model), guide, *args, **kwargs))
-
-    def differentiable_loss(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
-        """The loss, as a tensor to be differentiated."""
-        return self.objective.differentiable_loss(_probing(model), guide, *args, **kwargs)
-
-    def _get_trace(self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        return self.objective._get_trace(_probing(model), guide, args, kwargs)
-
-
-class _Probing(Messenger):
-    def _pyro_sample(self, msg: Any) -> None:
-        msg["fn"] = _probed(msg["fn"])
-
-
-def _probing(model: Callable[..., Any]) -> Callable[..., Any]:
-    def probing(*args: Any, **kwargs: Any) -> Any:
-        with _Probing():
-            return model(*args, **kwargs)
-
-    return probing
-
-
-def _probed(fn: Any) -> Any:
-    """The distribution with its continuous flows' divergences estimated."""
-    if isinstance(fn, FlowDistribution):
-        new = copy.copy(fn)
-        new.transforms = [_with_probes(transform) for transform in fn.transforms]
+    def _exchanged(self, law: Any) -> Any:
+        if not isinstance(law, FlowDistribution):
+            return law
+        new = copy.copy(law)
+        new.transforms = [_with_probes(transform) for transform in law.transforms]
         return new
-    if isinstance(fn, MaskedDistribution):
-        return _probed(fn.base_dist).mask(fn._mask)
-    return fn
 
 
 def _with_probes(transform: Any) -> Any:

@@ -9,56 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.distributions import constraints
 
 from deepgen.models.dequantized import levels
+from deepgen.models.dequantized.numpyro.law import Levels, Place
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.numpyro import program
 from deepgen.models.flow.numpyro.couplings import AffineCoupling
 from deepgen.models.flow.numpyro.image_couplings import AffineCoupling2d
 from deepgen.models.flow.numpyro.linear import Unflatten
-from deepgen.models.flow.numpyro.transforms import FlowDistribution, FlowTransform
+from deepgen.models.flow.numpyro.transforms import FlowDistribution
 from deepgen.program import LikelihoodKind
+from deepgen.program.context import repeated
+from deepgen.program.invertible import Cells
 from deepgen.program.numpyro import declare
-
-
-class Levels(dist.Distribution):
-    """The levels of numbers: floor(V y) with certainty, cut off at 0 and V - 1.
-
-    Args:
-        y: (*batch, *event_shape) numbers.
-        num_values: V.
-        event_dim: how many axes a datum has.
-        validate_args: as of any distribution.
-    """
-
-    pytree_data_fields = ("y",)
-    pytree_aux_fields = ("num_values",)
-
-    def __init__(self, y: Any, num_values: int, event_dim: int, *, validate_args: bool | None = None):
-        self.y, self.num_values = y, num_values
-        shape = jnp.shape(y)
-        super().__init__(shape[:-event_dim], shape[-event_dim:], validate_args=validate_args)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Whole numbers 0 … V - 1."""
-        return constraints.independent(constraints.integer_interval(0, self.num_values - 1), self.event_dim)
-
-    def sample(self, rng_key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-        """The levels, which are certain.
-
-        Args:
-            rng_key: not needed.
-            sample_shape: leading axes of draws.
-        """
-        found = levels.level(self.y, self.num_values).astype(jnp.int32)
-        return jnp.broadcast_to(found, (*sample_shape, *found.shape))
-
-    def log_prob(self, value: Any) -> jax.Array:
-        """Zero where all levels are right, else minus infinity."""
-        right = levels.contains(jnp.asarray(value), self.y, self.num_values)
-        return jnp.where(right.all(tuple(range(-self.event_dim, 0))), 0.0, -jnp.inf)
 
 
 class Dequantized(eqx.Module):
@@ -72,13 +35,17 @@ class Dequantized(eqx.Module):
     `log_prob` tighten. Of a standard logistic v, u is uniform. A draw's own density is that of its v, whatever rounding
     makes of u; other y count as no nearer to the ends of their intervals than 1e-6 of these.
 
+    Of a conditional flow the law is p(x | context), and the verbs take the context as ``y=``. Rows with holes are
+    completed by `impute`, and refused elsewhere.
+
     Ho, Chen, Srinivas, Duan & Abbeel 2019, Flow++: improving flow-based generative models with variational
     dequantization and architecture design; Theis, van den Oord & Bethge 2016, A note on the evaluation of generative
     models.
 
     Args:
-        flow: of y, for data in [0, 1] (made with ``logit``), without context.
-        noise: of v, of the same event shape; without context, or given the D entries of x.
+        flow: of y, for data in [0, 1] (made with ``logit``).
+        noise: of v, of the same event shape; without context, given the D entries of x, or given these and then the
+            flow's context.
         num_values: V.
 
     Raises:
@@ -87,7 +54,7 @@ class Dequantized(eqx.Module):
 
     family: ClassVar[str] = "dequantized"
     likelihood: ClassVar[LikelihoodKind] = "bound"
-    imputers: ClassVar[tuple[str, ...]] = ()
+    imputers: ClassVar[tuple[str, ...]] = ("cells",)
 
     flow: program.Flow
     noise: program.Flow
@@ -123,7 +90,7 @@ class Dequantized(eqx.Module):
         activation: str = "gelu",
         key: jax.Array,
     ) -> "Dequantized":
-        """With noise of affine couplings by perceptrons, which see the integers; uniform at first.
+        """With noise of affine couplings by perceptrons, which see the integers and the context; uniform at first.
 
         Args:
             flow: of the data.
@@ -140,7 +107,8 @@ class Dequantized(eqx.Module):
             ValueError: as the class, or an argument that no coupling has.
         """
         recipe.check_count(num_transforms)
-        options: dict[str, Any] = {"hidden": hidden, "activation": activation, "context_dim": flow.size}
+        options: dict[str, Any] = {"hidden": hidden, "activation": activation}
+        options["context_dim"] = flow.size + flow.context_dim
         made: list[Any] = []
         for i in range(num_transforms):
             mask = recipe.mask(flow.size, i)
@@ -190,32 +158,41 @@ class Dequantized(eqx.Module):
         """The shape of one datum."""
         return self.flow.event_shape
 
-    def model(self, x: Any = None, *, size: int = 1) -> Any:
+    @property
+    def context_dim(self) -> int:
+        """The length of the flow's context; 0 where there is none."""
+        return self.flow.context_dim
+
+    def model(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
         """p(y) and the levels x of y, in the plate ``"data"``.
 
         Args:
             x: (n, *event_shape) integers, or None to draw.
+            context: (n, context_dim) of a conditional flow; the verbs take it as ``y``.
             size: the number of rows where x is None.
 
         Returns:
             x, given or drawn.
         """
-        law = declare("flow", self.flow).distribution()
+        law = declare("flow", self.flow).distribution(context)
         with numpyro.plate("data", size if x is None else len(x)):
             y = numpyro.sample("dequantized", law)
             return numpyro.sample("x", Levels(y, self.num_values, len(self.event_shape)), obs=x)
 
-    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+    def guide(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
         """q(y | x), in the plate ``"data"``; without x, the flow's own law of ``size`` rows.
 
         Args:
             x: (n, *event_shape) integers.
+            context: as `model`.
             size: the number of rows where x is None.
 
         Returns:
             y.
         """
-        law = self.flow.distribution() if x is None else self._noise(declare("noise", self.noise), jnp.asarray(x))
+        shapes.check_context(self.context_dim, None if context is None else jnp.shape(context))
+        own = self.flow.distribution(context) if x is None else None
+        law = self._noise(declare("noise", self.noise), jnp.asarray(x), context) if own is None else own
         with numpyro.plate("data", size if x is None else len(x)):
             return numpyro.sample("dequantized", law)
 
@@ -224,16 +201,74 @@ class Dequantized(eqx.Module):
 
         Args:
             x: (n, *event_shape) whole numbers 0 … V - 1.
-            missing: the same either way: no entry may be missing.
-            observed: booleans of x's shape, all True, or None.
+            missing: whether entries may be missing.
+            observed: booleans of x's shape, or None where NaN (a negative integer) says what is missing.
 
         Returns:
-            x as a NumPy array of integers.
+            x as a NumPy array of integers, -1 where missing.
 
         Raises:
-            ValueError: wrong dtype or shape, empty, missing entries, or other numbers.
+            ValueError: wrong dtype or shape, empty, other numbers, missing where it may not be, or a row of which
+                nothing is observed.
         """
-        return levels.check_levels(x, self.event_shape, self.num_values, observed)
+        return levels.check_levels(x, self.event_shape, self.num_values, observed, missing=missing)
+
+    def check_context(self, context: Any, rows: int) -> np.ndarray:
+        """A context for each of the rows, as the flow takes it.
+
+        Args:
+            context: (rows, context_dim), or (context_dim,) for all.
+            rows: how many.
+
+        Returns:
+            (rows, context_dim) floats.
+
+        Raises:
+            ValueError: another shape, another number of rows, not finite, or a flow without context.
+        """
+        return self.flow.check_context(context, rows)
+
+    def given(self, context: Any) -> "Given":
+        """The program as a function of x alone, given the context of its rows.
+
+        Args:
+            context: (n, context_dim); any number of rows is taken to repeat these n.
+
+        Returns:
+            What has ``model``, ``guide``, ``cells`` and ``rounded``.
+        """
+        return Given(self, jnp.asarray(context))
+
+    def cells(self, x: jax.Array, observed: jax.Array, context: Any = None) -> Cells:
+        """The cells of rows, see `deepgen.program.invertible.Rounded`.
+
+        Args:
+            x: (n, *event_shape) integers, anything where missing.
+            observed: booleans of x's shape.
+            context: (n, context_dim) of a conditional flow.
+
+        Returns:
+            The flow's chart, and the ends of the cells in its coordinates.
+        """
+        chart = self.flow.chart(context)
+        own = jnp.where(observed, x, 0).astype(jnp.result_type(float))
+        first, second, below, above = (
+            chart.from_data((own + part) / self.num_values)[0] for part in (0.3, 0.7, 0.0, 1.0)
+        )
+        places = own.reshape(first.shape), observed.reshape(first.shape)
+        low, high = levels.ends(*places, self.num_values, below, above, second > first)
+        return Cells(chart, low, high)
+
+    def rounded(self, y: jax.Array) -> jax.Array:
+        """The levels of numbers.
+
+        Args:
+            y: (..., *event_shape).
+
+        Returns:
+            Integers 0 … V - 1 of the same shape.
+        """
+        return levels.level(y, self.num_values).astype(jnp.int32)
 
     def diagnose(self, x: Any) -> list[Warning]:
         """What the flow has to say of the middles of the levels of ``x``."""
@@ -243,58 +278,41 @@ class Dequantized(eqx.Module):
         """The JSON-able description from which `build` makes a program of the same shape."""
         return {"flow": self.flow.spec(), "noise": self.noise.spec(), "num_values": self.num_values}
 
-    def _noise(self, noise: program.Flow, x: jax.Array) -> dist.Distribution:
-        like = jnp.zeros(())
-        law: Any = noise.distribution(levels.scaled(x, like, self.num_values) if noise.context_dim else None)
+    def _noise(self, noise: program.Flow, x: jax.Array, context: Any) -> dist.Distribution:
+        shown: Any = levels.scaled(x, jnp.zeros(()), self.num_values) if noise.context_dim else None
+        if noise.context_dim > self.flow.size:
+            shown = jnp.concatenate([shown, jnp.asarray(context, shown.dtype)], axis=-1)
+        law: Any = noise.distribution(shown)
         base, made = (law.base_dist, law.transforms) if noise.transforms else (law, [])
         return FlowDistribution(base, [*made, Place(x, self.num_values)])
 
 
-class Place(FlowTransform):
-    """From real numbers into the intervals of levels, ``y = (x + sigmoid(v)) / V``.
+class Given(eqx.Module):
+    """A conditional program given the context of its rows.
 
     Args:
-        x: (n, *event_shape) levels.
-        num_values: V.
+        program: the program.
+        context: (n, context_dim); any number of rows is taken to repeat these n.
     """
 
-    x: jax.Array
-    num_values: int = eqx.field(static=True)
-    context_dim: int = eqx.field(static=True)
+    program: Dequantized
+    context: jax.Array
 
-    def __init__(self, x: jax.Array, num_values: int):
-        self.x, self.num_values, self.context_dim = x, num_values, 0
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """The program's model given the context."""
+        return self.program.model(x, repeated(self.context, size if x is None else len(x)), size=size)
 
-    @property
-    def domain(self) -> Any:
-        """Arrays of real numbers."""
-        return constraints.independent(constraints.real, self.x.ndim - 1)
+    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+        """The program's guide given the context."""
+        return self.program.guide(x, repeated(self.context, size if x is None else len(x)), size=size)
 
-    @property
-    def codomain(self) -> Any:
-        """Arrays of real numbers."""
-        return self.domain
+    def cells(self, x: jax.Array, observed: jax.Array) -> Cells:
+        """The cells of rows, see `deepgen.program.invertible.Rounded`."""
+        return self.program.cells(x, observed, self.context)
 
-    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the image: the levels' rows and those of the argument."""
-        return jnp.broadcast_shapes(shape, self.x.shape)
-
-    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """As `forward_shape`."""
-        return self.forward_shape(shape)
-
-    def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """See `FlowTransform`."""
-        return self._carry(x, context, False)
-
-    def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """See `FlowTransform`."""
-        return self._carry(y, context, True)
-
-    def _carry(self, v: jax.Array, context: jax.Array | None, inverse: bool) -> tuple[jax.Array, jax.Array]:
-        shapes.check_context(0, None if context is None else jnp.shape(context))
-        value, log_slopes = levels.place(jnp.asarray(v), self.x, self.num_values, inverse=inverse)
-        return value, log_slopes.sum(tuple(range(1 - self.x.ndim, 0)))
+    def rounded(self, y: jax.Array) -> jax.Array:
+        """The levels of numbers, see `deepgen.program.invertible.Rounded`."""
+        return self.program.rounded(y)
 
 
 def build(config: Mapping[str, Any], *, key: jax.Array) -> Dequantized:

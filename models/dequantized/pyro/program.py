@@ -5,60 +5,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import torch
-from torch.distributions import constraints
 
 from deepgen.models.dequantized import levels
+from deepgen.models.dequantized.pyro.law import Levels, Place
 from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.pyro import program
 from deepgen.models.flow.pyro.couplings import AffineCoupling
 from deepgen.models.flow.pyro.image_couplings import AffineCoupling2d
 from deepgen.models.flow.pyro.linear import Unflatten
-from deepgen.models.flow.pyro.transforms import FlowTransform, GuideFlow
+from deepgen.models.flow.pyro.transforms import GuideFlow
 from deepgen.program import LikelihoodKind
+from deepgen.program.context import repeated
+from deepgen.program.invertible import Cells
 from deepgen.program.pyro import declare
-
-
-class Levels(dist.TorchDistribution):
-    """The levels of numbers: floor(V y) with certainty, cut off at 0 and V - 1.
-
-    Args:
-        y: (*batch, *event_shape) numbers.
-        num_values: V.
-        event_dim: how many axes a datum has.
-        validate_args: as of any distribution.
-    """
-
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, y: Any, num_values: int, event_dim: int, *, validate_args: bool | None = None):
-        self.y, self.num_values = y, num_values
-        super().__init__(y.shape[:-event_dim], y.shape[-event_dim:], validate_args=validate_args)
-
-    @constraints.dependent_property(is_discrete=True)
-    def support(self) -> Any:
-        """Whole numbers 0 … V - 1."""
-        return constraints.independent(constraints.integer_interval(0, self.num_values - 1), self.event_dim)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> "Levels":
-        """The same law with other batch axes."""
-        y = self.y.expand(*batch_shape, *self.event_shape)
-        return Levels(y, self.num_values, self.event_dim, validate_args=False)
-
-    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
-        """The levels, which are certain.
-
-        Args:
-            sample_shape: leading axes of draws.
-        """
-        found = levels.level(self.y, self.num_values).to(torch.int32)
-        return found.expand(*sample_shape, *found.shape)
-
-    def log_prob(self, value: Any) -> torch.Tensor:
-        """Zero where all levels are right, else minus infinity."""
-        right = levels.contains(value, self.y, self.num_values).flatten(-self.event_dim).all(-1)
-        return torch.where(right, 0.0, -torch.inf).to(self.y.dtype)
 
 
 class Dequantized(torch.nn.Module):
@@ -72,13 +32,17 @@ class Dequantized(torch.nn.Module):
     `log_prob` tighten. Of a standard logistic v, u is uniform. A draw's own density is that of its v, whatever rounding
     makes of u; other y count as no nearer to the ends of their intervals than 1e-6 of these.
 
+    Of a conditional flow the law is p(x | context), and the verbs take the context as ``y=``. Rows with holes are
+    completed by `impute`, and refused elsewhere.
+
     Ho, Chen, Srinivas, Duan & Abbeel 2019, Flow++: improving flow-based generative models with variational
     dequantization and architecture design; Theis, van den Oord & Bethge 2016, A note on the evaluation of generative
     models.
 
     Args:
-        flow: of y, for data in [0, 1] (made with ``logit``), without context.
-        noise: of v, of the same event shape; without context, or given the D entries of x.
+        flow: of y, for data in [0, 1] (made with ``logit``).
+        noise: of v, of the same event shape; without context, given the D entries of x, or given these and then the
+            flow's context.
         num_values: V.
 
     Raises:
@@ -87,7 +51,7 @@ class Dequantized(torch.nn.Module):
 
     family: ClassVar[str] = "dequantized"
     likelihood: ClassVar[LikelihoodKind] = "bound"
-    imputers: ClassVar[tuple[str, ...]] = ()
+    imputers: ClassVar[tuple[str, ...]] = ("cells",)
 
     def __init__(self, flow: program.Flow, noise: program.Flow, num_values: int):
         super().__init__()
@@ -119,7 +83,7 @@ class Dequantized(torch.nn.Module):
         hidden: Sequence[int] = (128, 128),
         activation: str = "gelu",
     ) -> "Dequantized":
-        """With noise of affine couplings by perceptrons, which see the integers; uniform at first.
+        """With noise of affine couplings by perceptrons, which see the integers and the context; uniform at first.
 
         Args:
             flow: of the data.
@@ -135,7 +99,8 @@ class Dequantized(torch.nn.Module):
             ValueError: as the class, or an argument that no coupling has.
         """
         recipe.check_count(num_transforms)
-        options: dict[str, Any] = {"hidden": hidden, "activation": activation, "context_dim": flow.size}
+        options: dict[str, Any] = {"hidden": hidden, "activation": activation}
+        options["context_dim"] = flow.size + flow.context_dim
         made: list[Any] = []
         for i in range(num_transforms):
             mask = recipe.mask(flow.size, i)
@@ -182,32 +147,41 @@ class Dequantized(torch.nn.Module):
         """The shape of one datum."""
         return self.flow.event_shape
 
-    def model(self, x: Any = None, *, size: int = 1) -> Any:
+    @property
+    def context_dim(self) -> int:
+        """The length of the flow's context; 0 where there is none."""
+        return self.flow.context_dim
+
+    def model(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
         """p(y) and the levels x of y, in the plate ``"data"``.
 
         Args:
             x: (n, *event_shape) integers, or None to draw.
+            context: (n, context_dim) of a conditional flow; the verbs take it as ``y``.
             size: the number of rows where x is None.
 
         Returns:
             x, given or drawn.
         """
-        law = declare("flow", self.flow).distribution()
+        law = declare("flow", self.flow).distribution(context)
         with pyro.plate("data", size if x is None else len(x)):
             y = pyro.sample("dequantized", law)
             return pyro.sample("x", Levels(y, self.num_values, len(self.event_shape)), obs=x)
 
-    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+    def guide(self, x: Any = None, context: Any = None, *, size: int = 1) -> Any:
         """q(y | x), in the plate ``"data"``; without x, the flow's own law of ``size`` rows.
 
         Args:
             x: (n, *event_shape) integers.
+            context: as `model`.
             size: the number of rows where x is None.
 
         Returns:
             y.
         """
-        law = self.flow.distribution() if x is None else self._noise(declare("noise", self.noise), x)
+        shapes.check_context(self.context_dim, None if context is None else tuple(context.shape))
+        own = self.flow.distribution(context) if x is None else None
+        law = self._noise(declare("noise", self.noise), x, context) if own is None else own
         with pyro.plate("data", size if x is None else len(x)):
             return pyro.sample("dequantized", law)
 
@@ -216,16 +190,74 @@ class Dequantized(torch.nn.Module):
 
         Args:
             x: (n, *event_shape) whole numbers 0 … V - 1.
-            missing: the same either way: no entry may be missing.
-            observed: booleans of x's shape, all True, or None.
+            missing: whether entries may be missing.
+            observed: booleans of x's shape, or None where NaN (a negative integer) says what is missing.
 
         Returns:
-            x as a NumPy array of integers.
+            x as a NumPy array of integers, -1 where missing.
 
         Raises:
-            ValueError: wrong dtype or shape, empty, missing entries, or other numbers.
+            ValueError: wrong dtype or shape, empty, other numbers, missing where it may not be, or a row of which
+                nothing is observed.
         """
-        return levels.check_levels(x, self.event_shape, self.num_values, observed)
+        return levels.check_levels(x, self.event_shape, self.num_values, observed, missing=missing)
+
+    def check_context(self, context: Any, rows: int) -> np.ndarray:
+        """A context for each of the rows, as the flow takes it.
+
+        Args:
+            context: (rows, context_dim), or (context_dim,) for all.
+            rows: how many.
+
+        Returns:
+            (rows, context_dim) floats.
+
+        Raises:
+            ValueError: another shape, another number of rows, not finite, or a flow without context.
+        """
+        return self.flow.check_context(context, rows)
+
+    def given(self, context: Any) -> "Given":
+        """The program as a function of x alone, given the context of its rows.
+
+        Args:
+            context: (n, context_dim); any number of rows is taken to repeat these n.
+
+        Returns:
+            What has ``model``, ``guide``, ``cells`` and ``rounded``.
+        """
+        return Given(self, torch.as_tensor(context).to(self.flow.like))
+
+    def cells(self, x: torch.Tensor, observed: torch.Tensor, context: Any = None) -> Cells:
+        """The cells of rows, see `deepgen.program.invertible.Rounded`.
+
+        Args:
+            x: (n, *event_shape) integers, anything where missing.
+            observed: booleans of x's shape.
+            context: (n, context_dim) of a conditional flow.
+
+        Returns:
+            The flow's chart, and the ends of the cells in its coordinates.
+        """
+        chart = self.flow.chart(context)
+        own = torch.where(observed, x, 0).to(self.flow.like)
+        first, second, below, above = (
+            chart.from_data((own + part) / self.num_values)[0] for part in (0.3, 0.7, 0.0, 1.0)
+        )
+        places = own.reshape(first.shape), observed.reshape(first.shape)
+        low, high = levels.ends(*places, self.num_values, below, above, second > first)
+        return Cells(chart, low, high)
+
+    def rounded(self, y: torch.Tensor) -> torch.Tensor:
+        """The levels of numbers.
+
+        Args:
+            y: (..., *event_shape).
+
+        Returns:
+            Integers 0 … V - 1 of the same shape.
+        """
+        return levels.level(y, self.num_values).to(torch.int32)
 
     def diagnose(self, x: Any) -> list[Warning]:
         """What the flow has to say of the middles of the levels of ``x``."""
@@ -235,55 +267,41 @@ class Dequantized(torch.nn.Module):
         """The JSON-able description from which `build` makes a program of the same shape."""
         return {"flow": self.flow.spec(), "noise": self.noise.spec(), "num_values": self.num_values}
 
-    def _noise(self, noise: program.Flow, x: torch.Tensor) -> Any:
-        given = levels.scaled(x, noise.like, self.num_values) if noise.context_dim else None
-        law = noise.distribution(given)
+    def _noise(self, noise: program.Flow, x: torch.Tensor, context: Any) -> Any:
+        shown: Any = levels.scaled(x, noise.like, self.num_values) if noise.context_dim else None
+        if noise.context_dim > self.flow.size:
+            shown = torch.cat([shown, context.to(shown)], dim=-1)
+        law = noise.distribution(shown)
         base, made = (law.base_dist, law.transforms) if list(noise.transforms) else (law, [])
         return GuideFlow(base, [*made, Place(x, self.num_values)])
 
 
-class Place(FlowTransform):
-    """From real numbers into the intervals of levels, ``y = (x + sigmoid(v)) / V``.
+class Given:
+    """A conditional program given the context of its rows.
 
     Args:
-        x: (n, *event_shape) levels.
-        num_values: V.
+        program: the program.
+        context: (n, context_dim); any number of rows is taken to repeat these n.
     """
 
-    def __init__(self, x: torch.Tensor, num_values: int):
-        super().__init__()
-        self.x, self.num_values, self.context_dim = x, num_values, 0
+    def __init__(self, program: Dequantized, context: torch.Tensor):
+        self.program, self.context = program, context
 
-    @constraints.dependent_property(is_discrete=False)
-    def domain(self) -> Any:
-        """Arrays of real numbers."""
-        return constraints.independent(constraints.real, self.x.ndim - 1)
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """The program's model given the context."""
+        return self.program.model(x, repeated(self.context, size if x is None else len(x)), size=size)
 
-    @constraints.dependent_property(is_discrete=False)
-    def codomain(self) -> Any:
-        """Arrays of real numbers."""
-        return self.domain
+    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+        """The program's guide given the context."""
+        return self.program.guide(x, repeated(self.context, size if x is None else len(x)), size=size)
 
-    def forward_shape(self, shape: Any) -> torch.Size:
-        """The shape of the image: the levels' rows and those of the argument."""
-        return torch.broadcast_shapes(shape, self.x.shape)
+    def cells(self, x: torch.Tensor, observed: torch.Tensor) -> Cells:
+        """The cells of rows, see `deepgen.program.invertible.Rounded`."""
+        return self.program.cells(x, observed, self.context)
 
-    def inverse_shape(self, shape: Any) -> torch.Size:
-        """As `forward_shape`."""
-        return self.forward_shape(shape)
-
-    def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `FlowTransform`."""
-        return self._carry(x, context, False)
-
-    def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `FlowTransform`."""
-        return self._carry(y, context, True)
-
-    def _carry(self, v: torch.Tensor, context: torch.Tensor | None, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        shapes.check_context(0, None if context is None else tuple(context.shape))
-        value, log_slopes = levels.place(v, self.x, self.num_values, inverse=inverse)
-        return value, log_slopes.sum(tuple(range(1 - self.x.ndim, 0)))
+    def rounded(self, y: torch.Tensor) -> torch.Tensor:
+        """The levels of numbers, see `deepgen.program.invertible.Rounded`."""
+        return self.program.rounded(y)
 
 
 def build(config: Mapping[str, Any]) -> Dequantized:
