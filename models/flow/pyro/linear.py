@@ -154,7 +154,9 @@ class Permute(FlowTransform):
     def _carry(self, x: torch.Tensor, context: torch.Tensor | None, order: Any) -> tuple[torch.Tensor, torch.Tensor]:
         shapes.check_context(0, None if context is None else tuple(context.shape))
         index = torch.as_tensor(order, device=x.device)
-        return x.index_select(-1, index), x.new_zeros(x.shape[:-1])
+        # as couplings, which have rows last, so that nothing is copied into another order
+        batch, flat, _ = rows(x, None)
+        return flat.mT.index_select(0, index).mT.reshape(*batch, -1), x.new_zeros(batch)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
