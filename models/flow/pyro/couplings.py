@@ -210,13 +210,14 @@ def _couple(
     raw = network.leading(inputs) if isinstance(network, nn.MLP) else network(inputs.mT).reshape(len(flat), -1).mT
     shapes.check_network(num_params * len(found.moved), tuple(raw.shape), len(flat))
     changed, log_slopes = law(moved, raw.reshape(num_params, len(found.moved), len(flat)))
-    return _put(kept, changed, found).mT.reshape(*batch, -1), log_slopes.sum(0).reshape(batch)
+    value, log_det = _put(kept, changed, found).mT, log_slopes.sum(0)
+    return (value, log_det) if len(batch) == 1 else (value.reshape(*batch, -1), log_det.reshape(batch))
 
 
 def _take(x: torch.Tensor, found: shapes.Split) -> tuple[torch.Tensor, torch.Tensor]:
     if not found.first:
         return x[list(found.kept)], x[list(found.moved)]
-    front, rear = x[: found.first], x[found.first :]
+    front, rear = x.split([found.first, len(x) - found.first])
     return (front, rear) if found.kept_first else (rear, front)
 
 
