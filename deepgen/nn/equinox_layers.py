@@ -164,16 +164,22 @@ class MLP(eqx.Module):
         y = self.layers[-1](self._hidden(x))
         return y if direct is None else y + direct
 
-    def leading(self, x: Float[Any, "n in_size"]) -> Float[Array, "out_size n"]:
-        """The output with its axis in front, as the last matrix product can give it at no cost.
+    def leading(self, x: Float[Any, "in_size n"]) -> Float[Array, "out_size n"]:
+        """The output of an input whose axis stands in front, in front too: rows last, in all layers.
 
         Raises:
-            ValueError: unless the last axis has ``in_size`` entries.
+            ValueError: unless the first axis has ``in_size`` entries.
         """
-        arguments.last_axis("MLP", x.shape, self.in_size)
-        last: Any = self.layers[-1]
-        y = last.weight @ self._hidden(x).T + last.bias[:, None]
-        return y if self.skip is None else y + self.skip.weight @ x.T
+        arguments.last_axis("MLP", x.T.shape, self.in_size)
+        act, h = activation_function(self.activation), x
+        for i, layer in enumerate(self.layers[:-1]):
+            g = _leading(layer, h)
+            if self.layer_norm:
+                g = self.norms[i](g.T).T
+            g = act(g)
+            h = h + g if self.residual and g.shape == h.shape else g
+        y = _leading(self.layers[-1], h)
+        return y if self.skip is None else y + self.skip.weight @ x
 
     def _hidden(self, x: Any) -> Any:
         act = activation_function(self.activation)
@@ -203,3 +209,7 @@ class MLP(eqx.Module):
                 "skip": self.skip is not None,
             },
         )
+
+
+def _leading(layer: Any, x: Array) -> Array:
+    return layer.weight @ x + layer.bias[:, None]

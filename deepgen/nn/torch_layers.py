@@ -11,7 +11,7 @@ from torch.nn import LayerNorm, Linear
 
 from deepgen.nn import arguments
 
-__all__ = ["MLP", "Activation", "LayerNorm", "Linear", "activation_function"]
+__all__ = ["MLP", "Activation", "LayerNorm", "Linear", "activation_function", "spent"]
 
 Activation = str | Callable[..., Any]
 
@@ -30,6 +30,15 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 def activation_function(activation: Activation) -> Callable[..., Any]:
     """The function of that name, or the function itself."""
     return _FUNCTIONS[activation] if isinstance(activation, str) else activation
+
+
+# what these overwrite is not needed for their gradient
+_IN_PLACE: dict[Any, Callable[..., Any]] = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
+
+
+def spent(activation: Activation) -> Callable[..., Any]:
+    """As `activation_function`, of an argument that nobody needs any more: it may be overwritten."""
+    return _IN_PLACE.get(activation) or activation_function(activation)
 
 
 class MLP(torch.nn.Module):
@@ -89,19 +98,26 @@ class MLP(torch.nn.Module):
         y = F.linear(self._hidden(x), last.weight, last.bias)
         return y if direct is None else y + direct
 
-    def leading(self, x: Float[Tensor, "n in_size"]) -> Float[Tensor, "out_size n"]:
-        """The output with its axis in front, as the last matrix product can give it at no cost.
+    def leading(self, x: Float[Tensor, "in_size n"]) -> Float[Tensor, "out_size n"]:
+        """The output of an input whose axis stands in front, in front too: rows last, in all layers.
 
         Raises:
-            ValueError: unless the last axis has ``in_size`` entries.
+            ValueError: unless the first axis has ``in_size`` entries.
         """
-        arguments.last_axis("MLP", x.shape, self.in_size)
-        last: Any = self.layers[-1]
-        y = torch.addmm(last.bias[:, None], last.weight, self._hidden(x).mT)
-        return y if self.skip is None else torch.addmm(y, self.skip.weight, x.mT)
+        arguments.last_axis("MLP", x.mT.shape, self.in_size)
+        act, layers = spent(self.activation), list(self.layers)
+        h = x
+        for i, layer in enumerate(layers[:-1]):
+            g = _leading(layer, h)
+            if self.layer_norm:
+                g = self.norms[i](g.mT).mT
+            g = act(g)
+            h = h + g if self.residual and g.shape == h.shape else g
+        y = _leading(layers[-1], h)
+        return y if self.skip is None else torch.addmm(y, self.skip.weight, x)
 
     def _hidden(self, x: Tensor) -> Tensor:
-        act = activation_function(self.activation)
+        act = spent(self.activation)
         layers: list[Any] = list(self.layers)
         norms: list[Any] = list(self.norms)
         for i, layer in enumerate(layers[:-1]):
@@ -130,3 +146,7 @@ class MLP(torch.nn.Module):
                 "skip": self.skip is not None,
             },
         )
+
+
+def _leading(layer: Any, x: Tensor) -> Tensor:
+    return torch.addmm(layer.bias[:, None], layer.weight, x)

@@ -32,23 +32,24 @@ def shift(
 
 
 def affine(
-    x: Float[Any, "..."], parameters: Float[Any, "2 ..."], *, inverse: bool = False
+    x: Float[Any, "..."], parameters: Float[Any, "2 ..."] | tuple[Any, ...], *, inverse: bool = False
 ) -> tuple[Float[Any, "..."], Float[Any, "..."]]:
     r""":math:`x e^s + t`, or :math:`(x - t) e^{-s}` where inverted, with s bounded to (-5, 5), and the log-slope.
 
     Args:
         x: values.
-        parameters: t and the unbounded s, which broadcast with the values.
+        parameters: t and the unbounded s, stacked or as a pair, which broadcast with the values.
         inverse: whether it is inverted.
 
     Returns:
         Values and log-slopes.
     """
     xp = array_api_compat.array_namespace(x)
-    log_scale = kept(parameters[1, ...])
+    log_scale = kept(parameters[1])
     if inverse:
-        return (x - parameters[0, ...]) * xp.exp(-log_scale), -log_scale
-    return x * xp.exp(log_scale) + parameters[0, ...], log_scale
+        log_slope = -log_scale
+        return (x - parameters[0]) * xp.exp(log_slope), log_slope
+    return x * xp.exp(log_scale) + parameters[0], log_scale
 
 
 def statistics(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:

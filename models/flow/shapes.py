@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,7 @@ def check_mask(mask: Sequence[Any]) -> tuple[bool, ...]:
     return tuple(bool(value) for value in found)
 
 
+@lru_cache(maxsize=256)
 def split(mask: tuple[bool, ...]) -> Split:
     """The indices of both parts of a vector."""
     moved, kept = np.flatnonzero(mask), np.flatnonzero(~np.asarray(mask))

@@ -219,30 +219,30 @@ def _perceptron(
 def _couple(
     transform: Any, x: jax.Array, context: jax.Array | None, num_params: int, law: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """Move the masked entries; the law sees them, and what the network gives, with the rows last."""
+    """Move the masked entries; the rows stand last for the network and for the law."""
     shapes.check_context(transform.context_dim, None if context is None else jnp.shape(context))
     batch, flat, given = rows(x, context)
     found = shapes.split(transform.mask)
-    kept, moved = _take(flat, found)
-    inputs = kept if given is None else jnp.concatenate([kept, given.astype(kept.dtype)], axis=-1)
+    kept, moved = _take(flat.T, found)
+    inputs = kept if given is None else jnp.concatenate([kept, given.T.astype(kept.dtype)])
     network = transform.network
-    raw = network.leading(inputs) if isinstance(network, nn.MLP) else network(inputs).reshape(len(flat), -1).T
+    raw = network.leading(inputs) if isinstance(network, nn.MLP) else network(inputs.T).reshape(len(flat), -1).T
     shapes.check_network(num_params * len(found.moved), raw.shape, len(flat))
-    changed, log_slopes = law(moved.T, raw.reshape(num_params, len(found.moved), len(flat)))
-    return _put(kept, changed.T, found).reshape(*batch, -1), log_slopes.sum(0).reshape(batch)
+    changed, log_slopes = law(moved, raw.reshape(num_params, len(found.moved), len(flat)))
+    return _put(kept, changed, found).T.reshape(*batch, -1), log_slopes.sum(0).reshape(batch)
 
 
 def _take(x: jax.Array, found: shapes.Split) -> tuple[jax.Array, jax.Array]:
     if not found.first:
-        return x[:, jnp.asarray(found.kept)], x[:, jnp.asarray(found.moved)]
-    front, rear = x[:, : found.first], x[:, found.first :]
+        return x[jnp.asarray(found.kept)], x[jnp.asarray(found.moved)]
+    front, rear = x[: found.first], x[found.first :]
     return (front, rear) if found.kept_first else (rear, front)
 
 
 def _put(kept: jax.Array, moved: jax.Array, found: shapes.Split) -> jax.Array:
     if not found.first:
-        return jnp.concatenate([kept, moved], axis=-1)[:, jnp.asarray(found.back)]
-    return jnp.concatenate([kept, moved] if found.kept_first else [moved, kept], axis=-1)
+        return jnp.concatenate([kept, moved])[jnp.asarray(found.back)]
+    return jnp.concatenate([kept, moved] if found.kept_first else [moved, kept])
 
 
 def _spec(name: str, transform: Any) -> dict[str, Any]:

@@ -164,8 +164,9 @@ class Permute(FlowTransform):
 
     def _carry(self, x: jax.Array, context: jax.Array | None, order: Any) -> tuple[jax.Array, jax.Array]:
         shapes.check_context(0, None if context is None else jnp.shape(context))
-        x = jnp.asarray(x)
-        return x[..., order], jnp.zeros(x.shape[:-1], x.dtype)
+        # as couplings, which have rows last, so that nothing is transposed between them
+        batch, flat, _ = rows(x, None)
+        return flat.T[order].T.reshape(*batch, -1), jnp.zeros(batch, flat.dtype)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

@@ -200,30 +200,31 @@ def _perceptron(
 def _couple(
     transform: Any, x: torch.Tensor, context: torch.Tensor | None, num_params: int, law: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move the masked entries; the law sees them, and what the network gives, with the rows last."""
+    """Move the masked entries; the rows stand last for the network and for the law."""
     shapes.check_context(transform.context_dim, None if context is None else tuple(context.shape))
     batch, flat, given = rows(x, context)
     found = shapes.split(transform.mask)
-    kept, moved = _take(flat, found)
-    inputs = kept if given is None else torch.cat([kept, given.to(kept.dtype)], dim=-1)
+    kept, moved = _take(flat.mT, found)
+    inputs = kept if given is None else torch.cat([kept, given.mT.to(kept.dtype)])
     network = transform.network
-    raw = network.leading(inputs) if isinstance(network, nn.MLP) else network(inputs).reshape(len(flat), -1).mT
+    raw = network.leading(inputs) if isinstance(network, nn.MLP) else network(inputs.mT).reshape(len(flat), -1).mT
     shapes.check_network(num_params * len(found.moved), tuple(raw.shape), len(flat))
-    changed, log_slopes = law(moved.mT, raw.reshape(num_params, len(found.moved), len(flat)))
-    return _put(kept, changed.mT, found).reshape(*batch, -1), log_slopes.sum(0).reshape(batch)
+    changed, log_slopes = law(moved, raw.reshape(num_params, len(found.moved), len(flat)))
+    value, log_det = _put(kept, changed, found).mT, log_slopes.sum(0)
+    return (value, log_det) if len(batch) == 1 else (value.reshape(*batch, -1), log_det.reshape(batch))
 
 
 def _take(x: torch.Tensor, found: shapes.Split) -> tuple[torch.Tensor, torch.Tensor]:
     if not found.first:
-        return x[:, list(found.kept)], x[:, list(found.moved)]
-    front, rear = x[:, : found.first], x[:, found.first :]
+        return x[list(found.kept)], x[list(found.moved)]
+    front, rear = x.split([found.first, len(x) - found.first])
     return (front, rear) if found.kept_first else (rear, front)
 
 
 def _put(kept: torch.Tensor, moved: torch.Tensor, found: shapes.Split) -> torch.Tensor:
     if not found.first:
-        return torch.cat([kept, moved], dim=-1)[:, list(found.back)]
-    return torch.cat([kept, moved] if found.kept_first else [moved, kept], dim=-1)
+        return torch.cat([kept, moved])[list(found.back)]
+    return torch.cat([kept, moved] if found.kept_first else [moved, kept])
 
 
 def _spec(name: str, transform: Any) -> dict[str, Any]:

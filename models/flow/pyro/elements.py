@@ -46,4 +46,5 @@ def additive(x: torch.Tensor, parameters: torch.Tensor, inverse: bool) -> tuple[
 
 def scaled(x: torch.Tensor, parameters: torch.Tensor, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """`deepgen.models.flow.affine.affine`."""
-    return affine.affine(x, parameters, inverse=inverse)
+    # gradients of a pair are stacked, those of two indices are added up as two arrays of zeros with one half set
+    return affine.affine(x, parameters.unbind(0), inverse=inverse)

@@ -139,22 +139,28 @@ class Permute(FlowTransform):
         ValueError: no permutation.
     """
 
+    there: torch.Tensor
+    back: torch.Tensor
+
     def __init__(self, permutation: Sequence[int]):
         super().__init__()
         self.permutation, self.context_dim = shapes.check_permutation(permutation), 0
+        self.register_buffer("there", torch.as_tensor(self.permutation), persistent=False)
+        self.register_buffer("back", torch.as_tensor(np.argsort(self.permutation)), persistent=False)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._carry(x, context, list(self.permutation))
+        return self._carry(x, context, self.there)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return self._carry(y, context, np.argsort(self.permutation))
+        return self._carry(y, context, self.back)
 
-    def _carry(self, x: torch.Tensor, context: torch.Tensor | None, order: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def _carry(self, x: torch.Tensor, context: Any, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shapes.check_context(0, None if context is None else tuple(context.shape))
-        index = torch.as_tensor(order, device=x.device)
-        return x.index_select(-1, index), x.new_zeros(x.shape[:-1])
+        # as couplings, which have rows last, so that nothing is copied into another order
+        batch, flat, _ = rows(x, None)
+        return flat.mT.index_select(0, order).mT.reshape(*batch, -1), x.new_zeros(batch)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

@@ -80,7 +80,7 @@ class Flow(torch.nn.Module):
         self.transforms = _Transforms(transforms)
         # what says the device and dtype of a flow without parameters
         self.register_buffer("like", torch.zeros(self.size), persistent=False)
-        recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+        self._context_dim = recipe.one_context([getattr(each, "context_dim", 0) for each in self.transforms])
 
     nice = classmethod(constructors.nice)
     realnvp = classmethod(constructors.realnvp)
@@ -102,7 +102,7 @@ class Flow(torch.nn.Module):
     @property
     def context_dim(self) -> int:
         """The size of the context; 0 where there is none."""
-        return recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+        return self._context_dim
 
     @property
     def scales(self) -> tuple[int, ...]:

@@ -233,7 +233,7 @@ def rows(
     """
     batch, event = tuple(x.shape[:-event_dim]), x.shape[-event_dim:]
     if context is None:
-        return batch, x.reshape(-1, *event), None
+        return batch, x if len(batch) == 1 else x.reshape(-1, *event), None
     batch = tuple(torch.broadcast_shapes(batch, context.shape[:-1]))
     flat = x.expand(*batch, *event).reshape(-1, *event)
     return batch, flat, context.expand(*batch, context.shape[-1]).reshape(-1, context.shape[-1])
