@@ -52,7 +52,7 @@ _FLOW = _EXACT | {
 }
 _SCORE = dict.fromkeys(("fit", "sample", "save", "load"), _PRESENT) | {
     "log_prob": Capability(supported=True, detail=("estimate",)),
-    "impute": Capability(supported=True, detail=("approximate",)),
+    "impute": Capability(supported=True, detail=("asymptotically exact", "approximate")),
 }
 _TABLE: dict[str, dict[str, dict[str, Capability]]] = {
     "autoregressive": {"numpyro": _AUTOREGRESSIVE, "pyro": _AUTOREGRESSIVE},

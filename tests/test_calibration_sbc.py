@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, int]] = {
     "pseudo-gibbs": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2},
     "adaptive-gibbs": {"num_chains": DRAWS, "num_warmup": 80, "num_samples": 2},
     "clamped": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2, "num_steps": 6},
+    "annealed-mala": {"num_chains": DRAWS, "num_warmup": 40, "num_samples": 2, "num_steps": 10},
     "sir": {"num_samples": DRAWS, "num_particles": 600},
     "lair": {"num_samples": DRAWS, "num_particles": 600, "num_chains": 9},
     "smc": {"num_chains": 1, "num_samples": DRAWS, "num_particles": 3000},

@@ -19,6 +19,7 @@ OPTIONS: dict[str, dict[str, int]] = {
     "gibbs": {"num_warmup": 60, "num_samples": 160, "num_chains": 10},
     "adaptive-gibbs": {"num_warmup": 120, "num_samples": 160, "num_chains": 10},
     "clamped": {"num_warmup": 160, "num_samples": 120, "num_chains": 10, "num_steps": 6},
+    "annealed-mala": {"num_warmup": 160, "num_samples": 240, "num_chains": 10, "num_steps": 20},
     "lair": {"num_samples": 1000, "num_particles": 2000, "num_chains": 9},
     "smc": {"num_particles": 4000},
     "hmc": {"num_warmup": 160, "num_samples": 80, "num_chains": 10, "num_steps": 8},

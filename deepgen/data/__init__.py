@@ -8,6 +8,7 @@ from deepgen.data.idx import read_idx
 from deepgen.data.kinds import column_kinds
 from deepgen.data.load import dataset_names, load
 from deepgen.data.missingness import block, half, hide, mar, mcar, mnar, pixels
+from deepgen.data.planar import Planar, checkerboard, eight_gaussians, two_moons
 from deepgen.data.sequences import Clips, Text, music, spoken_digits, text
 from deepgen.data.table import Column, Table, read_table
 
@@ -17,12 +18,15 @@ __all__ = [
     "Dataset",
     "Encoding",
     "FactorImages",
+    "Planar",
     "Table",
     "Text",
     "block",
+    "checkerboard",
     "column_kinds",
     "dataset_names",
     "digits",
+    "eight_gaussians",
     "factor_images",
     "half",
     "hide",
@@ -39,4 +43,5 @@ __all__ = [
     "spoken_digits",
     "table_dataset",
     "text",
+    "two_moons",
 ]

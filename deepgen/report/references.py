@@ -97,6 +97,11 @@ _METHODS = {
         "normalizing flows. ICLR."
     ],
     "annealed-langevin": [_ANNEALED],
+    "annealed-mala": [
+        _ANNEALED,
+        "Roberts and Tweedie (1996). Exponential convergence of Langevin distributions and their discrete "
+        "approximations. Bernoulli 2.",
+    ],
     "predictor-corrector": [_SCORE[2]],
     "clamped": ["Neal (2011). MCMC using Hamiltonian dynamics. In: Handbook of Markov Chain Monte Carlo."],
     "smc": [

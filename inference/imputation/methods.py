@@ -69,6 +69,11 @@ METHODS = {
         "approximate",
         {"num_samples": 100, "num_chains": 4, "num_steps": 100},
     ),
+    "annealed-mala": Method(
+        "down a ladder of noise by Langevin steps, then Metropolis-adjusted ones with the observed entries clamped",
+        "asymptotically exact",
+        {"num_samples": 250, "num_warmup": 250, "num_chains": 4, "num_steps": 100},
+    ),
     "exact": Method(
         "ancestral sampling of the missing entries, which come last in the order, given the observed ones",
         "exact",

@@ -15,6 +15,7 @@ from deepgen.handlers.numpyro import complete, missing
 from deepgen.inference.imputation import automatic, methods, result
 from deepgen.inference.imputation.cells import numpyro as cells
 from deepgen.inference.imputation.clamped import numpyro as clamped
+from deepgen.inference.imputation.corrected import numpyro as corrected
 from deepgen.inference.imputation.descent import numpyro as descent
 from deepgen.inference.imputation.enumeration import numpyro as enumeration
 from deepgen.inference.imputation.gibbs import numpyro as gibbs
@@ -105,6 +106,9 @@ def impute(
     - ``"predictor-corrector"``: to each level of noise by the reverse diffusion, corrected there by a Langevin step
       (Song et al. 2021). An approximation: unknown entries are drawn given known ones that are noised anew.
     - ``"annealed-langevin"``: Langevin steps on each level (Song & Ermon 2019). An approximation, likewise.
+    - ``"annealed-mala"``: chains that begin at ends of these, and go on by Metropolis-adjusted Langevin steps on the
+      missing entries, the observed ones clamped. The attr ``judge`` says by what density: ``"energy"``, the network's
+      own or that of ``program.with_density``, else ``"probability flow"``, which takes a solve for each step.
 
     Of an energy-based program, ``"clamped"``: chains of its own kernel over the missing entries (Hamiltonian, flips or
     block Gibbs), the observed ones clamped.
@@ -123,7 +127,7 @@ def impute(
         num_warmup: iterations of each chain before them.
         num_chains: chains of each row, or of the plain model; imputations that a row carries (lair).
         num_steps: the mean number of leapfrog steps of an iteration (mcmc, hmc, cells, clamped), of proposals
-            (pl-mcmc), or of flips or sweeps (clamped); levels of noise (predictor-corrector, annealed-langevin).
+            (pl-mcmc), or of flips or sweeps (clamped); levels of noise (predictor-corrector and the annealed ones).
         num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto), shared
             out among the members of an ensemble.
         columns: the names of a table's columns, for the result's coordinates.
@@ -238,6 +242,7 @@ _WAYS |= {
     **_WITHOUT_LATENTS,
     "cells": cells.between_levels,
     "clamped": clamped.clamped,
+    "annealed-mala": corrected.corrected,
     "observed-first": sequential.observed_first,
     "hmc": hamiltonian.clamped,
     "pl-mcmc": projected.projected,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,45 @@ FEWEST_LEVELS = 10
 """Of a ladder that is chosen by the data: in few dimensions levels overlap that are far from each other."""
 FARTHEST = 1000
 """Among so many rows the largest distance is looked for."""
+
+
+@runtime_checkable
+class HasDensity(Protocol):
+    """A network that knows the density whose scores it gives, up to a constant."""
+
+    def log_density(self, x: Any, rho: Any, context: Any = None) -> Any:
+        """log p of rows of data plus noise of standard deviations ρ, (n,) nats up to a constant for each ρ."""
+
+
+def judge(network: Any, num_probes: int) -> str:
+    """By what density completions are corrected, see `inference.imputation.corrected`.
+
+    Args:
+        network: of the scores.
+        num_probes: of the flow's density.
+    """
+    if isinstance(network, HasDensity):
+        return "energy"
+    return "probability flow by probes" if num_probes else "probability flow"
+
+
+def check_density(values: tuple[int, ...], rows: int) -> None:
+    """Refuse a density that does not give one number a row.
+
+    Args:
+        values: the shape of what it gave.
+        rows: how many rows it was shown.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if values != (rows,):
+        raise checks.problem(
+            "log_prob",
+            got=f"a result of shape {values} for {rows} rows",
+            expected=f"one number a row, ({rows},)",
+            fix="Sum over the entries of a datum.",
+        )
 
 
 def check_shape(event_shape: Sequence[int]) -> tuple[int, ...]:

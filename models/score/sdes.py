@@ -209,6 +209,12 @@ def grid(sde: Diffusion, num_steps: int) -> Float[np.ndarray, " times"]:
     return times
 
 
+def least_noise(sde: Diffusion) -> float:
+    """The standard deviation ρ of what is not resolved, in the data's units."""
+    end = np.asarray(sde.t_min)
+    return float(sde.sigma(end) / sde.alpha(end))
+
+
 def rows(value: Any, like: Any) -> Any:
     """Numbers of the rows, (n,), with axes of length one that make them multiply (n, *event)."""
     return array_namespace(value).reshape(value, (value.shape[0], *(1,) * (like.ndim - 1)))

@@ -31,14 +31,43 @@ def clamped(
     seen = observed.reshape(v.shape)
     if start is None:
         start = neighbours.weigh(key_start, chart, x, observed, STARTS, options["num_chains"]).chosen
+    return walk(key_run, chart, v, seen, jnp.asarray(start, v.dtype), options, progress)
+
+
+def walk(
+    rng_key: jax.Array,
+    chart: Any,
+    v: jax.Array,
+    seen: jax.Array,
+    start: jax.Array,
+    options: Mapping[str, int],
+    progress: bool | None,
+    target_accept_prob: float = 0.8,
+) -> result.Draws:
+    """Chains over the missing coordinates of a chart.
+
+    Args:
+        rng_key: the key.
+        chart: what has ``log_prob`` of coordinates (..., n, D) and ``to_data``.
+        v: (n, D) the rows' coordinates, anything where missing.
+        seen: booleans of that shape.
+        start: (chains, n, D).
+        options: ``num_warmup``, ``num_samples`` and ``num_steps``.
+        progress: whether to show a bar; None: on a terminal only.
+        target_accept_prob: that step sizes are adapted to.
+
+    Returns:
+        The draws and what the chains say of themselves.
+    """
     draws, report = hmc.run(
-        key_run,
+        rng_key,
         _Target(chart, v, seen),
-        jnp.where(seen, 0, jnp.asarray(start, v.dtype)),
+        jnp.where(seen, 0, start),
         num_warmup=options["num_warmup"],
         num_samples=options["num_samples"],
         num_steps=options["num_steps"],
         collect=_Collect(chart, v, seen),
+        target_accept_prob=target_accept_prob,
         progress=progress,
     )
     stats, said = result.chain_stats(

@@ -29,14 +29,41 @@ def clamped(
     if start is None:
         start = neighbours.weigh(chart, x, observed, STARTS, options["num_chains"]).chosen
     begin = torch.as_tensor(start, dtype=v.dtype, device=v.device)
+    return walk(chart, v, seen, begin, options, progress)
+
+
+def walk(
+    chart: Any,
+    v: torch.Tensor,
+    seen: torch.Tensor,
+    start: torch.Tensor,
+    options: Mapping[str, int],
+    progress: bool | None,
+    target_accept_prob: float = 0.8,
+) -> result.Draws:
+    """Chains over the missing coordinates of a chart.
+
+    Args:
+        chart: what has ``log_prob`` of coordinates (..., n, D) and ``to_data``.
+        v: (n, D) the rows' coordinates, anything where missing.
+        seen: booleans of that shape.
+        start: (chains, n, D).
+        options: ``num_warmup``, ``num_samples`` and ``num_steps``.
+        progress: whether to show a bar; None: on a terminal only.
+        target_accept_prob: that step sizes are adapted to.
+
+    Returns:
+        The draws and what the chains say of themselves.
+    """
     with isolated():
         draws, report = hmc.run(
             _Target(chart, v, seen),
-            torch.where(seen, torch.zeros_like(begin), begin),
+            torch.where(seen, torch.zeros_like(start), start),
             num_warmup=options["num_warmup"],
             num_samples=options["num_samples"],
             num_steps=options["num_steps"],
             collect=_Collect(chart, v, seen),
+            target_accept_prob=target_accept_prob,
             progress=progress,
         )
     stats, said = result.chain_stats(

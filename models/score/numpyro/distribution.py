@@ -154,14 +154,29 @@ class ScoreBased(dist.Distribution):
 
     def log_prob(self, value: Any) -> jax.Array:
         """The log density of the probability flow, nats: exact but for the solver, or an average over fixed probes."""
+        return self._valued(value, self.gradient)
+
+    @property
+    def judge(self) -> str:
+        """By what density `log_density` is: ``"energy"`` or ``"probability flow"``, or that ``"by probes"``."""
+        return recipe.judge(self.network, self.num_probes)
+
+    def log_density(self, value: Any) -> jax.Array:
+        """log p up to a constant, for chains: the network's own at the least noise, else that of the probability flow.
+
+        The derivative of the flow's is taken for the score, so that only kernels with a Metropolis test keep the law.
+
+        Args:
+            value: (*batch, *event_shape).
+
+        Returns:
+            (*batch,) nats.
+        """
+        if not isinstance(self.network, recipe.HasDensity):
+            return self._valued(value, "score")
         x, lead = self._rows(value)
-        if self.gradient == "flow":
-            return self._density(x, lead).reshape(lead)
-        at = lax.stop_gradient(x)
-        score = lax.stop_gradient(self.score(at.reshape(jnp.shape(value)))).reshape(x.shape)
-        # zero, with the score for a derivative
-        slope = jnp.sum((score * (x - at)).reshape(len(x), -1), axis=1)
-        return (slope if self.gradient != "score" else slope + lax.stop_gradient(self._density(at, lead))).reshape(lead)
+        rho = jnp.full(len(x), sdes.least_noise(self.sde), x.dtype)
+        return self._score(lead).density(x, rho).reshape(lead)
 
     def estimate(self, rng_key: jax.Array, value: Any, num_probes: int) -> jax.Array:
         """Independent estimates of the log density, each from signs of its own that are held over the solve.
@@ -249,6 +264,16 @@ class ScoreBased(dist.Distribution):
             at = jnp.full(num_samples, t, x.dtype)
             found.append(sdes.denoised(self.sde, x, jnp.asarray(t, x.dtype), score.at(x, at)))
         return jnp.stack(found)
+
+    def _valued(self, value: Any, gradient: str) -> jax.Array:
+        x, lead = self._rows(value)
+        if gradient == "flow":
+            return self._density(x, lead).reshape(lead)
+        at = lax.stop_gradient(x)
+        score = lax.stop_gradient(self.score(at.reshape(jnp.shape(value)))).reshape(x.shape)
+        # zero, with the score for a derivative
+        slope = jnp.sum((score * (x - at)).reshape(len(x), -1), axis=1)
+        return (slope if gradient != "score" else slope + lax.stop_gradient(self._density(at, lead))).reshape(lead)
 
     def _rows(self, value: Any) -> tuple[jax.Array, tuple[int, ...]]:
         value = jnp.asarray(value)

@@ -275,14 +275,28 @@ class GaussianScore(eqx.Module):
             rho: (n,) the noise's standard deviations.
             context: none.
         """
-        covariance = self.factor @ self.factor.T
-        noisy = covariance + (rho * rho)[:, None, None] * jnp.eye(len(covariance))
-        white = jnp.linalg.solve(noisy, (x.reshape(len(x), -1) - self.loc)[..., None])[..., 0]
-        return (-rho[:, None] * white).reshape(x.shape)
+        return (-rho[:, None] * self._white(x, rho)).reshape(x.shape)
+
+    def log_density(
+        self, x: Float[Any, "n ..."], rho: Float[Any, " n"], context: Float[Any, "n c"] | None = None
+    ) -> Float[Array, " n"]:
+        r"""log N(x; μ, L L^T + ρ² I) of each row, without its constant.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: none.
+        """
+        return -0.5 * jnp.sum((x.reshape(len(x), -1) - self.loc) * self._white(x, rho), axis=-1)
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them."""
         return {"network": "GaussianScore", "event_shape": list(self.event_shape)}
+
+    def _white(self, x: Any, rho: Any) -> jax.Array:
+        covariance = self.factor @ self.factor.T
+        noisy = covariance + (rho * rho)[:, None, None] * jnp.eye(len(covariance))
+        return jnp.linalg.solve(noisy, (x.reshape(len(x), -1) - self.loc)[..., None])[..., 0]
 
 
 class Guided(eqx.Module):
@@ -311,6 +325,44 @@ class Guided(eqx.Module):
         own = self.network(x, rho) if context is None else self.network(x, rho, context)
         pull = jax.grad(lambda x: jnp.sum(self.log_likelihood(x, rho)))(x)
         return own + self.weight * sdes.rows(rho, x) * pull
+
+
+class Judged(eqx.Module):
+    """Another network's scores beside a density of the data that is known up to a constant.
+
+    Args:
+        network: of scaled scores.
+        log_prob: x to (n,) nats.
+    """
+
+    network: Any
+    log_prob: Any
+
+    def __call__(
+        self, x: Float[Any, "n ..."], rho: Float[Any, " n"], context: Float[Any, "n c"] | None = None
+    ) -> Float[Array, "n ..."]:
+        """The network's.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: as of the network.
+        """
+        return self.network(x, rho) if context is None else self.network(x, rho, context)
+
+    def log_density(
+        self, x: Float[Any, "n ..."], rho: Float[Any, " n"], context: Float[Any, "n c"] | None = None
+    ) -> Float[Array, " n"]:
+        """That of the data, whatever the noise.
+
+        Args:
+            x: (n, *event_shape).
+            rho: (n,).
+            context: as of the network.
+        """
+        value = self.log_prob(x)
+        recipe.check_density(tuple(value.shape), len(x))
+        return value
 
 
 NETWORKS: dict[str, Any] = {"ScoreMLP": ScoreMLP, "ScoreUNet": ScoreUNet, "GaussianScore": GaussianScore}

@@ -14,6 +14,7 @@ from deepgen.inference.score_matching.numpyro import DenoisingScoreMatching
 from deepgen.models.score import recipe, sdes
 from deepgen.models.score.numpyro import networks
 from deepgen.models.score.numpyro.distribution import ScoreBased
+from deepgen.models.score.numpyro.given import Given
 from deepgen.program import LikelihoodKind
 from deepgen.program.numpyro import declare
 
@@ -50,7 +51,7 @@ class ScoreModel(eqx.Module):
 
     family: ClassVar[str] = "score"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
-    imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin")
+    imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin", "annealed-mala")
     samplers: ClassVar[tuple[str, ...]] = recipe.METHODS
     probes: ClassVar[int] = recipe.ESTIMATES
 
@@ -215,6 +216,21 @@ class ScoreModel(eqx.Module):
         network = networks.Guided(self.network, log_likelihood, weight)
         return ScoreModel(network, self.event_shape, self.sde, **recipe.options(self, {}))
 
+    def with_density(self, log_prob: Callable[..., Any]) -> "ScoreModel":
+        r"""The program beside a density of the data that is known up to a constant, which corrects its completions.
+
+        ``impute(..., method="annealed-mala")`` then draws from p(x_missing | x_observed) of that density, the scores
+        leading there: an energy-based program's ``distribution().log_prob``, or a posterior's of your own.
+
+        Args:
+            log_prob: x (n, *event_shape) to (n,) nats, up to a constant.
+
+        Returns:
+            A program with the same scores; it is drawn from, and neither fitted nor saved.
+        """
+        network = networks.Judged(self.network, log_prob)
+        return ScoreModel(network, self.event_shape, self.sde, **recipe.options(self, {}))
+
     def distribution(self, context: Any = None, *, gradient: str = "flow") -> Any:
         """The law of a datum, to be a site of any model.
 
@@ -288,6 +304,22 @@ class ScoreModel(eqx.Module):
         """
         return self.distribution().complete(rng_key, x, observed, method=method, num_steps=num_steps)
 
+    @property
+    def judge(self) -> str:
+        """By what density `log_density` is, see `ScoreBased`."""
+        return recipe.judge(self.network, recipe.probes(self.num_probes, self.event_shape))
+
+    def log_density(self, x: Any) -> jax.Array:
+        """log p up to a constant, see `ScoreBased.log_density`.
+
+        Args:
+            x: (n, *event_shape).
+
+        Returns:
+            (n,) nats.
+        """
+        return self.distribution().log_density(x)
+
     def given(self, context: Any) -> "Given":
         """The program given a context.
 
@@ -341,39 +373,6 @@ class ScoreModel(eqx.Module):
     def _law(self, network: Any, context: Any, gradient: str = "flow") -> Any:
         options = recipe.options(self, {})
         return ScoreBased(network, self.sde, self.event_shape, context=context, gradient=gradient, **options)
-
-
-class Given(eqx.Module):
-    """A conditional score model given the context of its rows.
-
-    Args:
-        program: the score model.
-        context: (n, context_dim); any number of rows is taken to repeat these n.
-    """
-
-    program: ScoreModel
-    context: jax.Array
-
-    def model(self, x: Any = None, *, size: int = 1) -> Any:
-        """The program's model given the context."""
-        return self.program.model(x, self._rows(size if x is None else len(x)), size=size)
-
-    def guide(self, x: Any = None, *, size: int = 1) -> None:
-        """Nothing: there are no latents."""
-
-    def estimate(self, rng_key: jax.Array, x: Any, num_probes: int) -> jax.Array:
-        """As the program's, given the context."""
-        return self.program.distribution(self._rows(len(x))).estimate(rng_key, x, num_probes)
-
-    def complete(
-        self, rng_key: jax.Array, x: Any, observed: Any, *, method: str, num_steps: int | None = None
-    ) -> jax.Array:
-        """As the program's, given the context."""
-        law = self.program.distribution(self._rows(len(x)))
-        return law.complete(rng_key, x, observed, method=method, num_steps=num_steps)
-
-    def _rows(self, rows: int) -> jax.Array:
-        return jnp.tile(self.context, (-(-rows // len(self.context)), 1))[:rows]
 
 
 def build(config: Mapping[str, Any], *, key: jax.Array) -> ScoreModel:

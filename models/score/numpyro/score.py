@@ -38,6 +38,14 @@ class Score(eqx.Module):
         given, free = found[: len(x)], found[len(x) :]
         return (1 + self.guidance) * given - self.guidance * free
 
+    def density(self, x: Float[Any, "n ..."], rho: Float[Any, " n"]) -> Float[Array, " n"]:
+        """The network's own log density of data plus noise of standard deviations ρ, up to a constant."""
+        context = self.context
+        if not self.guidance:
+            return self.network.log_density(x, rho, context)
+        given, free = (self.network.log_density(x, rho, told) for told in (context, jnp.zeros_like(context)))
+        return (1 + self.guidance) * given - self.guidance * free
+
     def at(self, x: Float[Any, "n ..."], t: Float[Any, " n"]) -> Float[Array, "n ..."]:
         """σ s of the diffusion at times t."""
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)

@@ -143,16 +143,29 @@ class ScoreBased(TorchDistribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """The log density of the probability flow, nats: exact but for the solver, or an average over fixed probes."""
+        return self._valued(value, self.gradient)
+
+    @property
+    def judge(self) -> str:
+        """By what density `log_density` is: ``"energy"`` or ``"probability flow"``, or that ``"by probes"``."""
+        return recipe.judge(self.network, self.num_probes)
+
+    def log_density(self, value: torch.Tensor) -> torch.Tensor:
+        """log p up to a constant, for chains: the network's own at the least noise, else that of the probability flow.
+
+        The derivative of the flow's is taken for the score, so that only kernels with a Metropolis test keep the law.
+
+        Args:
+            value: (*batch, *event_shape).
+
+        Returns:
+            (*batch,) nats.
+        """
+        if not isinstance(self.network, recipe.HasDensity):
+            return self._valued(value, "score")
         x, lead = self._rows(value)
-        if self.gradient == "flow":
-            return self._density(x, lead).reshape(lead)
-        at = x.detach()
-        with torch.no_grad():
-            score = self.score(at.reshape(value.shape)).reshape(x.shape)
-            density = self._density(at, lead) if self.gradient == "score" else x.new_zeros(len(x))
-        # zero, with the score for a derivative
-        slope = (score * (x - at)).reshape(len(x), -1).sum(1)
-        return (slope + density).reshape(lead)
+        rho = x.new_full((len(x),), sdes.least_noise(self.sde))
+        return self._score(lead, x).density(x, rho).reshape(lead)
 
     def estimate(self, value: Any, num_probes: int) -> torch.Tensor:
         """Independent estimates of the log density, each from signs of its own that are held over the solve.
@@ -234,6 +247,18 @@ class ScoreBased(TorchDistribution):
             x = x if i == 0 else self._solve(score, x, float(times[i - 1]), float(t))
             found.append(sdes.denoised(self.sde, x, x.new_tensor(t), score.at(x, x.new_full((num_samples,), t))))
         return torch.stack(found)
+
+    def _valued(self, value: torch.Tensor, gradient: str) -> torch.Tensor:
+        x, lead = self._rows(value)
+        if gradient == "flow":
+            return self._density(x, lead).reshape(lead)
+        at = x.detach()
+        with torch.no_grad():
+            score = self.score(at.reshape(value.shape)).reshape(x.shape)
+            density = self._density(at, lead) if gradient == "score" else x.new_zeros(len(x))
+        # zero, with the score for a derivative
+        slope = (score * (x - at)).reshape(len(x), -1).sum(1)
+        return (slope + density).reshape(lead)
 
     def _like(self) -> torch.Tensor:
         """A number of the dtype and on the device of the network."""

@@ -241,14 +241,28 @@ class GaussianScore(torch.nn.Module):
             rho: (n,) the noise's standard deviations.
             context: none.
         """
-        covariance = self.factor @ self.factor.T
-        noisy = covariance + (rho * rho)[:, None, None] * torch.eye(len(covariance), dtype=x.dtype, device=x.device)
-        white = torch.linalg.solve(noisy, (x.reshape(len(x), -1) - self.loc)[..., None])[..., 0]
-        return (-rho[:, None] * white).reshape(x.shape)
+        return (-rho[:, None] * self._white(x, rho)).reshape(x.shape)
+
+    def log_density(
+        self, x: Float[Tensor, "n ..."], rho: Float[Tensor, " n"], context: Float[Tensor, "n c"] | None = None
+    ) -> Float[Tensor, " n"]:
+        r"""log N(x; μ, L L^T + ρ² I) of each row, without its constant.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: none.
+        """
+        return -0.5 * ((x.reshape(len(x), -1) - self.loc) * self._white(x, rho)).sum(-1)
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them."""
         return {"network": "GaussianScore", "event_shape": list(self.event_shape)}
+
+    def _white(self, x: Tensor, rho: Tensor) -> Tensor:
+        covariance = self.factor @ self.factor.T
+        noisy = covariance + (rho * rho)[:, None, None] * torch.eye(len(covariance), dtype=x.dtype, device=x.device)
+        return torch.linalg.solve(noisy, (x.reshape(len(x), -1) - self.loc)[..., None])[..., 0]
 
 
 class Guided(torch.nn.Module):
@@ -279,6 +293,45 @@ class Guided(torch.nn.Module):
             at = x if x.requires_grad else x.detach().requires_grad_()
             pull = torch.autograd.grad(self.log_likelihood(at, rho).sum(), at, create_graph=x.requires_grad)[0]
         return own + self.weight * sdes.rows(rho, x) * pull
+
+
+class Judged(torch.nn.Module):
+    """Another network's scores beside a density of the data that is known up to a constant.
+
+    Args:
+        network: of scaled scores.
+        log_prob: x to (n,) nats.
+    """
+
+    def __init__(self, network: Any, log_prob: Any) -> None:
+        super().__init__()
+        self.network, self.log_prob = network, log_prob
+
+    def forward(
+        self, x: Float[Tensor, "n ..."], rho: Float[Tensor, " n"], context: Float[Tensor, "n c"] | None = None
+    ) -> Float[Tensor, "n ..."]:
+        """The network's.
+
+        Args:
+            x: (n, *event_shape), data plus noise.
+            rho: (n,) the noise's standard deviations.
+            context: as of the network.
+        """
+        return self.network(x, rho) if context is None else self.network(x, rho, context)
+
+    def log_density(
+        self, x: Float[Tensor, "n ..."], rho: Float[Tensor, " n"], context: Float[Tensor, "n c"] | None = None
+    ) -> Float[Tensor, " n"]:
+        """That of the data, whatever the noise.
+
+        Args:
+            x: (n, *event_shape).
+            rho: (n,).
+            context: as of the network.
+        """
+        value = self.log_prob(x)
+        recipe.check_density(tuple(value.shape), len(x))
+        return value
 
 
 NETWORKS: dict[str, Any] = {"ScoreMLP": ScoreMLP, "ScoreUNet": ScoreUNet, "GaussianScore": GaussianScore}

@@ -12,6 +12,7 @@ from deepgen.inference.score_matching.pyro import DenoisingScoreMatching
 from deepgen.models.score import recipe, sdes
 from deepgen.models.score.pyro import networks
 from deepgen.models.score.pyro.distribution import ScoreBased
+from deepgen.models.score.pyro.given import Given
 from deepgen.program import LikelihoodKind
 from deepgen.program.pyro import declare, tensor
 
@@ -48,7 +49,7 @@ class ScoreModel(torch.nn.Module):
 
     family: ClassVar[str] = "score"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
-    imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin")
+    imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin", "annealed-mala")
     samplers: ClassVar[tuple[str, ...]] = recipe.METHODS
     probes: ClassVar[int] = recipe.ESTIMATES
 
@@ -197,6 +198,21 @@ class ScoreModel(torch.nn.Module):
         network = networks.Guided(self.network, log_likelihood, weight)
         return ScoreModel(network, self.event_shape, self.sde, **recipe.options(self, {}))
 
+    def with_density(self, log_prob: Callable[..., Any]) -> "ScoreModel":
+        r"""The program beside a density of the data that is known up to a constant, which corrects its completions.
+
+        ``impute(..., method="annealed-mala")`` then draws from p(x_missing | x_observed) of that density, the scores
+        leading there: an energy-based program's ``distribution().log_prob``, or a posterior's of your own.
+
+        Args:
+            log_prob: x (n, *event_shape) to (n,) nats, up to a constant.
+
+        Returns:
+            A program with the same scores; it is drawn from, and neither fitted nor saved.
+        """
+        network = networks.Judged(self.network, log_prob)
+        return ScoreModel(network, self.event_shape, self.sde, **recipe.options(self, {}))
+
     def distribution(self, context: Any = None, *, gradient: str = "flow") -> Any:
         """The law of a datum, to be a site of any model.
 
@@ -266,6 +282,22 @@ class ScoreModel(torch.nn.Module):
         """
         return self.distribution().complete(x, observed, method=method, num_steps=num_steps)
 
+    @property
+    def judge(self) -> str:
+        """By what density `log_density` is, see `ScoreBased`."""
+        return recipe.judge(self.network, recipe.probes(self.num_probes, self.event_shape))
+
+    def log_density(self, x: Any) -> torch.Tensor:
+        """log p up to a constant, see `ScoreBased.log_density`.
+
+        Args:
+            x: (n, *event_shape).
+
+        Returns:
+            (n,) nats.
+        """
+        return self.distribution().log_density(x)
+
     def given(self, context: Any) -> "Given":
         """The program given a context.
 
@@ -319,37 +351,6 @@ class ScoreModel(torch.nn.Module):
     def _law(self, network: Any, context: Any, gradient: str = "flow") -> Any:
         options = recipe.options(self, {})
         return ScoreBased(network, self.sde, self.event_shape, context=context, gradient=gradient, **options)
-
-
-class Given:
-    """A conditional score model given the context of its rows.
-
-    Args:
-        program: the score model.
-        context: (n, context_dim); any number of rows is taken to repeat these n.
-    """
-
-    def __init__(self, program: ScoreModel, context: torch.Tensor):
-        self.program, self.context = program, context
-
-    def model(self, x: Any = None, *, size: int = 1) -> Any:
-        """The program's model given the context."""
-        return self.program.model(x, self._rows(size if x is None else len(x)), size=size)
-
-    def guide(self, x: Any = None, *, size: int = 1) -> None:
-        """Nothing: there are no latents."""
-
-    def estimate(self, x: Any, num_probes: int) -> torch.Tensor:
-        """As the program's, given the context."""
-        return self.program.distribution(self._rows(len(x))).estimate(x, num_probes)
-
-    def complete(self, x: Any, observed: Any, *, method: str, num_steps: int | None = None) -> torch.Tensor:
-        """As the program's, given the context."""
-        law = self.program.distribution(self._rows(len(x)))
-        return law.complete(x, observed, method=method, num_steps=num_steps)
-
-    def _rows(self, rows: int) -> torch.Tensor:
-        return self.context.tile((-(-rows // len(self.context)), 1))[:rows]
 
 
 def build(config: Mapping[str, Any]) -> ScoreModel:

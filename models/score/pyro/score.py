@@ -36,6 +36,14 @@ class Score(torch.nn.Module):
         given, free = found[: len(x)], found[len(x) :]
         return (1 + self.guidance) * given - self.guidance * free
 
+    def density(self, x: Float[Tensor, "n ..."], rho: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The network's own log density of data plus noise of standard deviations ρ, up to a constant."""
+        context = self.context
+        if not self.guidance:
+            return self.network.log_density(x, rho, context)
+        given, free = (self.network.log_density(x, rho, told) for told in (context, torch.zeros_like(context)))
+        return (1 + self.guidance) * given - self.guidance * free
+
     def at(self, x: Float[Tensor, "n ..."], t: Float[Tensor, " n"]) -> Float[Tensor, "n ..."]:
         """σ s of the diffusion at times t."""
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)

@@ -1,0 +1,1 @@
+"""Missing entries drawn down a ladder of noise, and then moved by Metropolis-adjusted Langevin steps."""
