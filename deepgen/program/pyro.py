@@ -4,7 +4,6 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -17,26 +16,12 @@ from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
 from deepgen.program import Program, drawn_by, files, known
 from deepgen.program import given as given_labels
+from deepgen.program.declaring import is_declared
 from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)
 
-_DECLARED = ContextVar("declared", default=False)
 _INDIFFERENT = (poutine.trace_messenger.TraceMessenger, poutine.replay_messenger.ReplayMessenger)
-
-
-@contextmanager
-def declared_before() -> Iterator[None]:
-    """Within, the param store is known to hold the parameters that `declare` would put there.
-
-    A step of a loop pays for each declaration; a loop whose first step has declared them need not. Handlers that may do
-    something with a parameter, such as ``lift``, are shown it all the same.
-    """
-    token = _DECLARED.set(True)
-    try:
-        yield
-    finally:
-        _DECLARED.reset(token)
 
 
 def declare(name: str, module: Any) -> Any:
@@ -49,7 +34,7 @@ def declare(name: str, module: Any) -> Any:
     Returns:
         The module with its declared parameters.
     """
-    if _DECLARED.get() and all(isinstance(handler, _INDIFFERENT) for handler in poutine.runtime._PYRO_STACK):
+    if is_declared() and all(isinstance(handler, _INDIFFERENT) for handler in poutine.runtime._PYRO_STACK):
         return module
     return module if next(module.parameters(), None) is None else pyro.module(name, module)
 
