@@ -13,9 +13,11 @@ import pytest
 import torch
 from engines import ENGINES, PYRO
 from montecarlo import limit
-from test_dequantized import ALPHA, CELLS, V, exact, flow, learned
+from test_dequantized import ALPHA, CELLS, V, exact, flow, image_program, learned
 
 from deepgen.inference.imputation.cells import interval
+from deepgen.inference.imputation.cells import numpyro as jax_cells
+from deepgen.inference.imputation.cells import pyro as torch_cells
 from deepgen.models.dequantized import levels
 
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -117,6 +119,35 @@ def test_faults_in_the_cells_would_show(fault: str) -> None:
     with mock.patch.object(interval, "within", broken):
         post = PYRO.call("impute", program, HOLES, **more)
     assert worst(post, truth()) > 1
+
+
+def test_engines_agree_on_images_with_holes() -> None:
+    """The density that the chains have, and its gradient, at the same numbers; and whole chains in the eager one."""
+    first, second = programs = [image_program(engine, "conv") for engine in ENGINES]
+    rng = np.random.default_rng(4)
+    tensors = {
+        name: (value + 0.2 * rng.standard_normal(value.shape)).astype(value.dtype)
+        for name, value in ENGINES[0].tensors(first).items()
+    }
+    programs = [engine.with_tensors(own, tensors) for engine, own in zip(ENGINES, (first, second), strict=True)]
+    x = rng.integers(0, 5, (3, 1, 4, 4)).astype(np.int32)
+    seen = np.arange(x.size).reshape(x.shape) % 3 > 0
+    w = rng.standard_normal((2, 3, 16)).astype(np.float32)
+    targets = [
+        room._Target(*own.cells(engine.array(x), engine.array(seen)))
+        for engine, room, own in zip(ENGINES, (jax_cells, torch_cells), programs, strict=True)
+    ]
+    given = torch.as_tensor(w).requires_grad_()
+    value = targets[1](given)
+    (slope,) = torch.autograd.grad(value.sum(), given)
+    (_, twin), gradient = jax.jit(jax.value_and_grad(lambda w: (targets[0](w).sum(), targets[0](w)), has_aux=True))(w)
+    np.testing.assert_allclose(twin, value.detach(), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=1e-3)
+    few = {"num_chains": 3, "num_samples": 40, "num_warmup": 40}
+    post = PYRO.call("impute", programs[1], np.where(seen, x, -1), **few).posterior
+    assert post["x"].shape == post["dequantized"].shape == (3, 40, *x.shape)
+    found = post["x"].values
+    np.testing.assert_array_equal(np.where(seen, found, 0), np.broadcast_to(np.where(seen, x, 0), found.shape))
 
 
 @BOTH

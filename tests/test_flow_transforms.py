@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import equinox as eqx
 import jax
@@ -344,3 +345,21 @@ def test_a_transform_without_its_inverse_is_refused(engine: Any) -> None:
     half = type("Half", (base,), {"forward_and_log_det": lambda self, x, context=None: (x, 0.0), "context_dim": 0})
     with pytest.raises(TypeError, match="inverse_and_log_det"):
         half()
+
+
+@pytest.mark.parametrize("name", ["maf", "iaf", "spline-iaf"])
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_the_way_of_many_steps_never_runs_the_whole_network(engine: Any, name: str) -> None:
+    """One cached step an entry, with gradients too; the other way takes one pass and no step."""
+    transform = MAKERS[name](engine.face, {"key": jax.random.key(0)} if engine is NUMPYRO else {})
+    kind, whole = type(transform.network), "__call__" if engine is NUMPYRO else "forward"
+    x = engine.array(np.random.default_rng(0).standard_normal((ROWS, D)).astype(np.float32))
+    ways = {"forward": transform.forward_and_log_det, "inverse": transform.inverse_and_log_det}
+    quick = ways.pop(transform.parallel)
+    with mock.patch.object(kind, whole, side_effect=AssertionError("a whole pass")):
+        (slow,) = ways.values()
+        assert slow(x)[0].shape == (ROWS, D)
+    with mock.patch.object(kind, "step", side_effect=AssertionError("a step")):
+        assert quick(x)[0].shape == (ROWS, D)
+        with pytest.raises(AssertionError, match="a step"):
+            slow(x)

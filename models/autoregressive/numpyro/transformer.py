@@ -254,8 +254,10 @@ class CausalTransformer(eqx.Module):
         """
         length, width = self.positions.shape
         shapes = attention.noise_shapes(n, length, width, self.blocks[0].num_heads, len(self.blocks))
-        keys = iter(jax.random.split(rng_key, sum(map(len, shapes))))
-        return [[jax.random.uniform(next(keys), shape) for shape in own] for own in shapes]
+        sizes = [math.prod(shape) for own in shapes for shape in own]
+        # one flat draw for all: in a loop XLA on CPU takes about a second to compile each draw of several axes
+        parts = iter(jnp.split(jax.random.uniform(rng_key, (sum(sizes),)), np.cumsum(sizes)[:-1]))
+        return [[next(parts).reshape(shape) for shape in own] for own in shapes]
 
     def start(self, n: int, context: Any = None) -> Any:
         """The cache before the first step.
