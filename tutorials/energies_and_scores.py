@@ -35,6 +35,7 @@ from deepgen import data, evaluation  # noqa: E402
 
 STEPS = 20 if QUICK else 3000
 DRAWS = 50 if QUICK else 2000
+WIDTH = 8 if QUICK else 64
 plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
@@ -64,7 +65,7 @@ print(f"held-out rows under the truth: {evaluation.mean_log_prob(truth)} nats")
 # own kernels take that, as they take any potential.
 
 # %%
-energy = dg.EnergyBasedModel.mlp((2,), hidden=(64, 64), data=x, key=jax.random.key(0))
+energy = dg.EnergyBasedModel.mlp((2,), hidden=(WIDTH, WIDTH), data=x, key=jax.random.key(0))
 energy = dg.fit(jax.random.key(1), energy, x, steps=STEPS, batch_size=256, learning_rate=1e-3, ema=0.99).program
 unnormalised = energy.distribution().log_prob(jnp.asarray(points))
 settings = dict(num_chains=20, num_temperatures=20) if QUICK else dict(num_chains=500, num_temperatures=500)
@@ -93,19 +94,19 @@ print(f"log Z by a sum over the grid {np.log(np.exp(unnormalised).sum() * area):
 # is a density.
 
 # %%
-score = dg.ScoreModel.mlp((2,), sde="ve", hidden=(64, 64, 64), data=x, key=jax.random.key(3))
+score = dg.ScoreModel.mlp((2,), sde="ve", hidden=(WIDTH, WIDTH, WIDTH), data=x, key=jax.random.key(3))
 score = dg.fit(jax.random.key(4), score, x, steps=STEPS, batch_size=512, learning_rate=3e-3, ema=0.995).program
 score = score.with_options(tolerance=1e-3)
 drawn = {
     "energy: chains": dg.sample(jax.random.key(5), energy, DRAWS),
     "score: reverse diffusion": dg.sample(jax.random.key(6), score, DRAWS, method="sde"),
 }
-across = np.float32(np.stack([np.full(601, 1.41), np.linspace(-3, 3, 601)], -1))  # for later
+across = np.float32(np.stack([np.full(601, 1.41), np.linspace(-3, 3, 601)], -1))  # where a later section looks
 everything = np.concatenate([points, across, test])
 flow = dg.log_prob(jax.random.key(7), score, everything)
-values = dict(zip(drawn, (energy.distribution().log_prob(everything) - found.value, flow.value), strict=True))
-density = {name: np.exp(value[: len(points)]) for name, value in values.items()}
-for name, value in values.items():
+log_densities = dict(zip(drawn, (energy.distribution().log_prob(everything) - found.value, flow.value), strict=True))
+density = {name: np.exp(value[: len(points)]) for name, value in log_densities.items()}
+for name, value in log_densities.items():
     print(
         f"{name:25} {evaluation.mean_log_prob(value[-len(test) :])} nats a held-out row, the truth {truth.mean():.3f}"
     )
@@ -150,7 +151,7 @@ conditional = np.exp(law.log_prob(across))
 conditional /= conditional.sum() * (axis[1] - axis[0])
 for name, along in {
     "truth": law.log_prob(across),
-    **{k: v[len(points) : -len(test)] for k, v in values.items()},
+    **{k: v[len(points) : -len(test)] for k, v in log_densities.items()},
 }.items():
     print(f"P(above) by the density: {np.exp(along)[above].sum() / np.exp(along).sum():.3f} ({name})")
 hole = across[:1] * [1, np.nan]
@@ -188,7 +189,9 @@ plt.show()
 # %%
 digits = data.digits()
 train, held_out = digits.train, digits.test[: 4 if QUICK else 100]
-image = dg.ScoreModel.mlp((64,), sde=dg.VP(t_min=0.02), hidden=(256, 256, 256), data=train, key=jax.random.key(10))
+image = dg.ScoreModel.mlp(
+    (64,), sde=dg.VP(t_min=0.02), hidden=(4 * WIDTH, 4 * WIDTH, 4 * WIDTH), data=train, key=jax.random.key(10)
+)
 image = dg.fit(jax.random.key(11), image, train, steps=STEPS, batch_size=256, ema=0.995).program
 hidden = np.zeros(64, bool)
 hidden[32:] = True
@@ -246,10 +249,12 @@ print(
     "sd",
     np.sqrt(np.diag(C - gain @ A @ C)).round(2),
 )
-length = dict(num_warmup=20, num_samples=20) if QUICK else dict(num_warmup=300, num_samples=1000)
+length = dict(num_warmup=60, num_samples=10) if QUICK else dict(num_warmup=300, num_samples=1000)
 for gradient, kernel in (("score", dg.MALA(inverse)), ("score alone", dg.UnderdampedLangevin(inverse, step_size=0.2))):
     prior = normal.distribution(gradient=gradient)
-    post = dg.run_chains(jax.random.key(15), kernel, y, prior, A, scale, num_chains=20, progress=False, **length)
+    post = dg.run_chains(
+        jax.random.key(15), kernel, y, prior, A, scale, num_chains=4 if QUICK else 20, progress=False, **length
+    )
     found = post.posterior["x"].values.reshape(-1, 3)
     name = f"{post.attrs['kernel']} on the {gradient}"
     print(f"{name:35} mean {found.mean(0).round(2)} sd {found.std(0).round(2)}: {post.attrs['law']}")
