@@ -181,7 +181,7 @@ plt.show()
 # know the circle, and those of the ladder because noised entries tell less of a row than the entries themselves. Within
 # a mode the test makes the law right: the standard deviation of the ladder alone is too large. Longer chains would come
 # to the right share in the end, after crossings that these modes make too rare to wait for; where modes lie closer
-# together they do it soon. R-hat over chains shows it.
+# together they do it soon. Compare the share of each density, printed first; in longer runs R-hat shows the same.
 #
 # The same on the 8 x 8 digits, whose lower halves are hidden. In 64 dimensions the score's network is larger, and
 # nothing else changes. `VP(t_min=...)` says what noise is left at the end, a few hundredths of the grey levels.
