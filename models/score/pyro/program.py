@@ -25,7 +25,8 @@ class ScoreModel(torch.nn.Module):
 
     ``model`` has the one site ``"x"``, whose law is `ScoreBased`; ``guide`` is empty. `fit` minimises denoising score
     matching over all levels, `log_prob` is that of the probability flow, an estimate (with the standard error of its
-    random probes where there are more than 16 entries), and `impute` draws what is missing down a ladder of noise.
+    random probes where there are more than 16 entries), and `impute` draws what is missing down a ladder of noise, and
+    corrects it under a density where one asks for that.
 
     Song & Ermon 2019, Generative modeling by estimating gradients of the data distribution; Song, Sohl-Dickstein,
     Kingma, Kumar, Ermon & Poole 2021, Score-based generative modeling through stochastic differential equations.
