@@ -1,6 +1,5 @@
 """Langevin chains in JAX: pure steps of any of the dynamics, and runs that are compiled once for all chains."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from deepgen.inference.hmc import adaptation as adapting
 from deepgen.inference.langevin import arguments, tuning
 from deepgen.inference.langevin.acceptance import Info
 from deepgen.inference.langevin.dynamics import Dynamics, flat_shape
+from deepgen.inference.langevin.noise.numpyro import Noise, draw_noise
 from deepgen.inference.langevin.report import Result, Tally
 from deepgen.inference.langevin.target.numpyro import Evaluate, bare
 
@@ -27,7 +27,6 @@ CHUNKS = 50
 """How often a progress bar moves in a run."""
 
 Key = Array
-Noise = tuple[Array, Array]
 
 
 def init(dynamics: Dynamics, evaluate: Evaluate, position: Array, noise: Noise) -> Any:
@@ -46,26 +45,6 @@ def init(dynamics: Dynamics, evaluate: Evaluate, position: Array, noise: Noise) 
         ValueError: where the potential or the score is of the wrong shape.
     """
     return dynamics.begin(position, *evaluate(position), noise[0])
-
-
-def draw_noise(rng_key: Key, dynamics: Dynamics, position: Array | jax.ShapeDtypeStruct) -> Noise:
-    """The randomness of one step.
-
-    Args:
-        rng_key: a JAX key.
-        dynamics: the kernel.
-        position: (n, d) or (n, d, k), for its shape and dtype.
-
-    Returns:
-        What the proposal takes, normals or uniforms in (0, 1), and (n,) uniforms in [0, 1) for acceptance.
-    """
-    shape, dtype = (position.shape[0], *dynamics.noise_shape(position.shape[1:])), position.dtype
-    # one flat draw for all: in a loop XLA on CPU takes about a second to compile each draw of several axes
-    size = math.prod(shape)
-    lowest = float(jnp.finfo(dtype).epsneg) - 1
-    symmetric = jax.random.uniform(rng_key, (size + shape[0],), dtype, lowest, 1.0)
-    main = math.sqrt(2) * lax.erf_inv(symmetric[:size]) if dynamics.gaussian else (symmetric[:size] + 1) / 2
-    return main.reshape(shape), (symmetric[size:] + 1) / 2
 
 
 def step_with_noise(

@@ -13,12 +13,11 @@ from deepgen.inference.hmc import adaptation as adapting
 from deepgen.inference.langevin import arguments, tuning
 from deepgen.inference.langevin.acceptance import Info
 from deepgen.inference.langevin.dynamics import Dynamics, flat_shape
+from deepgen.inference.langevin.noise.pyro import Noise, draw_noise
 from deepgen.inference.langevin.report import Result, Tally
 from deepgen.inference.langevin.target.pyro import Evaluate, bare
 
 __all__ = ["draw_noise", "init", "run", "run_with_noise", "step", "step_with_noise"]
-
-Noise = tuple[Tensor, Tensor]
 
 
 def init(dynamics: Dynamics, evaluate: Evaluate, position: Tensor, noise: Noise) -> Any:
@@ -37,22 +36,6 @@ def init(dynamics: Dynamics, evaluate: Evaluate, position: Tensor, noise: Noise)
         ValueError: where the potential or the score is of the wrong shape.
     """
     return dynamics.begin(position.detach(), *evaluate(position), noise[0])
-
-
-def draw_noise(dynamics: Dynamics, position: Tensor) -> Noise:
-    """The randomness of one step.
-
-    Args:
-        dynamics: the kernel.
-        position: (n, d) or (n, d, k), for its shape and dtype.
-
-    Returns:
-        What the proposal takes, normals or uniforms in (0, 1), and (n,) uniforms in [0, 1) for acceptance.
-    """
-    shape = (position.shape[0], *dynamics.noise_shape(tuple(position.shape[1:])))
-    main = position.new_empty(shape)
-    main = torch.randn_like(main) if dynamics.gaussian else torch.rand_like(main)
-    return main, torch.rand_like(position.new_empty(shape[:1]))
 
 
 def step_with_noise(
