@@ -11,7 +11,8 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from deepgen.inference.langevin import arguments
-from deepgen.inference.langevin.chains.result import STATS, check_counts, inference_data
+from deepgen.inference.langevin.chains.result import STATS, check_counts, check_draws, inference_data
+from deepgen.inference.langevin.report import in_a_row, kept, patience
 
 if TYPE_CHECKING:
     import arviz
@@ -39,6 +40,11 @@ def run_chains(
     The loop is compiled once for a kernel: a second call with the same shapes compiles nothing.
     Only every ``thinning``-th state is stored.
 
+    A run whose step size is hopeless stops early, with a ``DivergenceWarning``, and gives the draws up to there:
+    without an acceptance test where no chain is finite any more, with one after 100 steps in a row at which the
+    proposals of all chains diverged. The engine's own ``MCMC`` cannot be stopped by a kernel: there the run goes on
+    to its end.
+
     Args:
         rng_key: a JAX key.
         kernel: such as ``MALA(model)``.
@@ -57,7 +63,8 @@ def run_chains(
         "asymptotically exact" or "approximate".
 
     Raises:
-        ValueError: a number out of range, a model that the kernel cannot take, a start that is not finite.
+        ValueError: a number out of range, a model that the kernel cannot take, a start that is not finite, or a run
+            that stopped before its first draw.
     """
     check_counts(num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, thinning=thinning)
     total, hidden = num_warmup + num_samples * thinning, None if progress is None else not progress
@@ -67,21 +74,28 @@ def run_chains(
     stores = jax.tree.map(lambda x: jnp.zeros((num_samples, *x.shape), x.dtype), _kept(state))
     with tqdm(total=total, disable=hidden, unit="step", desc=type(kernel).__name__) as bar:
         size = total if bar.disable else -(-total // CHUNKS)
+        made = bad = jnp.zeros((), jnp.int32)
         for start in range(0, total, size):
             stop = min(start + size, total)
-            span = jnp.asarray(start), jnp.asarray(stop), jnp.asarray(thinning)
-            state, stores = advance((state, span, args, kwargs, num_warmup), stores)
+            span = made, bad, jnp.asarray(stop), jnp.asarray(thinning)
+            (made, bad, state), stores = advance((state, span, args, kwargs, num_warmup), stores)
             if not bar.disable:
-                jax.block_until_ready(state)
-                bar.update(stop - start)
-    z, stats = stores
+                bar.update(int(made) - start)
+                if made < stop:
+                    break
+    steps = int(made)
+    adjusted = not hasattr(kernel, "dynamics") or kernel.dynamics.adjusted
+    left = kept(adjusted, steps, total, num_warmup, thinning)
+    check_draws(left, steps)
+    z, stats = jax.tree.map(lambda x: x[:left], stores) if steps < total else stores
     draws = finish(z, args, kwargs)
     draws = draws if isinstance(draws, dict) else {"x": draws}
-    kept = {name: np.asarray(value).swapaxes(0, 1) for name, value in draws.items()}
+    found = {name: np.asarray(value).swapaxes(0, 1) for name, value in draws.items()}
     said = {name: np.asarray(value).swapaxes(0, 1) for name, value in stats.items()}
     if hasattr(kernel, "dynamics"):
-        arguments.warn_of_divergence(kernel.dynamics, said["diverging"].sum(1), num_samples)
-    return inference_data(kept, said, kernel=type(kernel).__name__, law=kernel.law)
+        stopped = (steps, total, left) if steps < total else None
+        arguments.warn_of_divergence(kernel.dynamics, said["diverging"].sum(1), left, stopped=stopped)
+    return inference_data(found, said, kernel=type(kernel).__name__, law=kernel.law)
 
 
 def _kept(state: Any) -> tuple[Any, dict[str, Array]]:
@@ -93,15 +107,21 @@ def _compiled(kernel: Any) -> Any:
     if "_chains" not in vars(kernel):
 
         def advance(given: Any, stores: Any) -> Any:
-            state, (start, stop, thinning), args, kwargs, num_warmup = given
+            state, (made, bad, stop, thinning), args, kwargs, num_warmup = given
+            stops = hasattr(kernel, "dynamics")
 
-            def iterate(i: Any, carry: Any) -> Any:
-                state, stores = carry
+            def iterate(carry: Any) -> Any:
+                (i, bad, state), stores = carry
                 state = kernel.sample(state, args, kwargs)
                 k = jnp.maximum(i - num_warmup, 0) // thinning
-                return state, jax.tree.map(lambda s, x: s.at[k].set(x), stores, _kept(state))
+                bad = in_a_row(bad, state.diverging) if stops else bad
+                return (i + 1, bad, state), jax.tree.map(lambda s, x: s.at[k].set(x), stores, _kept(state))
 
-            return lax.fori_loop(start, stop, iterate, (state, stores))
+            def more(carry: Any) -> Any:
+                i, bad, _ = carry[0]
+                return (i < stop) & (bad < patience(kernel.dynamics.adjusted)) if stops else i < stop
+
+            return lax.while_loop(more, iterate, ((made, bad, state), stores))
 
         def finish(z: Any, args: Any, kwargs: Any) -> Any:
             return jax.vmap(jax.vmap(kernel.postprocess_fn(args, kwargs)))(z)

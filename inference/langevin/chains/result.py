@@ -58,3 +58,22 @@ def check_counts(*, num_warmup: int, num_samples: int, num_chains: int, thinning
         ("thinning", thinning, 1),
     ]:
         checks.at_least(name, value, least)
+
+
+def check_draws(left: int, steps: int) -> None:
+    """Refuse to give a result without draws.
+
+    Args:
+        left: how many draws there are.
+        steps: how many steps were made.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if left == 0:
+        raise checks.problem(
+            "step_size",
+            got=f"one with which all chains diverged before a draw was kept, after {steps} steps",
+            expected="one with which the chains stay finite and move",
+            fix="Make it smaller by a factor of 3, or scale the variables to similar spreads.",
+        )

@@ -201,11 +201,17 @@ class Layout:
 
 
 class _Extended(Messenger):
-    """Latents of ``OneHotCategorical``, whose density looks an index up, with the same density as a product."""
+    """Latents of one-hot rows with the same density as a product with the row, for any real value of it."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if not msg["is_observed"]:
             msg["fn"] = _extended(msg["fn"])
+
+
+class _Product(dist.OneHotCategorical):
+    def log_prob(self, value: Tensor) -> Tensor:
+        # what is impossible is very improbable: minus infinity times zero is not zero
+        return (value * self.logits.clamp(min=torch.finfo(value.dtype).min)).sum(-1)
 
 
 def _extended(law: Any) -> Any:
@@ -213,7 +219,11 @@ def _extended(law: Any) -> Any:
         return dist.Independent(_extended(law.base_dist), law.reinterpreted_batch_ndims)
     if isinstance(law, dist.torch_distribution.MaskedDistribution):
         return _extended(law.base_dist).mask(law._mask)
-    return dist.Multinomial(1, logits=law.logits) if isinstance(law, dist.OneHotCategorical) else law
+    return _Product(logits=law.logits) if _one_hot(law) else law
+
+
+def _one_hot(law: Any) -> bool:
+    return isinstance(law, dist.OneHotCategorical) or (isinstance(law, dist.Multinomial) and law.total_count == 1)
 
 
 def _traced(model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -259,5 +269,4 @@ def _size(law: Any) -> int:
         return 1
     while isinstance(law, dist.Independent | dist.torch_distribution.MaskedDistribution):
         law = law.base_dist
-    one_hot = isinstance(law, dist.OneHotCategorical) or (isinstance(law, dist.Multinomial) and law.total_count == 1)
-    return law.event_shape[-1] if one_hot else 0
+    return law.event_shape[-1] if _one_hot(law) else 0
