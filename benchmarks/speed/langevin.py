@@ -152,9 +152,10 @@ def _compiled(chains: int, draws: int) -> list[Row]:
     advance = chains_numpyro._compiled(kernel)[0]
 
     def ours() -> Any:
-        stores = jax.tree.map(lambda x: jnp.zeros((draws, *x.shape), x.dtype), chains_numpyro._kept(state))
-        span = jnp.asarray(0), jnp.asarray(draws), jnp.asarray(1)
-        return jax.block_until_ready(advance((state, span, (), {}, 0), stores))
+        stores = jax.tree.map(lambda x: jnp.zeros((draws, *x.shape), x.dtype), chains_numpyro._kept(state, ()))
+        none = jnp.zeros((), jnp.int32)
+        span = none, none, jnp.asarray(draws), jnp.asarray(1)
+        return jax.block_until_ready(advance((state, span, (), {}, 0, ()), stores))
 
     potential = initialize_model(jax.random.key(0), _gaussian).potential_fn
     theirs = _blackjax(lambda z: -potential(z), size, state.z, draws)

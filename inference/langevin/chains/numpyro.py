@@ -1,5 +1,6 @@
 """Several chains of a kernel at once in NumPyro."""
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from deepgen.inference.langevin import arguments
-from deepgen.inference.langevin.chains.result import STATS, check_counts, check_draws, inference_data
+from deepgen.inference.langevin.chains.result import STATS, check_counts, check_draws, check_fields, inference_data
 from deepgen.inference.langevin.report import in_a_row, kept, patience
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def run_chains(
     num_samples: int = 1000,
     num_chains: int = 4,
     thinning: int = 1,
+    extra_fields: tuple[str, ...] = (),
     init_params: Any = None,
     progress: bool | None = None,
     **kwargs: Any,
@@ -53,32 +55,37 @@ def run_chains(
         num_samples: draws to keep of each chain.
         num_chains: how many chains.
         thinning: iterations for each draw kept.
+        extra_fields: of the kernel's state, to keep for each draw as well, such as ``"mean_accept_prob"`` or
+            ``"chain.gradient"``; each has an axis of chains in front.
         init_params: unconstrained values to start from, (num_chains, ...) each; needed with ``potential_fn``.
         progress: whether to show a bar; None: on a terminal only.
         kwargs: of the model.
 
     Returns:
         ``posterior`` with the model's sites and ``sample_stats`` with ``lp``, ``acceptance_rate``, ``diverging``,
-        ``step_size`` and ``energy_error``, each (chain, draw); in ``attrs`` the ``kernel`` and its ``law``,
-        "asymptotically exact" or "approximate".
+        ``step_size`` and ``energy_error``, each (chain, draw), and the extra fields by their names; in ``attrs`` the
+        ``kernel`` and its ``law``, "asymptotically exact" or "approximate".
 
     Raises:
-        ValueError: a number out of range, a model that the kernel cannot take, a start that is not finite, or a run
+        ValueError: a number out of range, a model that the kernel cannot take, a start that is not finite, a field
+            that the state does not have, or a run
             that stopped before its first draw.
     """
     check_counts(num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, thinning=thinning)
     total, hidden = num_warmup + num_samples * thinning, None if progress is None else not progress
     keys = jax.random.split(rng_key, num_chains)
     state = kernel.init(keys, num_warmup, init_params, args, kwargs)
+    check_fields(state, extra_fields, num_chains)
     advance, finish = _compiled(kernel)
-    stores = jax.tree.map(lambda x: jnp.zeros((num_samples, *x.shape), x.dtype), _kept(state))
+    kept_now = _kept(state, tuple(extra_fields))
+    stores = jax.tree.map(lambda x: jnp.zeros((num_samples, *x.shape), x.dtype), kept_now)
     with tqdm(total=total, disable=hidden, unit="step", desc=type(kernel).__name__) as bar:
         size = total if bar.disable else -(-total // CHUNKS)
         made = bad = jnp.zeros((), jnp.int32)
         for start in range(0, total, size):
             stop = min(start + size, total)
             span = made, bad, jnp.asarray(stop), jnp.asarray(thinning)
-            (made, bad, state), stores = advance((state, span, args, kwargs, num_warmup), stores)
+            (made, bad, state), stores = advance((state, span, args, kwargs, num_warmup, tuple(extra_fields)), stores)
             if not bar.disable:
                 bar.update(int(made) - start)
                 if made < stop:
@@ -98,8 +105,9 @@ def run_chains(
     return inference_data(found, said, kernel=type(kernel).__name__, law=kernel.law)
 
 
-def _kept(state: Any) -> tuple[Any, dict[str, Array]]:
-    return state.z, {name: getattr(state, name) for name in STATS if hasattr(state, name)}
+def _kept(state: Any, extra_fields: tuple[str, ...]) -> tuple[Any, dict[str, Array]]:
+    names = [*(name for name in STATS if hasattr(state, name)), *extra_fields]
+    return state.z, {name: attrgetter(name)(state) for name in names}
 
 
 def _compiled(kernel: Any) -> Any:
@@ -107,7 +115,7 @@ def _compiled(kernel: Any) -> Any:
     if "_chains" not in vars(kernel):
 
         def advance(given: Any, stores: Any) -> Any:
-            state, (made, bad, stop, thinning), args, kwargs, num_warmup = given
+            state, (made, bad, stop, thinning), args, kwargs, num_warmup, extra_fields = given
             stops = hasattr(kernel, "dynamics")
 
             def iterate(carry: Any) -> Any:
@@ -115,7 +123,9 @@ def _compiled(kernel: Any) -> Any:
                 state = kernel.sample(state, args, kwargs)
                 k = jnp.maximum(i - num_warmup, 0) // thinning
                 bad = in_a_row(bad, state.diverging) if stops else bad
-                return (i + 1, bad, state), jax.tree.map(lambda s, x: s.at[k].set(x), stores, _kept(state))
+                return (i + 1, bad, state), jax.tree.map(
+                    lambda s, x: s.at[k].set(x), stores, _kept(state, extra_fields)
+                )
 
             def more(carry: Any) -> Any:
                 i, bad, _ = carry[0]
