@@ -38,7 +38,7 @@ def run_chains(
     A run whose step size is hopeless stops early, with a ``DivergenceWarning``, and gives the draws up to there:
     without an acceptance test where no chain is finite any more, with one after 100 steps in a row at which the
     proposals of all chains diverged. The engine's own ``MCMC`` cannot be stopped by a kernel: there the run goes on
-    to its end.
+    to its end. Nor does Pyro's thin its draws, or keep more than them: this function does both.
 
     Args:
         kernel: such as ``MALA(model)``.
