@@ -275,15 +275,42 @@ def test_a_run_inside_jit():
 
 
 @pytest.mark.parametrize("name", ["ULA", "BAOAB", "SGLD"])
-def test_a_step_too_large_warns_and_keeps_what_was_drawn(engine, name):
+def test_a_step_too_large_stops_and_keeps_what_was_drawn(engine, name):
     potential = eqx.Partial(gaussian, engine.array([1.0, 1.0]))
+    given = dict(potential_fn=potential, step_size=1e4)
     start = engine.array(np.ones((3, 2)))
-    with pytest.warns(DivergenceWarning, match="3 of 3 chains diverged; their draws are kept.*step_size is too large"):
-        draws, result = engine.run(0, DYNAMICS[name], start, potential_fn=potential, num_samples=200, step_size=1e4)
-    draws = np.asarray(draws)
-    assert np.isfinite(draws[0]).all()
-    assert not np.isfinite(draws[-1]).any()
-    assert (np.asarray(result.divergences) > 100).all()
+    with pytest.warns(
+        DivergenceWarning, match="3 of 3 chains diverged.*stopped after .* of 200 steps.*step_size is too"
+    ):
+        draws, result = engine.run(0, DYNAMICS[name], start, num_samples=200, **given)
+    assert 0 < len(draws) < 20
+    assert np.isfinite(np.asarray(draws)).all()
+    assert np.asarray(result.potential_energy).shape == (len(draws), 3)
+    with pytest.warns(DivergenceWarning, match="with 0 draws"):
+        draws, result = engine.run(0, DYNAMICS[name], start, num_warmup=150, num_samples=50, **given)
+    assert np.asarray(draws).shape == (0, 3, 2)
+
+
+def test_one_chain_that_leaves_stops_no_other(engine):
+    potential = eqx.Partial(gaussian, engine.array([1.0, 1.0]))
+    steps = engine.array([0.5, 1e4, 0.5])
+    start = engine.array(np.ones((3, 2)))
+    with pytest.warns(DivergenceWarning, match="1 of 3 chains diverged; their draws are kept, but not finite from"):
+        draws, _ = engine.run(0, DYNAMICS["ULA"], start, potential_fn=potential, num_samples=60, step_size=steps)
+    assert len(draws) == 60
+    assert np.isfinite(np.asarray(draws)[:, ::2]).all()
+    assert not np.isfinite(np.asarray(draws)[-1, 1]).any()
+
+
+def test_an_adjusted_kernel_gives_up_after_a_hundred_steps(engine):
+    potential, start = eqx.Partial(gaussian, engine.array([1.0, 1.0])), engine.array(np.ones((3, 2)))
+    with pytest.warns(DivergenceWarning, match="3 of 3 chains had most .*stopped after 100 of 400 steps with 50 draws"):
+        draws, result = engine.run(
+            0, Overdamped(), start, potential_fn=potential, num_samples=200, thinning=2, step_size=1e4
+        )
+    assert (np.asarray(draws) == 1).all()
+    assert len(draws) == 50
+    assert (np.asarray(result.divergences) == 100).all()
 
 
 def test_an_adjusted_kernel_stays_where_every_proposal_diverges(engine):

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from benchmarks.speed.timing import Row, table
 
-NAMES = ("startup", "training", "convolution", "imputation", "likelihood", "sampling", "flows", "langevin")
+NAMES = (
+    "startup",
+    "training",
+    "convolution",
+    "imputation",
+    "likelihood",
+    "sampling",
+    "flows",
+    "langevin",
+    "contrastive",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -7,6 +7,7 @@ a ratio against it is of what a user waits for, not of the kernels alone. BlackJ
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import arviz as az
@@ -19,11 +20,13 @@ import pyro
 import torch
 from jax import lax
 from numpyro.infer import MCMC, NUTS, BarkerMH
+from numpyro.infer.util import initialize_model
 
 import deepgen.numpyro as dg
 import deepgen.pyro as dgp
 from benchmarks.speed.timing import Row, median, seconds
 from deepgen.inference.langevin import numpyro as langevin
+from deepgen.inference.langevin.chains import numpyro as chains_numpyro
 from deepgen.inference.langevin.dynamics import Overdamped
 
 D, REPEATS = 100, 3
@@ -38,7 +41,7 @@ def measure() -> list[Row]:
     for name, model in (("100-D Gaussian", _gaussian), ("eight schools", _schools), ("2-D mixture", _mixture)):
         rows += _compare(name, model, 4, 1000, 1000)
         rows += _compare(name, model, 256, 300, 100)
-    return rows + _ula() + _pyro()
+    return rows + _steps(4) + _steps(256) + _compiled(4, 2000) + _compiled(256, 200) + _again() + _pyro()
 
 
 def _gaussian() -> None:
@@ -107,98 +110,139 @@ def _compare(name: str, model: Any, chains: int, warmup: int, draws: int) -> lis
     return rows
 
 
-def _ula() -> list[Row]:
-    """A step of the driver against a scan of three lines."""
-    chains, steps = 256, 2000
+def _steps(chains: int) -> list[Row]:
+    """A step of the bare driver, against a scan of three lines and BlackJAX's MALA at the same step size."""
+    steps, size = 512_000 // max(chains, 64), 0.1
 
     def potential(x: jax.Array) -> jax.Array:
         return 0.5 * (x**2).sum(-1)
 
-    def ours() -> Any:
-        draws, _ = langevin.run(
-            jax.random.key(0),
-            Overdamped(adjusted=False),
-            jnp.zeros((chains, D)),
-            potential_fn=potential,
-            num_samples=1,
-            thinning=steps,
+    start = jnp.zeros((chains, D))
+
+    def ours(adjusted: bool) -> Callable[[], Any]:
+        settings = dict(potential_fn=potential, num_samples=1, thinning=steps, step_size=size, progress=False)
+        return lambda: jax.block_until_ready(
+            langevin.run(jax.random.key(0), Overdamped(adjusted=adjusted), start, **settings)[0]
         )
-        return jax.block_until_ready(draws)
 
     @jax.jit
     def bare(key: jax.Array, x: jax.Array) -> jax.Array:
         def move(x: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
             gradient = jax.grad(lambda x: potential(x).sum())(x)
-            return x - 0.005 * gradient + 0.1 * jax.random.normal(key, x.shape), None
+            return x - size**2 / 2 * gradient + size * jax.random.normal(key, x.shape), None
 
         return lax.scan(move, x, jax.random.split(key, steps))[0]
 
-    contenders: dict[str, Callable[[], Any]] = {
-        "ours": ours,
-        "scan": lambda: jax.block_until_ready(bare(jax.random.key(0), jnp.zeros((chains, D)))),
-    }
+    contenders = {"ULA": ours(False), "scan": lambda: jax.block_until_ready(bare(jax.random.key(0), start))}
+    pairs = [("ULA", "scan", 0.9)]
     if importlib.util.find_spec("blackjax") is not None:
-        import blackjax
+        theirs = _blackjax(lambda x: -potential(x), size, start, steps)
+        contenders |= {"MALA": ours(True), "BlackJAX": lambda: theirs(False)}
+        pairs.append(("MALA", "BlackJAX", 0.95))
+    return _beside(contenders, pairs, f"bare driver, {chains} x {D}-D", chains * steps)
 
-        mala = blackjax.mala(lambda x: -potential(x), 0.005)
 
-        @jax.jit
-        def theirs(key: jax.Array, x: jax.Array) -> jax.Array:
-            def move(state: Any, key: jax.Array) -> tuple[Any, None]:
-                return jax.vmap(mala.step)(jax.random.split(key, chains), state)[0], None
+def _compiled(chains: int, draws: int) -> list[Row]:
+    """The compiled loop of MALA on a model, all draws kept, against BlackJAX's on the same potential and step size."""
+    if importlib.util.find_spec("blackjax") is None:
+        return []
+    size = 0.3
+    kernel = dg.MALA(_gaussian, step_size=size, adapt_step_size=False, adapt_mass_matrix=False)
+    state = kernel.init(jax.random.split(jax.random.key(0), chains), 0, None)
+    advance = chains_numpyro._compiled(kernel)[0]
 
-            return lax.scan(move, jax.vmap(mala.init)(x), jax.random.split(key, steps))[0].position
+    def ours() -> Any:
+        stores = jax.tree.map(lambda x: jnp.zeros((draws, *x.shape), x.dtype), chains_numpyro._kept(state, ()))
+        none = jnp.zeros((), jnp.int32)
+        span = none, none, jnp.asarray(draws), jnp.asarray(1)
+        return jax.block_until_ready(advance((state, span, (), {}, 0, ()), stores))
 
-        def adjusted() -> Any:
-            draws, _ = langevin.run(
-                jax.random.key(0),
-                Overdamped(),
-                jnp.zeros((chains, D)),
-                potential_fn=potential,
-                num_samples=1,
-                thinning=steps,
-            )
-            return jax.block_until_ready(draws)
+    potential = initialize_model(jax.random.key(0), _gaussian).potential_fn
+    theirs = _blackjax(lambda z: -potential(z), size, state.z, draws)
+    contenders = {"MALA": ours, "BlackJAX": lambda: theirs(True)}
+    name = f"compiled loop, {D}-D Gaussian, {chains} chains"
+    return _beside(contenders, [("MALA", "BlackJAX", 0.95)], name, chains * draws)
 
-        contenders["blackjax"] = lambda: jax.block_until_ready(theirs(jax.random.key(0), jnp.zeros((chains, D))))
-        contenders["MALA"] = adjusted
-    taken = {name: median(values) for name, values in seconds(contenders, REPEATS).items()}
-    rows = []
-    for name, peer in (("ours", "scan"), ("MALA", "blackjax")):
-        if peer in taken:
-            middle, half = taken[name]
-            value = chains * steps / 1e6 / middle
-            label = "ULA, bare driver, 256 x 100-D" if name == "ours" else "MALA, bare driver, 256 x 100-D"
-            rows.append(Row(label, value, value * half / middle, "M steps/s", taken[peer][0] / taken[name][0], peer))
+
+def _blackjax(log_density: Callable[[Any], Any], step_size: float, start: Any, steps: int) -> Callable[[bool], Any]:
+    import blackjax
+
+    mala, chains = blackjax.mala(log_density, step_size**2 / 2), len(jax.tree.leaves(start)[0])
+
+    @partial(jax.jit, static_argnums=2)
+    def run(key: jax.Array, x: Any, keep: bool) -> Any:
+        def move(state: Any, key: jax.Array) -> Any:
+            state, info = jax.vmap(mala.step)(jax.random.split(key, chains), state)
+            return state, (state.position, state.logdensity, info.acceptance_rate) if keep else None
+
+        end, kept = lax.scan(move, jax.vmap(mala.init)(x), jax.random.split(key, steps))
+        return kept if keep else end.position
+
+    return lambda keep: jax.block_until_ready(run(jax.random.key(0), start, keep))
+
+
+def _beside(contenders: Any, pairs: list[tuple[str, str, float]], name: str, steps: int) -> list[Row]:
+    taken, rows = seconds(contenders, 5 * REPEATS), []
+    for ours, peer, goal in pairs:
+        middle, half = median(taken[ours])
+        value = steps / 1e6 / middle
+        ratio = median([b / a for a, b in zip(taken[ours], taken[peer], strict=True)])[0]
+        rows.append(Row(f"{ours}, {name}", value, value * half / middle, "M steps/s", ratio, peer, goal))
     return rows
+
+
+def _again() -> list[Row]:
+    """How often a second run with the same shapes compiles something."""
+    run, count = _ours(dg.MALA(_mixture), 4, 200, 20), 0
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        nonlocal count
+        count += event == "/jax/core/compile/backend_compile_duration"
+
+    run()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    run()
+    jax.monitoring.unregister_event_duration_listener(listen)
+    return [Row("run_chains once more, MALA, 4 chains", count, 0.0, "compilations")]
 
 
 def _pyro() -> list[Row]:
-    """Vectorised chains of Pyro against one after another, and against Pyro's NUTS."""
-    chains, warmup, draws = 16, 50, 50
+    """Vectorised chains of Pyro against one chain after another, and 256 chains against Pyro's NUTS."""
+    warmup, draws = 100, 100
+    settings = dict(num_warmup=warmup, num_samples=draws, progress=False)
 
-    def model() -> None:
-        mu = pyro.sample("mu", pyro.distributions.Normal(0.0, 5.0))
-        tau = pyro.sample("tau", pyro.distributions.HalfCauchy(5.0))
-        with pyro.plate("schools", 8):
-            eta = pyro.sample("eta", pyro.distributions.Normal(0.0, 1.0))
-            pyro.sample("y", pyro.distributions.Normal(mu + tau * eta, torch.tensor(S)), obs=torch.tensor(Y))
+    def mixture() -> None:
+        x = pyro.sample("x", pyro.distributions.Normal(torch.zeros(2), 3.0).to_event(1))
+        shift = torch.tensor([2.0, 0.0])
+        pyro.factor("modes", torch.logaddexp(-0.5 * ((x - shift) ** 2).sum(), -0.5 * ((x + shift) ** 2).sum()))
 
-    def ours(count: int) -> Any:
-        settings = dict(num_warmup=warmup, num_samples=draws, num_chains=count, progress=False)
-        return dgp.run_chains(dgp.MALA(model), **settings)
+    def vectorised(count: int) -> dict[str, Any]:
+        return {"x": dgp.run_chains(dgp.MALA(mixture), num_chains=count, **settings).posterior.x.values}
 
-    def nuts() -> Any:
-        mcmc = pyro.infer.MCMC(pyro.infer.NUTS(model), num_samples=draws, warmup_steps=warmup, disable_progbar=True)
+    def one_by_one() -> dict[str, Any]:
+        return {"x": np.concatenate([vectorised(1)["x"] for _ in range(16)])}
+
+    def nuts() -> dict[str, Any]:
+        mcmc = pyro.infer.MCMC(pyro.infer.NUTS(mixture), num_samples=draws, warmup_steps=warmup, disable_progbar=True)
         mcmc.run()
+        return {"x": mcmc.get_samples(group_by_chain=True)["x"]}
 
-    taken = {
-        name: median(values)
-        for name, values in seconds({"vector": lambda: ours(chains), "one": lambda: ours(1), "nuts": nuts}, 1).items()
+    numpyro_256 = _ours(dg.MALA(_mixture), 256, warmup, draws)
+    calls: dict[str, Callable[[], Any]] = {
+        "16": lambda: vectorised(16),
+        "16 one by one": one_by_one,
+        "256": lambda: vectorised(256),
+        "NumPyro 256": numpyro_256,
+        "NUTS": nuts,
     }
-    value = chains * draws / taken["vector"][0]
-    rows = []
-    for peer, label in (("one", "one chain after another"), ("nuts", "Pyro NUTS, draws a second")):
-        ratio = value / (draws / taken[peer][0])
-        rows.append(Row(f"Pyro MALA, eight schools, {chains} chains", value, 0.0, "draws/s", ratio, label))
-    return rows
+    torch.manual_seed(0)
+    taken = seconds(calls, 1)
+    rate = {name: _ess(call()) / median(taken[name])[0] for name, call in calls.items()}
+    return [
+        Row(f"2-D mixture, {name}", rate[ours], 0.0, "ESS/s", rate[ours] / rate[peer], peer, goal)
+        for name, ours, peer, goal in (
+            ("Pyro MALA, 16 chains", "16", "16 one by one", 5),
+            ("Pyro MALA, 256 chains", "256", "NUTS", 100),
+            ("NumPyro MALA, 256 chains", "NumPyro 256", "NUTS", 100),
+        )
+    ]

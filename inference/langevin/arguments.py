@@ -278,22 +278,29 @@ def check_ladder(
     checks.positive("snr" if step_size is None else "step_size", float(snr if step_size is None else step_size))  # type: ignore[arg-type]
 
 
-def warn_of_divergence(dynamics: Dynamics, divergences: np.ndarray, iterations: int) -> None:
+def warn_of_divergence(
+    dynamics: Dynamics, divergences: np.ndarray, iterations: int, *, stopped: tuple[int, int, int] | None = None
+) -> None:
     """Warn where a kernel without an acceptance test diverged, or where one with a test found hardly anything else.
 
     Args:
         dynamics: the kernel.
         divergences: (n,) diverging steps of each chain, after the warm-up.
         iterations: how many steps there were.
+        stopped: where the run was given up: the steps made, those asked for, and the draws kept; else None.
     """
     # a single rejected proposal says nothing of a step size: ten say something
     bad = divergences > max(iterations // 2, 9) if dynamics.adjusted else divergences > 0
+    bad = bad | (stopped is not None)
     if bad.any():
+        rest = "" if stopped else ", but not finite from there on"
         what = (
             f"{int(bad.sum())} of {bad.size} chains had most of their proposals thrown out as divergent"
             if dynamics.adjusted
-            else f"{int(bad.sum())} of {bad.size} chains diverged; their draws are kept, but not finite from there on"
+            else f"{int(bad.sum())} of {bad.size} chains diverged; their draws are kept{rest}"
         )
+        if stopped:
+            what += f"; the run stopped after {stopped[0]} of {stopped[1]} steps with {stopped[2]} draws"
         warnings.warn(
             f"{what}: step_size is too large for this target. Make it smaller by a factor of 3, or scale the variables "
             "to similar spreads.",

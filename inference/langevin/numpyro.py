@@ -1,6 +1,5 @@
 """Langevin chains in JAX: pure steps of any of the dynamics, and runs that are compiled once for all chains."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,8 @@ from deepgen.inference.hmc import adaptation as adapting
 from deepgen.inference.langevin import arguments, tuning
 from deepgen.inference.langevin.acceptance import Info
 from deepgen.inference.langevin.dynamics import Dynamics, flat_shape
-from deepgen.inference.langevin.report import Result, Tally
+from deepgen.inference.langevin.noise.numpyro import Noise, draw_noise
+from deepgen.inference.langevin.report import Result, Tally, in_a_row, kept, patience
 from deepgen.inference.langevin.target.numpyro import Evaluate, bare
 
 __all__ = ["draw_noise", "init", "run", "run_with_noise", "step", "step_with_noise"]
@@ -27,7 +27,6 @@ CHUNKS = 50
 """How often a progress bar moves in a run."""
 
 Key = Array
-Noise = tuple[Array, Array]
 
 
 def init(dynamics: Dynamics, evaluate: Evaluate, position: Array, noise: Noise) -> Any:
@@ -46,26 +45,6 @@ def init(dynamics: Dynamics, evaluate: Evaluate, position: Array, noise: Noise) 
         ValueError: where the potential or the score is of the wrong shape.
     """
     return dynamics.begin(position, *evaluate(position), noise[0])
-
-
-def draw_noise(rng_key: Key, dynamics: Dynamics, position: Array | jax.ShapeDtypeStruct) -> Noise:
-    """The randomness of one step.
-
-    Args:
-        rng_key: a JAX key.
-        dynamics: the kernel.
-        position: (n, d) or (n, d, k), for its shape and dtype.
-
-    Returns:
-        What the proposal takes, normals or uniforms in (0, 1), and (n,) uniforms in [0, 1) for acceptance.
-    """
-    shape, dtype = (position.shape[0], *dynamics.noise_shape(position.shape[1:])), position.dtype
-    # one flat draw for all: in a loop XLA on CPU takes about a second to compile each draw of several axes
-    size = math.prod(shape)
-    lowest = float(jnp.finfo(dtype).epsneg) - 1
-    symmetric = jax.random.uniform(rng_key, (size + shape[0],), dtype, lowest, 1.0)
-    main = math.sqrt(2) * lax.erf_inv(symmetric[:size]) if dynamics.gaussian else (symmetric[:size] + 1) / 2
-    return main.reshape(shape), (symmetric[size:] + 1) / 2
 
 
 def step_with_noise(
@@ -200,17 +179,26 @@ def run_with_noise(
         size = total if bar.disable else -(-total // CHUNKS)
         for start in range(0, total, size):
             stop = min(start + size, total)
-            span = jnp.asarray(start), jnp.asarray(stop)
-            so_far, stores = advance((kernel, timetable, span, so_far), stores)
+            so_far, stores = advance((kernel, timetable, jnp.asarray(stop), so_far), stores)
             if not bar.disable:
-                jax.block_until_ready(so_far)
-                bar.update(stop - start)
+                bar.update(int(so_far.steps) - start)
+                if so_far.steps < stop:
+                    break
     draws, potential_energy = stores
     if not isinstance(draws, jax.core.Tracer):
-        arguments.warn_of_divergence(dynamics, np.asarray(so_far.tally.diverging), num_samples * thinning)
-    return draws.reshape(num_samples, *position.shape), Result(
-        accept_prob=so_far.tally.accept_prob / (num_samples * thinning),
-        accept_rate=so_far.tally.accepted / (num_samples * thinning),
+        steps_made = int(so_far.steps)
+        left = kept(dynamics.adjusted, steps_made, total, num_warmup, thinning)
+        draws, potential_energy = draws[:left], potential_energy[:left]
+        arguments.warn_of_divergence(
+            dynamics,
+            np.asarray(so_far.tally.diverging),
+            max(steps_made - num_warmup, 0),
+            stopped=(steps_made, total, left) if steps_made < total else None,
+        )
+    counted = jnp.maximum(so_far.steps - num_warmup, 1)
+    return draws.reshape(len(draws), *position.shape), Result(
+        accept_prob=so_far.tally.accept_prob / counted,
+        accept_rate=so_far.tally.accepted / counted,
         divergences=so_far.tally.diverging,
         step_size=jnp.broadcast_to(tuning.learned_step_size(so_far.learned), position.shape[:1]),
         root=so_far.learned.root,
@@ -248,6 +236,10 @@ def run(
     freely. ``run`` may also be called inside ``jit``; then there is no bar, and a bad start is not refused but reported
     in ``Result.initial_finite``.
 
+    A run whose step size is hopeless stops early, with a ``DivergenceWarning``, and gives the draws up to there:
+    without an acceptance test where no chain is finite any more, with one after 100 steps in a row at which the
+    proposals of all chains diverged. Inside ``jit`` the draws that were not taken are NaN.
+
     Args:
         rng_key: a JAX key.
         dynamics: ``Overdamped``, ``Underdamped``, ``Stochastic`` or ``Discrete``.
@@ -270,7 +262,7 @@ def run(
         progress: whether to show a bar; None: on a terminal only.
 
     Returns:
-        The draws, (num_samples, n, *event), and a report.
+        The draws, (num_samples, n, *event), fewer where the run stopped, and a report.
 
     Raises:
         ValueError: for an argument out of range, a function's result of the wrong shape, or a start outside the
@@ -318,6 +310,8 @@ class _Timetable(NamedTuple):
 
 
 class _Progress(NamedTuple):
+    steps: Array
+    lost: Array
     state: Any
     learned: tuning.Tuning
     tally: Tally
@@ -332,14 +326,16 @@ def _begin(
     vectors = position if kernel.dynamics.metric else position.reshape(rows, -1)[:, :1]
     learned = tuning.begin(vectors, step_size, pool=kernel.pool, dense=kernel.dense)
     zero = jnp.zeros_like(step_size)
-    stores = jnp.zeros((num_samples, *position.shape), position.dtype), jnp.zeros((num_samples, rows), position.dtype)
-    return finite, _Progress(state, learned, Tally(zero, zero, jnp.zeros(rows, jnp.int32))), stores
+    draws = jnp.full((num_samples, *position.shape), jnp.nan, position.dtype)
+    stores = draws, jnp.full((num_samples, rows), jnp.nan, position.dtype)
+    tally, none = Tally(zero, zero, jnp.zeros(rows, jnp.int32)), jnp.zeros((), jnp.int32)
+    return finite, _Progress(none, none, state, learned, tally), stores
 
 
 def _advance(
-    given: tuple[_Kernel, _Timetable, tuple[Any, Any], _Progress], stores: tuple[Array, Array]
+    given: tuple[_Kernel, _Timetable, Array, _Progress], stores: tuple[Array, Array]
 ) -> tuple[_Progress, tuple[Array, Array]]:
-    kernel, timetable, (start, stop), so_far = given
+    kernel, timetable, stop, so_far = given
     num_warmup = timetable.observing.size
     dynamics = kernel.dynamics
 
@@ -354,8 +350,8 @@ def _advance(
         return learned
 
     # warm-up and sampling are one loop, so that the step, which is most of the program, is compiled once
-    def iterate(i: Any, carry: tuple[_Progress, tuple[Array, Array]]) -> tuple[_Progress, tuple[Array, Array]]:
-        (state, learned, tally), stores = carry
+    def iterate(carry: tuple[_Progress, tuple[Array, Array]]) -> tuple[_Progress, tuple[Array, Array]]:
+        (i, bad, state, learned, tally), stores = carry
         warming = i < num_warmup
         h = jnp.where(warming, tuning.searched_step_size(learned), tuning.learned_step_size(learned))
         root = learned.root if kernel.adapt_mass_matrix else None
@@ -365,9 +361,12 @@ def _advance(
         tally = jax.tree.map(partial(jnp.where, warming), tally, tally.add(info))
         k = jnp.maximum(i - num_warmup, 0) // timetable.thinning
         stores = jax.tree.map(lambda s, x: s.at[k].set(x), stores, (state.position, -state.log_density))
-        return _Progress(state, learned, tally), stores
+        return _Progress(i + 1, in_a_row(bad, info.diverging), state, learned, tally), stores
 
-    return lax.fori_loop(start, stop, iterate, (so_far, stores))
+    def more(carry: tuple[_Progress, tuple[Array, Array]]) -> Array:
+        return (carry[0].steps < stop) & (carry[0].lost < patience(dynamics.adjusted))
+
+    return lax.while_loop(more, iterate, (so_far, stores))
 
 
 # the stores are donated: each chunk goes on writing into the same memory

@@ -13,12 +13,11 @@ from deepgen.inference.hmc import adaptation as adapting
 from deepgen.inference.langevin import arguments, tuning
 from deepgen.inference.langevin.acceptance import Info
 from deepgen.inference.langevin.dynamics import Dynamics, flat_shape
-from deepgen.inference.langevin.report import Result, Tally
+from deepgen.inference.langevin.noise.pyro import Noise, draw_noise
+from deepgen.inference.langevin.report import Result, Tally, in_a_row, kept, patience
 from deepgen.inference.langevin.target.pyro import Evaluate, bare
 
 __all__ = ["draw_noise", "init", "run", "run_with_noise", "step", "step_with_noise"]
-
-Noise = tuple[Tensor, Tensor]
 
 
 def init(dynamics: Dynamics, evaluate: Evaluate, position: Tensor, noise: Noise) -> Any:
@@ -37,22 +36,6 @@ def init(dynamics: Dynamics, evaluate: Evaluate, position: Tensor, noise: Noise)
         ValueError: where the potential or the score is of the wrong shape.
     """
     return dynamics.begin(position.detach(), *evaluate(position), noise[0])
-
-
-def draw_noise(dynamics: Dynamics, position: Tensor) -> Noise:
-    """The randomness of one step.
-
-    Args:
-        dynamics: the kernel.
-        position: (n, d) or (n, d, k), for its shape and dtype.
-
-    Returns:
-        What the proposal takes, normals or uniforms in (0, 1), and (n,) uniforms in [0, 1) for acceptance.
-    """
-    shape = (position.shape[0], *dynamics.noise_shape(tuple(position.shape[1:])))
-    main = position.new_empty(shape)
-    main = torch.randn_like(main) if dynamics.gaussian else torch.rand_like(main)
-    return main, torch.rand_like(position.new_empty(shape[:1]))
 
 
 def step_with_noise(
@@ -174,6 +157,7 @@ def run_with_noise(
         vectors = flat.detach() if dynamics.metric else flat.detach().reshape(rows, -1)[:, :1]
         learned = tuning.begin(vectors, steps.expand(rows), pool=pool, dense=plan.dense_mass)
         observing, closing = adapting.schedule(num_warmup, adapt_mass_matrix=plan.adapt_mass_matrix)
+        bad, made = torch.zeros((), dtype=torch.int32, device=flat.device), num_warmup + total
         for i in range(num_warmup):
             root = learned.root if plan.adapt_mass_matrix else None
             h = tuning.searched_step_size(learned)
@@ -185,6 +169,10 @@ def run_with_noise(
             if closing[i]:
                 learned = tuning.close_window(learned, step_size=plan.adapt_step_size)
             bar.update()
+            bad = in_a_row(bad, info.diverging)
+            if bad >= patience(dynamics.adjusted):
+                made = i + 1
+                break
 
         h = tuning.learned_step_size(learned)
         root = learned.root if plan.adapt_mass_matrix and num_warmup > 0 else None
@@ -192,21 +180,32 @@ def run_with_noise(
         potential_energy = torch.empty((num_samples, rows), dtype=flat.dtype, device=flat.device)
         zero = torch.zeros_like(finite, dtype=flat.dtype)
         tally = Tally(zero, zero, torch.zeros_like(finite, dtype=torch.int32))
-        for i in range(total):
+        for i in range(total if made > num_warmup else 0):
             state, info = step_with_noise(noise_at(num_warmup + i + 1), dynamics, state, evaluate, h, root)
             tally = tally.add(info)
             k, left = divmod(i + 1, thinning)
             if left == 0:
                 draws[k - 1], potential_energy[k - 1] = state.position, -state.log_density
             bar.update()
-    arguments.warn_of_divergence(dynamics, tally.diverging.numpy(force=True), total)
-    return draws.reshape(num_samples, *position.shape), Result(
-        accept_prob=tally.accept_prob / total,
-        accept_rate=tally.accepted / total,
+            bad = in_a_row(bad, info.diverging)
+            if bad >= patience(dynamics.adjusted):
+                made = num_warmup + i + 1
+                break
+    wanted, counted = num_warmup + total, max(made - num_warmup, 0)
+    left = kept(dynamics.adjusted, made, wanted, num_warmup, thinning)
+    arguments.warn_of_divergence(
+        dynamics,
+        tally.diverging.numpy(force=True),
+        counted,
+        stopped=(made, wanted, left) if made < wanted else None,
+    )
+    return draws[:left].reshape(left, *position.shape), Result(
+        accept_prob=tally.accept_prob / max(counted, 1),
+        accept_rate=tally.accepted / max(counted, 1),
         divergences=tally.diverging,
         step_size=h.expand(rows),
         root=learned.root,
-        potential_energy=potential_energy,
+        potential_energy=potential_energy[:left],
         initial_finite=finite,
         state=state,
     )
@@ -234,6 +233,10 @@ def run(
     Adjusted dynamics learn step size and mass in the warm-up, fixed after it, and leave exp(-potential) invariant;
     unadjusted ones do not, and their draws are approximate. Only every ``thinning``-th state is ever stored.
 
+    A run whose step size is hopeless stops early, with a ``DivergenceWarning``, and gives the draws up to there:
+    without an acceptance test where no chain is finite any more, with one after 100 steps in a row at which the
+    proposals of all chains diverged.
+
     Args:
         dynamics: ``Overdamped``, ``Underdamped``, ``Stochastic`` or ``Discrete``.
         position: (n, *event) where to start; zeros and ones for discrete dynamics, one-hot along the last axis for
@@ -255,7 +258,7 @@ def run(
         progress: whether to show a bar; None: on a terminal only.
 
     Returns:
-        The draws, (num_samples, n, *event), and a report.
+        The draws, (num_samples, n, *event), fewer where the run stopped, and a report.
 
     Raises:
         ValueError: for an argument out of range, a function's result of the wrong shape, or a start outside the

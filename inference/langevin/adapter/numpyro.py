@@ -129,14 +129,12 @@ class Adapter(MCMCKernel):
 
         return lambda position: jax.vmap(one)(rng_keys, position)
 
-    def _noise(self, rng_keys: Array, position: Array) -> langevin.Noise:
-        draw = jax.vmap(lambda rng_key, one: langevin.draw_noise(rng_key, self.dynamics, one[None]))
-        return jax.tree.map(lambda x: x[:, 0], draw(rng_keys, position))
-
     def _first(self, rng_keys: Array, position: Array, args: Any, kwargs: Any) -> tuple[LangevinState, Array]:
         keys, noise_keys, batch_keys = _split(rng_keys, 3)
         evaluate = self._evaluate(batch_keys, args, kwargs)
-        chain = langevin.init(self.dynamics, evaluate, position, self._noise(noise_keys, position))
+        chain = langevin.init(
+            self.dynamics, evaluate, position, langevin.draw_noise(noise_keys, self.dynamics, position)
+        )
         known = jnp.isfinite(chain.log_density) | (jnp.isnan(chain.log_density) & (not self.dynamics.adjusted))
         rows = len(position)
         finite = known & jnp.isfinite(chain.gradient).reshape(rows, -1).all(1)
@@ -161,7 +159,7 @@ class Adapter(MCMCKernel):
 
     def _next(self, state: LangevinState, args: Any, kwargs: Any) -> LangevinState:
         keys, noise_keys, batch_keys = _split(state.rng_key, 3)
-        noise = self._noise(noise_keys, state.chain.position)
+        noise = langevin.draw_noise(noise_keys, self.dynamics, state.chain.position)
         evaluate, learned = self._evaluate(batch_keys, args, kwargs), state.learned
         i = state.i[0]
         warming = i < self._num_warmup

@@ -1,8 +1,8 @@
 """Chains as ``arviz.InferenceData``."""
 
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def inference_data(
 
     Args:
         draws: name -> (chain, draw, ...).
-        stats: names of ``STATS`` -> (chain, draw).
+        stats: names of ``STATS``, or of extra fields -> (chain, draw, ...).
         kernel: its name.
         law: "asymptotically exact" or "approximate".
 
@@ -37,7 +37,7 @@ def inference_data(
     """
     import arviz as az
 
-    named = {STATS[name]: -value if name == "potential_energy" else value for name, value in stats.items()}
+    named = {STATS.get(name, name): -value if name == "potential_energy" else value for name, value in stats.items()}
     attrs = {"inference_library": "deepgen", "kernel": kernel, "law": law}
     with warnings.catch_warnings():
         # many short chains are what vectorised chains are for
@@ -58,3 +58,47 @@ def check_counts(*, num_warmup: int, num_samples: int, num_chains: int, thinning
         ("thinning", thinning, 1),
     ]:
         checks.at_least(name, value, least)
+
+
+def check_draws(left: int, steps: int) -> None:
+    """Refuse to give a result without draws.
+
+    Args:
+        left: how many draws there are.
+        steps: how many steps were made.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if left == 0:
+        raise checks.problem(
+            "step_size",
+            got=f"one with which all chains diverged before a draw was kept, after {steps} steps",
+            expected="one with which the chains stay finite and move",
+            fix="Make it smaller by a factor of 3, or scale the variables to similar spreads.",
+        )
+
+
+def check_fields(state: Any, names: Sequence[str], num_chains: int) -> None:
+    """Refuse extra fields that a state does not have, or that are not arrays of all chains.
+
+    Args:
+        state: of a kernel.
+        names: of fields, with dots for fields of fields.
+        num_chains: how many chains it is of.
+
+    Raises:
+        ValueError: naming the first such field.
+    """
+    for name in names:
+        value = state
+        for part in name.split("."):
+            value = getattr(value, part, None)
+        if tuple(getattr(value, "shape", ()))[:1] != (num_chains,):
+            has = [field for field, found in state._asdict().items() if hasattr(found, "shape")]
+            raise checks.problem(
+                "extra_fields",
+                got=f"{name!r}",
+                expected=f"fields of the state with an axis of chains, such as {', '.join(has)}",
+                fix="Write a field of a field with a dot: 'chain.gradient'.",
+            )

@@ -19,8 +19,9 @@ class GibbsWithGradients(Adapter):
     makes the law exact. One step costs one gradient.
 
     Args:
-        model: a Pyro model whose latents are all ``Bernoulli``, or all ``Multinomial`` with total_count=1 (one-hot
-            rows) of one length; its density must be defined, and have a gradient, at floating zeros and ones.
+        model: a Pyro model whose latents are all ``Bernoulli``, or all one-hot rows of one length
+            (``OneHotCategorical``, or ``Multinomial`` with total_count=1); its density must be defined, and
+            have a gradient, at floating zeros and ones.
         potential_fn: instead of a model, state -> () nats, minus the log density of one chain; needs
             ``initial_params`` of zeros and ones.
         one_hot: with ``potential_fn``, whether the last axis of each array of the state is a one-hot row.
@@ -50,8 +51,9 @@ class DiscreteLangevin(Adapter):
     the law invariant at every step size; one step costs one gradient.
 
     Args:
-        model: a Pyro model whose latents are all ``Bernoulli``, or all ``Multinomial`` with total_count=1 (one-hot
-            rows) of one length; its density must be defined, and have a gradient, at floating zeros and ones.
+        model: a Pyro model whose latents are all ``Bernoulli``, or all one-hot rows of one length
+            (``OneHotCategorical``, or ``Multinomial`` with total_count=1); its density must be defined, and
+            have a gradient, at floating zeros and ones.
         potential_fn: instead of a model, state -> () nats, minus the log density of one chain; needs
             ``initial_params`` of zeros and ones.
         one_hot: with ``potential_fn``, whether the last axis of each array of the state is a one-hot row.

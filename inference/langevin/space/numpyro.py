@@ -81,7 +81,7 @@ class Reals:
     def start(self, rng_key: Array, params: PyTree, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PyTree:
         """What the user gave in unconstrained space, else a valid start of ``init_strategy``, for each key."""
         one = rng_key if is_prng_key(rng_key) else rng_key[0]
-        trace = handlers.trace(handlers.seed(self.model, one)).get_trace(*args, **kwargs)
+        trace = _traced(self.model, one, args, kwargs)
         latents = [(name, site["fn"].support.is_discrete) for name, site in trace.items() if _latent(site)]
         refusals.real_latents(latents)
         if not self.subsamples:
@@ -135,9 +135,9 @@ class States:
         self._starts = eqx.filter_jit(self._drawn)
 
     def start(self, rng_key: Array, params: PyTree, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PyTree:
-        """What the user gave, else a draw from the prior, for each key."""
+        """What the user gave, else a draw from the prior, or of fair coins where it has no draws, for each key."""
         one = rng_key if is_prng_key(rng_key) else rng_key[0]
-        trace = handlers.trace(handlers.seed(self.model, one)).get_trace(*args, **kwargs)
+        trace = _traced(self.model, one, args, kwargs)
         latents = {name: site for name, site in trace.items() if _latent(site)}
         found = [(name, site["fn"].support.is_discrete, _size(site["fn"])) for name, site in latents.items()]
         size = refusals.discrete_latents(found)
@@ -170,7 +170,7 @@ class States:
 
     def _drawn(self, rng_key: Array, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PyTree:
         def one(rng_key: Array) -> PyTree:
-            trace = handlers.trace(handlers.seed(self.model, rng_key)).get_trace(*args, **kwargs)
+            trace = _traced(self.model, rng_key, args, kwargs)
             values = {name: site["value"] for name, site in trace.items() if _latent(site)}
             return {name: value.astype(jnp.result_type(float)) for name, value in values.items()}
 
@@ -191,6 +191,25 @@ def flatten(z: PyTree, categories: int) -> tuple[Array, Callable[[Array], PyTree
     if categories:
         return flat.reshape(-1, categories), lambda x: unravel(x.reshape(-1))
     return flat, unravel
+
+
+def _traced(model: Callable[..., Any], rng_key: Array, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    started = handlers.substitute(handlers.seed(model, rng_key), substitute_fn=_start)
+    return handlers.trace(started).get_trace(*args, **kwargs)
+
+
+def _start(site: Mapping[str, Any]) -> Array | None:
+    """A value for a latent whose law has a density but no draws; None where it draws by itself."""
+    if not _latent(site) or site["value"] is not None:
+        return None
+    law, rng_key = site["fn"], site["kwargs"]["rng_key"]
+    try:
+        jax.eval_shape(lambda key: law.sample(key), rng_key)
+        return None
+    except NotImplementedError:
+        if not law.support.is_discrete:
+            return init_to_uniform(site)
+        return jax.random.bernoulli(rng_key, 0.5, law.shape()).astype(jnp.result_type(float))
 
 
 def _latent(site: Mapping[str, Any]) -> bool:

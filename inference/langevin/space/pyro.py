@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.transforms import biject_to
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_uniform
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
@@ -66,7 +67,7 @@ class Reals:
 
     Args:
         model: a Pyro model.
-        init_strategy: how to start; None is ``init_to_uniform``.
+        init_strategy: how to start; None is ``init_to_uniform``, also for laws that have a density but no draws.
         subsamples: whether the model may draw mini-batches, a new one for each evaluation.
     """
 
@@ -75,12 +76,12 @@ class Reals:
 
     def __init__(self, model: Callable[..., Any], init_strategy: Any = None, *, subsamples: bool = False) -> None:
         self.model, self.subsamples = model, subsamples
-        self.init_strategy = init_to_uniform if init_strategy is None else init_strategy
+        self.init_strategy = _uniform if init_strategy is None else init_strategy
         self.transforms: dict[str, Any] = {}
 
     def start(self, num_chains: int, params: State | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
         """What the user gave in unconstrained space, else a valid start of ``init_strategy`` for each chain."""
-        trace = poutine.trace(self.model).get_trace(*args, **kwargs)
+        trace = _traced(self.model, args, kwargs)
         refusals.real_latents([(name, site["fn"].support.is_discrete) for name, site in _latents(trace).items()])
         if not self.subsamples:
             refusals.no_subsample([name for name, site in trace.nodes.items() if _subsamples(site)])
@@ -143,8 +144,8 @@ class States:
         self.transforms: dict[str, Any] = {}
 
     def start(self, num_chains: int, params: State | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
-        """What the user gave, else a draw from the prior for each chain."""
-        traces = [poutine.trace(self.model).get_trace(*args, **kwargs) for _ in range(num_chains)]
+        """What the user gave, else a draw from the prior, or of fair coins where it has no draws, for each chain."""
+        traces = [_traced(self.model, args, kwargs) for _ in range(num_chains)]
         sites = _latents(traces[0])
         found = [(name, site["fn"].support.is_discrete, _size(site["fn"])) for name, site in sites.items()]
         size = refusals.discrete_latents(found)
@@ -158,7 +159,8 @@ class States:
         """State -> nats."""
 
         def of(z: State) -> Tensor:
-            trace = poutine.trace(poutine.condition(self.model, z)).get_trace(*args, **kwargs)
+            extended = poutine.condition(_Extended()(self.model), z)
+            trace = poutine.trace(extended).get_trace(*args, **kwargs)
             return -torch.as_tensor(trace.log_prob_sum())
 
         return of
@@ -198,6 +200,54 @@ class Layout:
         return {name: value[0] for name, value in self.unflatten(flat[None]).items()}
 
 
+class _Extended(Messenger):
+    """Latents of one-hot rows with the same density as a product with the row, for any real value of it."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            msg["fn"] = _extended(msg["fn"])
+
+
+class _Product(dist.OneHotCategorical):
+    def log_prob(self, value: Tensor) -> Tensor:
+        # what is impossible is very improbable: minus infinity times zero is not zero
+        return (value * self.logits.clamp(min=torch.finfo(value.dtype).min)).sum(-1)
+
+
+def _extended(law: Any) -> Any:
+    if isinstance(law, dist.Independent):
+        return dist.Independent(_extended(law.base_dist), law.reinterpreted_batch_ndims)
+    if isinstance(law, dist.torch_distribution.MaskedDistribution):
+        return _extended(law.base_dist).mask(law._mask)
+    return _Product(logits=law.logits) if _one_hot(law) else law
+
+
+def _one_hot(law: Any) -> bool:
+    return isinstance(law, dist.OneHotCategorical) or (isinstance(law, dist.Multinomial) and law.total_count == 1)
+
+
+def _traced(model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return poutine.trace(InitMessenger(_start)(model)).get_trace(*args, **kwargs)
+
+
+def _start(site: Any) -> Tensor:
+    """A draw, or another value in the support of a law that has a density but no draws."""
+    law = site["fn"]
+    try:
+        return law.sample()
+    except NotImplementedError:
+        return torch.randint(2, law.shape()) * 1.0 if law.support.is_discrete else _uniform(site)
+
+
+def _uniform(site: Any) -> Tensor:
+    """As ``init_to_uniform``, which asks the law for a draw to know its shape."""
+    try:
+        return init_to_uniform(site)
+    except NotImplementedError:
+        transform = biject_to(site["fn"].support)
+        return transform(4 * torch.rand(transform.inverse_shape(site["fn"].shape())) - 2)
+
+
 def _latents(trace: Any) -> dict[str, Any]:
     return {
         name: site
@@ -219,4 +269,4 @@ def _size(law: Any) -> int:
         return 1
     while isinstance(law, dist.Independent | dist.torch_distribution.MaskedDistribution):
         law = law.base_dist
-    return law.event_shape[-1] if isinstance(law, dist.Multinomial) and law.total_count == 1 else 0
+    return law.event_shape[-1] if _one_hot(law) else 0

@@ -99,7 +99,7 @@ def discrete_latents(sites: Iterable[tuple[str, bool, int]]) -> int:
             raise checks.problem(
                 f"site {name!r}",
                 got="a discrete law whose values are neither bits nor one-hot rows",
-                expected="Bernoulli, or Multinomial with total_count=1, whose density has a gradient in its value",
+                expected="Bernoulli, or Multinomial with total_count=1 (in Pyro OneHotCategorical as well)",
                 fix="Write a categorical site as Multinomial with total_count=1 and index by the product with the row.",
             )
         if size != sites[0][2]:
