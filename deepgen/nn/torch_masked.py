@@ -95,7 +95,8 @@ class MaskedMLP(torch.nn.Module):
         size = self.sizes.context_size
         self.context = Linear(size, widths[1], bias=False) if size else None
         own, shortcuts = masked.masks(self.sizes)
-        for name, mask in {**{f"mask_{i}": mask for i, mask in enumerate(own)}, "mask_direct": shortcuts}.items():
+        self._names = (*(f"mask_{i}" for i in range(len(own))), "mask_direct")
+        for name, mask in zip(self._names, [*own, shortcuts], strict=True):
             self.register_buffer(name, torch.as_tensor(mask).to(torch.get_default_dtype()), persistent=False)
 
     @property
@@ -176,7 +177,7 @@ class MaskedMLP(torch.nn.Module):
 
     def _masks(self) -> list[Tensor]:
         """Of each layer, and last of the direct connections."""
-        return [*(self.get_buffer(f"mask_{i}") for i in range(len(self.layers))), self.get_buffer("mask_direct")]
+        return [getattr(self, name) for name in self._names]
 
     def _forward(self, x: Tensor, context: Tensor | None, masks: list[Tensor]) -> Tensor:
         arguments.last_axes("MaskedMLP", x.shape, self.event_shape)
