@@ -283,7 +283,8 @@ class _Transforms(torch.nn.Module):
                 self.add_module(str(i), each)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.plain[i] if i in self.plain else getattr(self, str(i)) for i in range(self.count))
+        modules = self._modules
+        return (self.plain[i] if i in self.plain else modules[str(i)] for i in range(self.count))
 
 
 class Given:
