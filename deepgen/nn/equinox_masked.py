@@ -186,7 +186,7 @@ class MaskedMLP(eqx.Module):
         masked.check_context(self.sizes, None if context is None else context.T, x.shape[1:])
         return self._leading(x, context, masked.plan(self.sizes, seed=self.sizes.seed))
 
-    def _leading(self, x: Array, context: Array | None, plan: masked.Plan) -> Array:
+    def _leading(self, x: Array, context: Any, plan: masked.Plan) -> Array:
         units = masked.tiled(self.sizes, plan.degrees)
         act = activation_function(self.activation)
         h = inputs = self._features(x.T).T

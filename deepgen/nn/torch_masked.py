@@ -187,7 +187,7 @@ class MaskedMLP(torch.nn.Module):
         given = None if context is None else context.reshape(-1, self.sizes.context_size).mT
         return self._leading(flat, given, masks).mT.reshape(*batch, *self.sizes.out_shape)
 
-    def _leading(self, x: Tensor, context: Tensor | None, masks: list[Tensor]) -> Tensor:
+    def _leading(self, x: Tensor, context: Any, masks: list[Tensor]) -> Tensor:
         h = inputs = self._features(x.mT).mT
         act, last = spent(self.activation), len(self.layers) - 1
         for i, (layer, mask) in enumerate(zip(self.layers, masks, strict=False)):
