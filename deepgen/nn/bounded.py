@@ -36,8 +36,8 @@ def bounded(x: Float[Any, "*shape"], low: float, high: float) -> Float[Any, "*sh
     middle, radius = _interval(low, high)
     xp = array_api_compat.array_namespace(x)
     # an eager engine pays for each pass over the numbers, also for one that adds zero
-    u = (x - middle if middle else x) / radius
-    y = radius * (u / xp.hypot(xp.ones_like(u), u))
+    distance = x - middle if middle else x
+    y = radius * (distance / xp.hypot(xp.full_like(distance, radius), distance))
     return middle + y if middle else y
 
 

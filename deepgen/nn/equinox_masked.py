@@ -165,18 +165,37 @@ class MaskedMLP(eqx.Module):
         arguments.last_axes("MaskedMLP", x.shape, self.event_shape)
         batch = x.shape[: x.ndim - len(self.event_shape)]
         masked.check_context(self.sizes, context, batch)
-        inputs = self._features(x.reshape(*batch, -1))
+        flat = x.reshape(-1, self.sizes.num_entries).T
+        given = None if context is None else context.reshape(-1, self.sizes.context_size).T
+        return self._leading(flat, given, plan).T.reshape(*batch, *self.sizes.out_shape)
+
+    def leading(self, x: Num[Any, "entries n"], context: Float[Any, "size n"] | None = None) -> Float[Array, "out n"]:
+        """The outputs of `__call__` with the rows last, as all layers have them: (num_params * places, n).
+
+        Args:
+            x: (D, n).
+            context: (context_size, n), or None.
+
+        Returns:
+            (num_params * places, n).
+
+        Raises:
+            ValueError: another shape than the network was built for.
+        """
+        arguments.last_axis("MaskedMLP", x.T.shape, self.sizes.num_entries)
+        masked.check_context(self.sizes, None if context is None else context.T, x.shape[1:])
+        return self._leading(x, context, masked.plan(self.sizes, seed=self.sizes.seed))
+
+    def _leading(self, x: Array, context: Any, plan: masked.Plan) -> Array:
         units = masked.tiled(self.sizes, plan.degrees)
         act = activation_function(self.activation)
-        h = inputs
+        h = inputs = self._features(x.T).T
         for i, layer in enumerate(self.layers):
             h = _apply(layer, h, degrees.mask(units[i + 1], units[i]))
             if i == 0 and self.context is not None:
-                h = h + self.context(context)
+                h = h + self.context.weight @ context
             h = h if i == len(self.layers) - 1 else act(h)
-        if self.direct is not None:
-            h = h + _apply(self.direct, inputs, degrees.mask(units[-1], units[0]))
-        return h.reshape(*batch, *self.sizes.out_shape)
+        return h if self.direct is None else h + _apply(self.direct, inputs, degrees.mask(units[-1], units[0]))
 
     def start(self, n: int, context: Array | None = None) -> Cache:
         """What `step` keeps, before anything is decided.
@@ -314,5 +333,5 @@ def _rows(array: Array, index: Array) -> Array:
 
 
 def _apply(layer: Linear, x: Array, mask: Any) -> Array:
-    y = x @ jnp.where(mask, layer.weight, 0.0).T
-    return y if layer.bias is None else y + layer.bias
+    y = jnp.where(mask, layer.weight, 0.0) @ x
+    return y if layer.bias is None else y + layer.bias[:, None]

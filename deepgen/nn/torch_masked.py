@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deepgen.math import degrees
 from deepgen.nn import arguments, masked
-from deepgen.nn.torch_layers import Activation, Linear, activation_function
+from deepgen.nn.torch_layers import Activation, Linear, activation_function, spent
 
 
 class Cache(NamedTuple):
@@ -95,7 +95,8 @@ class MaskedMLP(torch.nn.Module):
         size = self.sizes.context_size
         self.context = Linear(size, widths[1], bias=False) if size else None
         own, shortcuts = masked.masks(self.sizes)
-        for name, mask in {**{f"mask_{i}": mask for i, mask in enumerate(own)}, "mask_direct": shortcuts}.items():
+        self._names = (*(f"mask_{i}" for i in range(len(own))), "mask_direct")
+        for name, mask in zip(self._names, [*own, shortcuts], strict=True):
             self.register_buffer(name, torch.as_tensor(mask).to(torch.get_default_dtype()), persistent=False)
 
     @property
@@ -138,8 +139,26 @@ class MaskedMLP(torch.nn.Module):
         Raises:
             ValueError: another shape than the network was built for.
         """
-        own = [self.get_buffer(f"mask_{i}") for i in range(len(self.layers))]
-        return self._forward(x, context, own, self.get_buffer("mask_direct"))
+        return self._forward(x, context, self._masks())
+
+    def leading(
+        self, x: Num[Tensor, "entries n"], context: Float[Tensor, "size n"] | None = None
+    ) -> Float[Tensor, "out n"]:
+        """The outputs of `forward` with the rows last, as all layers have them: (num_params * places, n).
+
+        Args:
+            x: (D, n).
+            context: (context_size, n), or None.
+
+        Returns:
+            (num_params * places, n).
+
+        Raises:
+            ValueError: another shape than the network was built for.
+        """
+        arguments.last_axis("MaskedMLP", x.mT.shape, self.sizes.num_entries)
+        masked.check_context(self.sizes, None if context is None else context.mT, x.shape[1:])
+        return self._leading(x, context, self._masks())
 
     def outputs(self, x: Tensor, context: Tensor | None, plan: masked.Sizes) -> Tensor:
         """The outputs under another plan than the network's own, as `forward` gives them.
@@ -153,25 +172,30 @@ class MaskedMLP(torch.nn.Module):
             As `forward`.
         """
         units = [torch.as_tensor(unit, device=x.device) for unit in masked.tiled(plan, masked.degrees_of(plan))]
-        own = [degrees.mask(units[i + 1], units[i]) for i in range(len(units) - 1)]
-        return self._forward(x, context, own, degrees.mask(units[-1], units[0]))
+        pairs = [(units[i + 1], units[i]) for i in range(len(units) - 1)]
+        return self._forward(x, context, [degrees.mask(*pair) for pair in (*pairs, (units[-1], units[0]))])
 
-    def _forward(self, x: Tensor, context: Tensor | None, masks: list[Tensor], shortcuts: Tensor) -> Tensor:
+    def _masks(self) -> list[Tensor]:
+        """Of each layer, and last of the direct connections."""
+        return [getattr(self, name) for name in self._names]
+
+    def _forward(self, x: Tensor, context: Tensor | None, masks: list[Tensor]) -> Tensor:
         arguments.last_axes("MaskedMLP", x.shape, self.event_shape)
         batch = x.shape[: x.ndim - len(self.event_shape)]
         masked.check_context(self.sizes, context, batch)
-        inputs = self._features(x.reshape(*batch, -1))
-        act = activation_function(self.activation)
-        layers: list[Any] = list(self.layers)
-        h = inputs
-        for i, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
+        flat = x.reshape(-1, self.sizes.num_entries).mT
+        given = None if context is None else context.reshape(-1, self.sizes.context_size).mT
+        return self._leading(flat, given, masks).mT.reshape(*batch, *self.sizes.out_shape)
+
+    def _leading(self, x: Tensor, context: Any, masks: list[Tensor]) -> Tensor:
+        h = inputs = self._features(x.mT).mT
+        act, last = spent(self.activation), len(self.layers) - 1
+        for i, (layer, mask) in enumerate(zip(self.layers, masks, strict=False)):
             h = _apply(layer, h, mask)
             if i == 0 and self.context is not None:
-                h = h + self.context(context)
-            h = h if i == len(layers) - 1 else act(h)
-        if self.direct is not None:
-            h = h + _apply(self.direct, inputs, shortcuts)
-        return h.reshape(*batch, *self.sizes.out_shape)
+                h = torch.addmm(h, self.context.weight, context)
+            h = h if i == last else act(h)
+        return h if self.direct is None else h + _apply(self.direct, inputs, masks[-1])
 
     def start(self, n: int, context: Tensor | None = None) -> Cache:
         """What `step` keeps, before anything is decided.
@@ -283,7 +307,8 @@ class MaskedMLP(torch.nn.Module):
 
 
 def _apply(layer: Any, x: Tensor, mask: Tensor) -> Tensor:
-    return F.linear(x, layer.weight * mask, layer.bias)
+    weight = layer.weight * mask
+    return weight @ x if layer.bias is None else torch.addmm(layer.bias[:, None], weight, x)
 
 
 def _put(h: Tensor, units: Any, values: Tensor) -> Tensor:

@@ -218,10 +218,11 @@ def _move(
     shapes.check_context(transform.context_dim, None if context is None else jnp.shape(context))
     batch, flat, given = rows(x, context)
     if direction == transform.parallel:
-        value, log_slopes = law(flat, jnp.moveaxis(transform.network(flat, given), -2, 0))
+        raw = transform.network.leading(flat.T, None if given is None else given.T)
+        value, log_slopes = law(flat.T, raw.reshape(-1, *flat.T.shape))
     else:
-        value, log_slopes = _one_by_one(transform.network, flat, given, law)
-    return value.reshape(*batch, -1), log_slopes.sum(-1).reshape(batch)
+        value, log_slopes = (part.T for part in _one_by_one(transform.network, flat, given, law))
+    return value.T.reshape(*batch, -1), log_slopes.sum(0).reshape(batch)
 
 
 def _one_by_one(network: Any, x: jax.Array, context: jax.Array | None, law: Law) -> tuple[jax.Array, jax.Array]:

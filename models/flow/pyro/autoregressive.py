@@ -203,10 +203,13 @@ def _move(
     shapes.check_context(transform.context_dim, None if context is None else tuple(context.shape))
     batch, flat, given = rows(x, context)
     if direction == transform.parallel:
-        value, log_slopes = law(flat, transform.network(flat, given).movedim(-2, 0))
+        # in one layout with what the network gives, which the value then keeps for the next transform
+        moved = flat.mT.contiguous()
+        raw = transform.network.leading(moved, None if given is None else given.mT)
+        value, log_slopes = law(moved, raw.reshape(-1, *moved.shape))
     else:
-        value, log_slopes = _one_by_one(transform.network, flat, given, law)
-    return value.reshape(*batch, -1), log_slopes.sum(-1).reshape(batch)
+        value, log_slopes = (part.mT for part in _one_by_one(transform.network, flat, given, law))
+    return value.mT.reshape(*batch, -1), log_slopes.sum(0).reshape(batch)
 
 
 def _one_by_one(network: Any, x: torch.Tensor, context: torch.Tensor | None, law: Law) -> Any:

@@ -204,7 +204,8 @@ def _couple(
     shapes.check_context(transform.context_dim, None if context is None else tuple(context.shape))
     batch, flat, given = rows(x, context)
     found = shapes.split(transform.mask)
-    kept, moved = _take(flat.mT, found)
+    # in one layout with what the network gives, which the value then keeps for the next transform
+    kept, moved = _take(flat.mT.contiguous(), found)
     inputs = kept if given is None else torch.cat([kept, given.mT.to(kept.dtype)])
     network = transform.network
     raw = network.leading(inputs) if isinstance(network, nn.MLP) else network(inputs.mT).reshape(len(flat), -1).mT

@@ -1,5 +1,6 @@
 """Normalizing flows as programs in Pyro."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -47,7 +48,19 @@ TRANSFORMS: dict[str, Any] = {
     "AdditiveCoupling2d": image_couplings.AdditiveCoupling2d,
     "AffineCoupling2d": image_couplings.AffineCoupling2d,
 }
-LAWS = {"normal": dist.Normal, "logistic": dist.Logistic}
+
+
+class _StandardNormal(dist.Normal):
+    """The normal law of mean zero and variance one, whose density nothing has to be subtracted or divided for."""
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        found = -0.5 * (value * value) - 0.5 * math.log(2 * math.pi)
+        return found.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+
+
+LAWS = {"normal": _StandardNormal, "logistic": dist.Logistic}
 
 
 class Flow(torch.nn.Module):
@@ -270,7 +283,8 @@ class _Transforms(torch.nn.Module):
                 self.add_module(str(i), each)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.plain[i] if i in self.plain else getattr(self, str(i)) for i in range(self.count))
+        modules = self._modules
+        return (self.plain[i] if i in self.plain else modules[str(i)] for i in range(self.count))
 
 
 class Given:
