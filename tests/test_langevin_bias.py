@@ -159,8 +159,8 @@ def test_a_step_in_torch_leaves_nothing_behind():
 
     def growth():
         alive.clear()
-        settings = dict(potential_fn=potential, num_samples=2, thinning=20, num_warmup=20, progress=False)
-        draws, _ = langevin_pyro.run(Overdamped(), torch.ones(3, 5), **settings)
+        settings = dict(potential_fn=potential, num_samples=2, thinning=20, num_warmup=20, adapt_step_size=False)
+        draws, _ = langevin_pyro.run(Overdamped(), torch.ones(3, 5), adapt_mass_matrix=False, **settings)
         assert draws.shape == (2, 3, 5)
         return alive[-1] - alive[25]
 
