@@ -50,7 +50,7 @@ def test_a_fit_gives_the_parameters_that_declaring_at_each_step_gives(monkeypatc
         if not skips:
             monkeypatch.setattr("deepgen.program.pyro.is_declared", lambda: False)
         pyro.set_rng_seed(0)
-        vae = dg.VAE.mlp((2,), 1, "gaussian_shared", hidden=(3,))
+        vae = dg.VAE.mlp((2,), 1, "gaussian", hidden=(3,))
         found.append(dg.fit(vae, torch.randn(20, 2), steps=5, batch_size=10).params)
     assert found[0].keys() == found[1].keys()
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
