@@ -16,7 +16,7 @@ X = np.random.default_rng(0).multivariate_normal(MEAN, COVARIANCE, ROWS).astype(
 def precision(engine: Any, objective: Any) -> np.ndarray:
     """Of the law N(0, 4 I) exp(-|W x + b|^2 / 2) that has been fitted."""
     face = engine.face
-    base = face.Base("diagonal", (2,), 2 * np.float32([[-1, -1], [1, 1], [-1, 1], [1, -1]]))
+    base = face.Base("diagonal", (2,), np.array([[-2, -2], [2, 2], [-2, 2], [2, -2]], np.float32))
     program = face.EnergyBasedModel(base, engine.call(face.QuadraticEnergy, 2, 2, seed=1))
     options = {"steps": 600, "batch_size": 500, "learning_rate": 2e-2, "ema": 0.98, "progress": False}
     fit = engine.call("fit", program, X, objective=objective, **options)
