@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 
 import deepgen.pyro as dg
-from deepgen.program.declaring import declared_before, is_declared
+from deepgen.program.said import declared_before, is_declared
 
 X = torch.zeros(3, 2)
 

@@ -16,7 +16,7 @@ from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
 from deepgen.program import Program, drawn_by, files, known
 from deepgen.program import given as given_labels
-from deepgen.program.declaring import is_declared
+from deepgen.program.said import is_declared
 from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)

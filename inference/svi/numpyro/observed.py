@@ -10,7 +10,7 @@ from numpyro.primitives import Messenger
 
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent, interior
 from deepgen.inference.svi import rows
-from deepgen.program.completeness import complete_data
+from deepgen.program.said import complete_data
 
 
 class ObservedModel(eqx.Module):

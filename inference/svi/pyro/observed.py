@@ -8,7 +8,7 @@ from pyro.poutine.messenger import Messenger
 
 from deepgen.handlers.sites.pyro import ObservedEntries, independent, interior
 from deepgen.inference.svi import rows
-from deepgen.program.completeness import complete_data
+from deepgen.program.said import complete_data
 
 
 class ObservedModel:

@@ -16,7 +16,7 @@ from deepgen.inference.svi.pyro.elbo import ELBO
 from deepgen.inference.svi.pyro.importance import IWAE
 from deepgen.inference.svi.pyro.observed import CompleteGuide, ObservedModel
 from deepgen.inference.svi.rows import Call
-from deepgen.program.declaring import declared_before
+from deepgen.program.said import declared_before
 
 Optimizer = Callable[[list[torch.Tensor]], Any]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepgen.likelihoods import laws
 from deepgen.models.vae.hierarchy import Level
-from deepgen.program.completeness import is_complete
+from deepgen.program.said import is_complete
 
 
 def features(observation: Any, fill: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:

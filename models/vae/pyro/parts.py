@@ -6,7 +6,7 @@ import torch
 
 from deepgen.likelihoods import laws
 from deepgen.models.vae.hierarchy import Level
-from deepgen.program.completeness import is_complete
+from deepgen.program.said import is_complete
 
 
 def features(observation: Any, fill: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
