@@ -239,7 +239,9 @@ def test_a_wrong_program_shows(oracle: Any, engine: Any, method: str) -> None:
     """Draws of one program are not taken for those of another whose decoder differs a little."""
     _, holes = data(oracle, method=method)
     post = imputed(oracle, engine, method)
-    shifted = post.posterior["x"].values + 0.1 * oracle.is_missing(holes)
+    missing = oracle.is_missing(holes)
+    spread = max(1.0, float(np.std(np.asarray(holes)[~missing])))
+    shifted = post.posterior["x"].values + 0.1 * spread * missing
     assert worst_of_imputation(oracle, altered(post, x=shifted), holes) > 1
 
 
