@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from deepgen.ode.norm import largest_row
 __all__ = ["average", "divergence", "integrate", "transport"]
 
 Field = Callable[..., Array]
-SOLVER_OF = {"dopri5": diffrax.Dopri5, "dopri8": diffrax.Dopri8, "bosh3": diffrax.Bosh3}
+SOLVER_OF = {"dopri5": "Dopri5", "dopri8": "Dopri8", "bosh3": "Bosh3"}
 
 
 def divergence(
@@ -183,6 +182,13 @@ class _Within(eqx.Module):
         return self.field(jnp.clip(jnp.asarray(t), self.low, self.high), state, args)
 
 
+def _library() -> Any:
+    """Diffrax, imported where something is solved: it takes half as long as NumPyro itself."""
+    with jax.ensure_compile_time_eval():
+        import diffrax
+    return diffrax
+
+
 def _solve(
     field: Any,
     state: Any,
@@ -198,9 +204,10 @@ def _solve(
     """The state's parts at t1, and whether the solve came to its end."""
     if adjoint == "backsolve":
         field, args = _of_arrays(field, args)
+    diffrax = _library()
     found = diffrax.diffeqsolve(
         diffrax.ODETerm(_Within(field, min(t0, t1), max(t0, t1))),
-        SOLVER_OF[solver](),
+        getattr(diffrax, SOLVER_OF[solver])(),
         jnp.asarray(t0, state[0].dtype),
         jnp.asarray(t1, state[0].dtype),
         None,
@@ -235,10 +242,11 @@ def _adjoint_norm(state: Any) -> Array:
 
 
 def _direct(rtol: float, atol: float) -> Any:
-    return diffrax.RecursiveCheckpointAdjoint()
+    return _library().RecursiveCheckpointAdjoint()
 
 
 def _backsolve(rtol: float, atol: float) -> Any:
+    diffrax = _library()
     controller = diffrax.PIDController(rtol, atol, norm=_adjoint_norm)
     return diffrax.BacksolveAdjoint(stepsize_controller=controller)
 

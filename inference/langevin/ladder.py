@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 from jaxtyping import Float
-from scipy import optimize, special
+from scipy import special
 
 
 def geometric(sigma_max: float, sigma_min: float, num_levels: int) -> Float[np.ndarray, " levels"]:
@@ -88,6 +88,8 @@ def num_levels(sigma_max: float, sigma_min: float, dimension: int, *, share: flo
         high *= 2
     if overlap(high, dimension) > share:
         return 2
+    from scipy import optimize  # which takes a third of a second to import
+
     ratio = optimize.brentq(lambda r: overlap(r, dimension) - share, 1.0, high)
     return 1 + math.ceil(math.log(sigma_max / sigma_min) / math.log(ratio))
 
@@ -154,6 +156,8 @@ def best_step_size(sigmas: Float[Any, " levels"], num_steps: int) -> float:
 
     best = int(np.argmin([miss(h) for h in grid]))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    from scipy import optimize
+
     found = optimize.minimize_scalar(miss, bounds=bounds, method="bounded", options={"xatol": 1e-9 * sigma_min})
     return float(found.x)
 
