@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torchdiffeq
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -187,6 +186,8 @@ def _solve(
     adjoint: str,
 ) -> Any:
     """The state's parts at t1; all NaN where the solve was given up."""
+    import torchdiffeq  # here: it takes longer to import than all of this library
+
     low, high = min(t0, t1), max(t0, t1)
     options = {"norm": lambda parts: largest_row(*parts), "max_num_steps": max_steps}
     # a step ends at t1 itself: torchdiffeq would go beyond and interpolate
