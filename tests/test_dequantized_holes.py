@@ -121,6 +121,7 @@ def test_faults_in_the_cells_would_show(fault: str) -> None:
     assert worst(post, truth()) > 1
 
 
+@pytest.mark.filterwarnings("ignore:the chains of")  # a few draws, looked at one by one
 def test_engines_agree_on_images_with_holes() -> None:
     """The density that the chains have, and its gradient, at the same numbers; and whole chains in the eager one."""
     first, second = programs = [image_program(engine, "conv") for engine in ENGINES]
@@ -151,6 +152,7 @@ def test_engines_agree_on_images_with_holes() -> None:
 
 
 @BOTH
+@pytest.mark.filterwarnings("ignore:the chains of")  # a few draws, looked at one by one
 def test_holes_are_refused_elsewhere(engine: Any) -> None:
     program = engine.face.Dequantized.uniform(flow(engine), V)
     for verb, more in (("log_prob", {}), ("fit", {"steps": 1})):
