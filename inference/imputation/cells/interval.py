@@ -25,8 +25,8 @@ def within(
         v, growing with w from low to high, and log dv/dw.
 
     >>> import numpy as np
-    >>> within(np.zeros(2), np.array([1.0, -np.inf]), np.array([3.0, np.inf]))[0].tolist()
-    [2.0, 0.0]
+    >>> within(np.zeros((1, 2)), np.array([[1.0, -np.inf]]), np.array([[3.0, np.inf]]))[0].tolist()
+    [[2.0, 0.0]]
     """
     xp = array_api_compat.array_namespace(w)
     from_low, from_high = xp.isfinite(low), xp.isfinite(high)
