@@ -215,3 +215,24 @@ def declared(name: str, names: Iterable[str]) -> None:
     names = sorted(set(names))
     if name not in names:
         raise problem("name", got=repr(name), expected=f"one of {names}", fix="Pass the name that the model declares.")
+
+
+def one_a_row(what: str, values: tuple[int, ...], rows: int, fix: str) -> None:
+    """Refuse a function of the user's own that does not give one number a row.
+
+    Args:
+        what: the function.
+        values: the shape of what it gave.
+        rows: how many rows it was shown.
+        fix: what to do.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if values != (rows,):
+        raise problem(
+            what,
+            got=f"a result of shape {values} for {rows} rows",
+            expected=f"one number a row, ({rows},)",
+            fix=fix,
+        )

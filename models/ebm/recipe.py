@@ -119,13 +119,7 @@ def check_energies(values: tuple[int, ...], rows: int) -> None:
     Raises:
         ValueError: another shape.
     """
-    if values != (rows,):
-        raise checks.problem(
-            "energy",
-            got=f"a result of shape {values} for {rows} rows",
-            expected=f"one number a row, ({rows},)",
-            fix="Sum over the entries, or wrap a network of one output in NetworkEnergy.",
-        )
+    checks.one_a_row("energy", values, rows, "Sum over the entries, or wrap a network of one output in NetworkEnergy.")
 
 
 def check_factors(programs: Any) -> None:

@@ -59,13 +59,7 @@ def check_density(values: tuple[int, ...], rows: int) -> None:
     Raises:
         ValueError: another shape.
     """
-    if values != (rows,):
-        raise checks.problem(
-            "log_prob",
-            got=f"a result of shape {values} for {rows} rows",
-            expected=f"one number a row, ({rows},)",
-            fix="Sum over the entries of a datum.",
-        )
+    checks.one_a_row("log_prob", values, rows, "Sum over the entries of a datum.")
 
 
 def check_shape(event_shape: Sequence[int]) -> tuple[int, ...]:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepgen.inference.hmc import numpyro as hmc
 from deepgen.inference.imputation import result
 from deepgen.inference.imputation.cells import interval
+from deepgen.inference.imputation.hamiltonian import numpyro as hamiltonian
 from deepgen.inference.imputation.neighbours import numpyro as neighbours
 from deepgen.inference.imputation.neighbours.mixture import STARTS
 
@@ -33,24 +33,11 @@ def between_levels(
     middle = chart.to_data(interval.within(jnp.zeros_like(low), low, high)[0])
     chosen = neighbours.weigh(key_start, chart, middle, observed, STARTS, chains).chosen
     start = jnp.where(seen, jax.random.normal(key_within, chosen.shape, low.dtype), jnp.asarray(chosen, low.dtype))
-    draws, report = hmc.run(
-        key_run,
-        _Target(chart, low, high),
-        start,
-        num_warmup=options["num_warmup"],
-        num_samples=options["num_samples"],
-        num_steps=options["num_steps"],
-        collect=_Collect(chart, low, high),
-        progress=progress,
+    draws, stats, said = hamiltonian.chains(
+        key_run, _Target(chart, low, high), start, _Collect(chart, low, high), options, progress
     )
-    stats, said = result.chain_stats(
-        np.asarray(jnp.swapaxes(draws["log_prob"], 0, 1)),
-        acceptance_rate=np.asarray(report.accept_prob),
-        step_size=np.asarray(report.step_size),
-        diverging=np.asarray(report.divergences),
-    )
-    y = jnp.swapaxes(draws["y"], 0, 1)
-    return result.Draws(np.asarray(program.rounded(y)), {"dequantized": np.asarray(y)}, stats, said)
+    y = draws["y"]
+    return result.Draws(np.asarray(program.rounded(jnp.asarray(y))), {"dequantized": y}, stats, said)
 
 
 class _Target(eqx.Module):

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 
-from deepgen.inference.hmc import pyro as hmc
 from deepgen.inference.imputation import result
 from deepgen.inference.imputation.cells import interval
+from deepgen.inference.imputation.hamiltonian import pyro as hamiltonian
 from deepgen.inference.imputation.neighbours import pyro as neighbours
 from deepgen.inference.imputation.neighbours.mixture import STARTS
-from deepgen.program.pyro import isolated
 
 
 def between_levels(
@@ -29,24 +28,12 @@ def between_levels(
         middle = chart.to_data(interval.within(torch.zeros_like(low), low, high)[0])
     seen, chains = observed.reshape(low.shape), options["num_chains"]
     chosen = torch.as_tensor(neighbours.weigh(chart, middle, observed, STARTS, chains).chosen).to(low)
-    with isolated():
-        draws, report = hmc.run(
-            _Target(chart, low, high),
-            torch.where(seen, torch.randn_like(chosen), chosen),
-            num_warmup=options["num_warmup"],
-            num_samples=options["num_samples"],
-            num_steps=options["num_steps"],
-            collect=_Collect(chart, low, high),
-            progress=progress,
-        )
-    stats, said = result.chain_stats(
-        draws["log_prob"].transpose(0, 1).cpu().numpy(),
-        acceptance_rate=report.accept_prob.cpu().numpy(),
-        step_size=report.step_size.cpu().numpy(),
-        diverging=report.divergences.cpu().numpy(),
+    start = torch.where(seen, torch.randn_like(chosen), chosen)
+    draws, stats, said = hamiltonian.chains(
+        _Target(chart, low, high), start, _Collect(chart, low, high), options, progress
     )
-    y = draws["y"].transpose(0, 1)
-    return result.Draws(program.rounded(y).cpu().numpy(), {"dequantized": y.cpu().numpy()}, stats, said)
+    y = draws["y"]
+    return result.Draws(program.rounded(torch.as_tensor(y)).cpu().numpy(), {"dequantized": y}, stats, said)
 
 
 class _Target:

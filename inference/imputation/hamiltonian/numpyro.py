@@ -59,24 +59,60 @@ def walk(
     Returns:
         The draws and what the chains say of themselves.
     """
-    draws, report = hmc.run(
+    draws, stats, said = chains(
         rng_key,
         _Target(chart, v, seen),
         jnp.where(seen, 0, start),
+        _Collect(chart, v, seen),
+        options,
+        progress,
+        target_accept_prob,
+    )
+    return result.Draws(draws["x"], {}, stats, said)
+
+
+def chains(
+    rng_key: jax.Array,
+    target: Any,
+    start: jax.Array,
+    collect: Any,
+    options: Mapping[str, int],
+    progress: bool | None,
+    target_accept_prob: float = 0.8,
+) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+    """Chains of a target, and what they say of themselves.
+
+    Args:
+        rng_key: the key.
+        target: the log density of positions (chains, n, D).
+        start: (chains, n, D).
+        collect: what to keep of a draw, ``log_prob`` with it.
+        options: ``num_warmup``, ``num_samples`` and ``num_steps``.
+        progress: whether to show a bar; None: on a terminal only.
+        target_accept_prob: that step sizes are adapted to.
+
+    Returns:
+        What was kept, (chains, draws, n, ...), the statistics and attributes of `result.chain_stats`.
+    """
+    kept, report = hmc.run(
+        rng_key,
+        target,
+        start,
         num_warmup=options["num_warmup"],
         num_samples=options["num_samples"],
         num_steps=options["num_steps"],
-        collect=_Collect(chart, v, seen),
+        collect=collect,
         target_accept_prob=target_accept_prob,
         progress=progress,
     )
+    draws = {name: np.asarray(jnp.swapaxes(value, 0, 1)) for name, value in kept.items()}
     stats, said = result.chain_stats(
-        np.asarray(jnp.swapaxes(draws["log_prob"], 0, 1)),
+        draws["log_prob"],
         acceptance_rate=np.asarray(report.accept_prob),
         step_size=np.asarray(report.step_size),
         diverging=np.asarray(report.divergences),
     )
-    return result.Draws(np.asarray(jnp.swapaxes(draws["x"], 0, 1)), {}, stats, said)
+    return draws, stats, said
 
 
 class _Target(eqx.Module):

@@ -55,24 +55,53 @@ def walk(
     Returns:
         The draws and what the chains say of themselves.
     """
+    begin = torch.where(seen, torch.zeros_like(start), start)
+    draws, stats, said = chains(
+        _Target(chart, v, seen), begin, _Collect(chart, v, seen), options, progress, target_accept_prob
+    )
+    return result.Draws(draws["x"], {}, stats, said)
+
+
+def chains(
+    target: Any,
+    start: torch.Tensor,
+    collect: Any,
+    options: Mapping[str, int],
+    progress: bool | None,
+    target_accept_prob: float = 0.8,
+) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+    """Chains of a target, and what they say of themselves.
+
+    Args:
+        target: the log density of positions (chains, n, D).
+        start: (chains, n, D).
+        collect: what to keep of a draw, ``log_prob`` with it.
+        options: ``num_warmup``, ``num_samples`` and ``num_steps``.
+        progress: whether to show a bar; None: on a terminal only.
+        target_accept_prob: that step sizes are adapted to.
+
+    Returns:
+        What was kept, (chains, draws, n, ...), the statistics and attributes of `result.chain_stats`.
+    """
     with isolated():
-        draws, report = hmc.run(
-            _Target(chart, v, seen),
-            torch.where(seen, torch.zeros_like(start), start),
+        kept, report = hmc.run(
+            target,
+            start,
             num_warmup=options["num_warmup"],
             num_samples=options["num_samples"],
             num_steps=options["num_steps"],
-            collect=_Collect(chart, v, seen),
+            collect=collect,
             target_accept_prob=target_accept_prob,
             progress=progress,
         )
+    draws = {name: value.transpose(0, 1).cpu().numpy() for name, value in kept.items()}
     stats, said = result.chain_stats(
-        draws["log_prob"].transpose(0, 1).cpu().numpy(),
+        draws["log_prob"],
         acceptance_rate=report.accept_prob.cpu().numpy(),
         step_size=report.step_size.cpu().numpy(),
         diverging=report.divergences.cpu().numpy(),
     )
-    return result.Draws(draws["x"].transpose(0, 1).cpu().numpy(), {}, stats, said)
+    return draws, stats, said
 
 
 class _Target:

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 
 from deepgen.inference.svi.numpyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
+from deepgen.models.autoregressive.numpyro.wrapped import Wrapped
 
 
-class Thinned(eqx.Module):
+class Thinned(Wrapped):
     """A network whose calls drop units at random; its steps, by which draws are made, drop none.
 
     Args:
@@ -18,28 +18,7 @@ class Thinned(eqx.Module):
         rng_key: of the noise.
     """
 
-    network: Any
     rng_key: jax.Array
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one datum."""
-        return self.network.event_shape
-
-    @property
-    def element_shape(self) -> tuple[int, ...]:
-        """The shape of what one step decides."""
-        return self.network.element_shape
-
-    @property
-    def num_params(self) -> int:
-        """How many numbers are given for each entry."""
-        return self.network.num_params
-
-    @property
-    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes that the context of one row may have; none where there is no context."""
-        return sequence.context_shapes(self.network)
 
     @property
     def order(self) -> Any:
@@ -49,10 +28,6 @@ class Thinned(eqx.Module):
     def __call__(self, x: jax.Array, context: Any = None) -> jax.Array:
         """The outputs for every entry, in one pass, of what is left of the network."""
         return self.network(x, context, noise=self.network.noise(self.rng_key, len(x)))
-
-    def start(self, n: int, context: Any = None) -> Any:
-        """What `step` keeps, before anything is decided."""
-        return self.network.start(n, context)
 
     def step(self, cache: Any, t: Any, previous: jax.Array) -> tuple[jax.Array, Any]:
         """The outputs of one step, and the cache for the next."""

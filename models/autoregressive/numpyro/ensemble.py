@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -16,10 +15,11 @@ from deepgen.inference.svi.numpyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
 from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
+from deepgen.models.autoregressive.numpyro.wrapped import Wrapped
 from deepgen.nn import masked
 
 
-class Planned(eqx.Module):
+class Planned(Wrapped):
     """A masked perceptron under another plan than its own.
 
     Args:
@@ -27,28 +27,7 @@ class Planned(eqx.Module):
         plan: of `deepgen.nn.masked.plan`, its arrays NumPy's or traced.
     """
 
-    network: Any
     plan: masked.Plan
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one datum."""
-        return self.network.event_shape
-
-    @property
-    def element_shape(self) -> tuple[int, ...]:
-        """The shape of what one step decides."""
-        return self.network.element_shape
-
-    @property
-    def num_params(self) -> int:
-        """How many numbers are given for each entry."""
-        return self.network.num_params
-
-    @property
-    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape that the context of one row has; none where there is no context."""
-        return self.network.context_shapes
 
     @property
     def order(self) -> Any:
@@ -58,10 +37,6 @@ class Planned(eqx.Module):
     def __call__(self, x: jax.Array, context: Any = None) -> jax.Array:
         """The outputs for every entry, in one pass."""
         return self.network.outputs(x, context, self.plan)
-
-    def start(self, n: int, context: Any = None) -> Any:
-        """What `step` keeps, before anything is decided."""
-        return self.network.start(n, context)
 
     def step(self, cache: Any, t: Any, previous: jax.Array) -> tuple[jax.Array, Any]:
         """The outputs of one step, and the cache for the next."""

@@ -1,6 +1,5 @@
 """Dropout in Pyro: the law of a network some of whose units are missing, and the objective that fits by it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,54 +7,24 @@ import torch
 from deepgen.inference.svi.pyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.pyro.distribution import Autoregressive
+from deepgen.models.autoregressive.pyro.wrapped import Wrapped
 
 
-class Thinned:
+class Thinned(Wrapped):
     """A network whose calls drop units at random; its steps, by which draws are made, drop none.
 
     Args:
         network: which has ``dropout`` and ``noise``, such as a `CausalTransformer`.
     """
 
-    def __init__(self, network: Any) -> None:
-        self.network = network
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one datum."""
-        return self.network.event_shape
-
-    @property
-    def element_shape(self) -> tuple[int, ...]:
-        """The shape of what one step decides."""
-        return self.network.element_shape
-
-    @property
-    def num_params(self) -> int:
-        """How many numbers are given for each entry."""
-        return self.network.num_params
-
-    @property
-    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes that the context of one row may have; none where there is no context."""
-        return sequence.context_shapes(self.network)
-
     @property
     def order(self) -> Any:
         """(T, E) indices into the flattened datum, which each step decides."""
         return self.network.order
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Those of the network."""
-        return self.network.parameters()
-
     def __call__(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
         """The outputs for every entry, in one pass, of what is left of the network."""
         return self.network(x, context, noise=self.network.noise(len(x)))
-
-    def start(self, n: int, context: Any = None) -> Any:
-        """What `step` keeps, before anything is decided."""
-        return self.network.start(n, context)
 
     def step(self, cache: Any, t: Any, previous: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """The outputs of one step, and the cache for the next."""

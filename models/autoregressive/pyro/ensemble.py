@@ -1,7 +1,7 @@
 """Several orders and masks of one network in Pyro: their mixture, and the objective that takes one at random."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from deepgen.inference.svi.pyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
 from deepgen.models.autoregressive.pyro.distribution import Autoregressive
+from deepgen.models.autoregressive.pyro.wrapped import Wrapped
 from deepgen.nn import masked
 
 
-class Planned:
+class Planned(Wrapped):
     """A masked perceptron under another plan than its own.
 
     Args:
@@ -26,44 +27,17 @@ class Planned:
     """
 
     def __init__(self, network: Any, plan: masked.Sizes) -> None:
-        self.network, self.plan = network, plan
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape of one datum."""
-        return self.network.event_shape
-
-    @property
-    def element_shape(self) -> tuple[int, ...]:
-        """The shape of what one step decides."""
-        return self.network.element_shape
-
-    @property
-    def num_params(self) -> int:
-        """How many numbers are given for each entry."""
-        return self.network.num_params
-
-    @property
-    def context_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape that the context of one row has; none where there is no context."""
-        return self.network.context_shapes
+        super().__init__(network)
+        self.plan = plan
 
     @property
     def order(self) -> Any:
         """(T, E) indices into the flattened datum, which each step decides."""
         return np.asarray(self.plan.order)
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Those of the network."""
-        return self.network.parameters()
-
     def __call__(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
         """The outputs for every entry, in one pass."""
         return self.network.outputs(x, context, self.plan)
-
-    def start(self, n: int, context: Any = None) -> Any:
-        """What `step` keeps, before anything is decided."""
-        return self.network.start(n, context)
 
     def step(self, cache: Any, t: Any, previous: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """The outputs of one step, and the cache for the next."""
