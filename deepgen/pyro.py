@@ -1,107 +1,123 @@
 """The Pyro face of deepgen: ``import deepgen.pyro as dg``. Both faces have the same names."""
 
-from deepgen.evaluation.pyro import compare, rate_distortion, rate_distortion_curve
-from deepgen.handlers.pyro import complete, missing
-from deepgen.inference.bayesian.pyro import bayesian
-from deepgen.inference.chains.pyro import BlockGibbs, FlipSteps, HamiltonianSteps, LangevinSteps
-from deepgen.inference.contrastive.pyro import ContrastiveDivergence, NoiseContrastive, PersistentContrastiveDivergence
-from deepgen.inference.imputation.pooling import Pooled, pool
-from deepgen.inference.imputation.pyro import impute
-from deepgen.inference.langevin.annealed.pyro import AnnealedLangevin, PredictorCorrector
-from deepgen.inference.langevin.arguments import DivergenceWarning
-from deepgen.inference.langevin.chains.pyro import run_chains
-from deepgen.inference.langevin.continuous.pyro import MALA, ULA, MetropolisedUnderdampedLangevin, UnderdampedLangevin
-from deepgen.inference.langevin.locally_balanced.pyro import DiscreteLangevin, GibbsWithGradients
-from deepgen.inference.langevin.minibatch.pyro import PSGLD, SGLD
-from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
-from deepgen.inference.likelihood.partition.pyro import LogPartition, log_partition
-from deepgen.inference.likelihood.pyro import log_prob
-from deepgen.inference.score_matching.pyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
-from deepgen.inference.smc.pyro import Particles, smc
-from deepgen.inference.svi.pyro import (
-    ELBO,
-    IWAE,
-    Checkpoint,
-    Cyclical,
-    DReG,
-    EnumELBO,
-    Fit,
-    Linear,
-    NonFiniteLoss,
-    Sigmoid,
-    count_steps,
-    fit,
-)
-from deepgen.likelihoods import pyro as likelihoods
-from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
-from deepgen.models.autoregressive.mulaw import mu_law_decode, mu_law_encode
-from deepgen.models.autoregressive.pyro import (
-    AnyOrder,
-    Autoregressive,
-    AutoregressiveModel,
-    CausalTransformer,
-    Ensemble,
-    OrderAgnostic,
-    PixelCNN,
-    RandomDropout,
-    RandomMember,
-    WaveNet,
-)
-from deepgen.models.dequantized.pyro import Dequantized, Levels
-from deepgen.models.ebm.pyro import (
-    Base,
-    ClassEnergyModel,
-    EnergyBased,
-    EnergyBasedModel,
-    LogitsEnergy,
-    NetworkEnergy,
-    QuadraticEnergy,
-    RBMEnergy,
-    SumEnergy,
-)
-from deepgen.models.ebm.recipe import ShortRunWarning
-from deepgen.models.flow.pyro import (
-    CNF,
-    ActNorm,
-    ActNorm2d,
-    AdditiveCoupling,
-    AdditiveCoupling2d,
-    AffineAutoregressive,
-    AffineCoupling,
-    AffineCoupling2d,
-    AutoFlow,
-    Flow,
-    FlowDistribution,
-    InvertibleConv1x1,
-    Logit,
-    LULinear,
-    Permute,
-    RandomProbes,
-    SplineAutoregressive,
-    SplineCoupling,
-    Split,
-    Squeeze,
-    Unflatten,
-)
-from deepgen.models.flow.recipe import InversionWarning
-from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
-from deepgen.models.score.pyro import GaussianScore, ScoreBased, ScoreMLP, ScoreModel, ScoreUNet
-from deepgen.models.score.sdes import VE, VP, SubVP
-from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
-from deepgen.models.vae.classes import ClassProbabilities
-from deepgen.models.vae.pyro import (
-    VAE,
-    ClassVAE,
-    HierarchicalVAE,
-    active_units,
-    classify,
-    fit_table,
-    interpolate,
-    reconstruct,
-)
-from deepgen.nn import torch as nn
-from deepgen.program import LogProb, Program
-from deepgen.program.pyro import load, sample, save, with_params
+from typing import TYPE_CHECKING
+
+from deepgen import faces
+
+if TYPE_CHECKING:
+    from deepgen.evaluation.pyro import compare, rate_distortion, rate_distortion_curve
+    from deepgen.handlers.pyro import complete, missing
+    from deepgen.inference.bayesian.pyro import bayesian
+    from deepgen.inference.chains.pyro import BlockGibbs, FlipSteps, HamiltonianSteps, LangevinSteps
+    from deepgen.inference.contrastive.pyro import (
+        ContrastiveDivergence,
+        NoiseContrastive,
+        PersistentContrastiveDivergence,
+    )
+    from deepgen.inference.imputation.pooling import Pooled, pool
+    from deepgen.inference.imputation.pyro import impute
+    from deepgen.inference.langevin.annealed.pyro import AnnealedLangevin, PredictorCorrector
+    from deepgen.inference.langevin.arguments import DivergenceWarning
+    from deepgen.inference.langevin.chains.pyro import run_chains
+    from deepgen.inference.langevin.continuous.pyro import (
+        MALA,
+        ULA,
+        MetropolisedUnderdampedLangevin,
+        UnderdampedLangevin,
+    )
+    from deepgen.inference.langevin.locally_balanced.pyro import DiscreteLangevin, GibbsWithGradients
+    from deepgen.inference.langevin.minibatch.pyro import PSGLD, SGLD
+    from deepgen.inference.likelihood.ais.pyro import Bracket, ais, bdmc
+    from deepgen.inference.likelihood.partition.pyro import LogPartition, log_partition
+    from deepgen.inference.likelihood.pyro import log_prob
+    from deepgen.inference.score_matching.pyro import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching
+    from deepgen.inference.smc.pyro import Particles, smc
+    from deepgen.inference.svi.pyro import (
+        ELBO,
+        IWAE,
+        Checkpoint,
+        Cyclical,
+        DReG,
+        EnumELBO,
+        Fit,
+        Linear,
+        NonFiniteLoss,
+        Sigmoid,
+        count_steps,
+        fit,
+    )
+    from deepgen.likelihoods import pyro as likelihoods
+    from deepgen.likelihoods.logistic.pyro import CoupledLogisticMixture, DiscretizedLogisticMixture
+    from deepgen.models.autoregressive.mulaw import mu_law_decode, mu_law_encode
+    from deepgen.models.autoregressive.pyro import (
+        AnyOrder,
+        Autoregressive,
+        AutoregressiveModel,
+        CausalTransformer,
+        Ensemble,
+        OrderAgnostic,
+        PixelCNN,
+        RandomDropout,
+        RandomMember,
+        WaveNet,
+    )
+    from deepgen.models.dequantized.pyro import Dequantized, Levels
+    from deepgen.models.ebm.pyro import (
+        Base,
+        ClassEnergyModel,
+        EnergyBased,
+        EnergyBasedModel,
+        LogitsEnergy,
+        NetworkEnergy,
+        QuadraticEnergy,
+        RBMEnergy,
+        SumEnergy,
+    )
+    from deepgen.models.ebm.recipe import ShortRunWarning
+    from deepgen.models.flow.pyro import (
+        CNF,
+        ActNorm,
+        ActNorm2d,
+        AdditiveCoupling,
+        AdditiveCoupling2d,
+        AffineAutoregressive,
+        AffineCoupling,
+        AffineCoupling2d,
+        AutoFlow,
+        Flow,
+        FlowDistribution,
+        InvertibleConv1x1,
+        Logit,
+        LULinear,
+        Permute,
+        RandomProbes,
+        SplineAutoregressive,
+        SplineCoupling,
+        Split,
+        Squeeze,
+        Unflatten,
+    )
+    from deepgen.models.flow.recipe import InversionWarning
+    from deepgen.models.mnar.pyro import MNAR, LinearMasking, SelfMasking
+    from deepgen.models.score.pyro import GaussianScore, ScoreBased, ScoreMLP, ScoreModel, ScoreUNet
+    from deepgen.models.score.sdes import VE, VP, SubVP
+    from deepgen.models.vae.activity import ActiveUnits, PosteriorCollapseWarning
+    from deepgen.models.vae.classes import ClassProbabilities
+    from deepgen.models.vae.pyro import (
+        VAE,
+        ClassVAE,
+        HierarchicalVAE,
+        active_units,
+        classify,
+        fit_table,
+        interpolate,
+        reconstruct,
+    )
+    from deepgen.nn import torch as nn
+    from deepgen.program import LogProb, Program
+    from deepgen.program.pyro import load, sample, save, with_params
+else:
+    __getattr__, __dir__ = faces.lazily(__name__, "pyro")
 
 __all__ = [
     "CNF",

@@ -26,7 +26,7 @@ ENGINE_ONLY = {
     "deepgen/program/pyro.py": {"tensor", "isolated"},  # torch has devices to move to, Pyro a global param store
 }
 LOOKS_FAMILIES_UP = "deepgen/program/"  # load() finds a family's room by the name in program.json
-TOP = {"numpyro", "pyro", "evaluation", "report", "cli"}
+TOP = {"numpyro", "pyro", "faces", "evaluation", "report", "cli"}
 LIMIT = 400
 
 

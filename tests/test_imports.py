@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from test_house import ROOT, imports, sources
 
+from deepgen import faces
 from deepgen.capabilities import VERBS
 
 HEAVY = {"numpy", "scipy", "pandas", "sklearn", "matplotlib", "xarray", "arviz", "jax", "numpyro", "torch", "pyro"}
@@ -91,8 +93,10 @@ def modules_of(engine: str) -> tuple[list[str], list[str]]:
     return mine, sorted(elsewhere)
 
 
-def loaded_by(module: str) -> set[str]:
-    return set(json.loads(run(f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))")))
+def loaded_by(module: str, then: str = "") -> set[str]:
+    return set(
+        json.loads(run(f"import {module} as dg\n{then}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"))
+    )
 
 
 def test_deepgen_alone_is_light() -> None:
@@ -103,9 +107,38 @@ def test_deepgen_alone_is_light() -> None:
 
 @pytest.mark.parametrize("engine", ["numpyro", "pyro"])
 def test_a_face_leaves_the_other_engine_out(engine: str) -> None:
-    loaded = loaded_by(f"deepgen.{engine}")
+    loaded = loaded_by(f"deepgen.{engine}", "for name in dg.__all__: getattr(dg, name)")
     assert {engine, "deepgen.models.vae"} <= loaded
     assert loaded & OTHER[engine] == set()
+
+
+@pytest.mark.parametrize("engine", ["numpyro", "pyro"])
+def test_a_face_loads_the_rooms_that_are_used(engine: str) -> None:
+    def rooms(first: str) -> set[str]:
+        return {name for name in loaded_by(f"deepgen.{engine}", first) if name.startswith("deepgen.")}
+
+    assert rooms("dir(dg)") == {f"deepgen.{engine}", "deepgen.faces"}
+    assert f"deepgen.models.ebm.{engine}" not in rooms("dg.VAE; dg.fit; dg.impute")
+    assert f"deepgen.models.ebm.{engine}" in rooms("dg.EnergyBased")
+
+
+@pytest.mark.parametrize("engine", ["numpyro", "pyro"])
+def test_a_face_says_what_it_has(engine: str) -> None:
+    module = face(engine)
+    assert set(module.__all__) <= set(dir(module))
+    assert sorted(module.__all__) == sorted(faces._homes(module))
+    with pytest.raises(AttributeError, match="has no attribute 'vae'"):
+        module.vae  # noqa: B018
+
+
+def test_something_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "equinox", None)
+    monkeypatch.delitem(sys.modules, "deepgen.ode.numpyro", raising=False)
+    said = 'deepgen.ode.numpyro needs equinox, which is not installed: pip install "deepgen[numpyro]".'
+    with pytest.raises(ModuleNotFoundError, match=re.escape(said)):
+        faces._load("deepgen.ode.numpyro", "numpyro")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'deepgen\.absent'"):
+        faces._load("deepgen.absent", "numpyro")
 
 
 @pytest.mark.parametrize("engine", ["numpyro", "pyro"])

@@ -15,7 +15,6 @@ from deepgen.capabilities import ENGINES
 from deepgen.cli.recipes import recipe
 
 NETWORKS = ("mlp", "conv", "table")
-_LIBRARIES = {"jax", "jaxlib", "numpyro", "equinox", "optax", "torch", "pyro"}
 
 
 class Engine:
@@ -42,14 +41,8 @@ class Engine:
         try:
             self.face: Any = importlib.import_module(f"deepgen.{name}")
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in _LIBRARIES:
-                raise
             other = next(engine for engine in ENGINES if engine != name)
-            raise ModuleNotFoundError(
-                f'the engine {name} is not installed (no module {error.name!r}): pip install "deepgen[{name}]", '
-                f"or pass --engine {other}.",
-                name=error.name,
-            ) from error
+            raise ModuleNotFoundError(f"{error} Or pass --engine {other}.", name=error.name) from error
 
     def start(self, purpose: str) -> tuple[Any, ...]:
         """The arguments that come first in the face's verbs: a key in NumPyro, none in Pyro, which is seeded instead.
