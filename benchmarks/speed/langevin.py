@@ -29,7 +29,7 @@ from deepgen.inference.langevin import numpyro as langevin
 from deepgen.inference.langevin.chains import numpyro as chains_numpyro
 from deepgen.inference.langevin.dynamics import Overdamped
 
-D, REPEATS = 100, 3
+D, REPEATS = 100, 2
 Y = np.array([28.0, 8, -3, 7, -1, 1, 18, 12], dtype=np.float32)
 S = np.array([15.0, 10, 16, 11, 9, 11, 10, 18], dtype=np.float32)
 RHO = 0.5 ** np.abs(np.subtract.outer(np.arange(D), np.arange(D)))
@@ -96,8 +96,13 @@ def _compare(name: str, model: Any, chains: int, warmup: int, draws: int) -> lis
         "BarkerMH": _theirs(BarkerMH(model), chains, warmup, draws, jax.vmap),
         "NUTS": _theirs(NUTS(model), chains, warmup, draws, "vectorized"),
     }
-    ess = {label: _ess(run()) for label, run in runs.items()}
-    taken = seconds(runs, REPEATS)
+    last: dict[str, dict[str, Any]] = {}
+
+    def kept(label: str) -> Callable[[], None]:
+        return lambda: last.update({label: runs[label]()})
+
+    taken = seconds({label: kept(label) for label in runs}, REPEATS)
+    ess = {label: _ess(draws) for label, draws in last.items()}
     rate = {label: ess[label] / median(taken[label])[0] for label in runs}
     rows = []
     for label in ("MALA", "underdamped"):
@@ -182,7 +187,7 @@ def _blackjax(log_density: Callable[[Any], Any], step_size: float, start: Any, s
 
 
 def _beside(contenders: Any, pairs: list[tuple[str, str, float]], name: str, steps: int) -> list[Row]:
-    taken, rows = seconds(contenders, 5 * REPEATS), []
+    taken, rows = seconds(contenders, 7 * REPEATS), []
     for ours, peer, goal in pairs:
         middle, half = median(taken[ours])
         value = steps / 1e6 / middle
