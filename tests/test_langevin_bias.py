@@ -150,7 +150,7 @@ def test_a_compiled_run_has_room_for_what_it_keeps_only():
 
 @pytest.fixture
 def young_objects_only():
-    """The collector's list leaves out what was there before: a long-lived process has millions, and a step asks for it."""
+    """What was there before, millions of objects in a long process, is left out of the collector's list."""
     gc.collect()
     gc.freeze()
     yield
