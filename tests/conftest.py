@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
-import jaxtyping
 import pytest
+import typechecker
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-jaxtyping.install_import_hook("deepgen", "typechecker.check")
+typechecker.install("deepgen")
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("house")
@@ -74,6 +74,13 @@ def few_compiled_programs_within_a_file() -> Iterator[None]:
     yield
     if next(_tests) % TESTS_BETWEEN == 0:
         forget_compiled_programs(MOST_MAPS_WITHIN)
+
+
+@pytest.fixture(autouse=True)
+def calls_counted_anew() -> Iterator[None]:
+    """The calls that the type checker checks; from here those of the next test's fixtures are among them."""
+    yield
+    typechecker.start_again()
 
 
 @pytest.fixture(autouse=True)

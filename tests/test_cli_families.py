@@ -19,12 +19,17 @@ from deepgen.cli.views import VIEWS, normality, scales
 from deepgen.evaluation import read_posterior
 
 FEW = ["--rows", "6", "--steps", "12", "--no-progress"]
-CLOUD = ["--draws", "20", "--chains", "2", "--particles", "8"]
+CLOUD = ["--draws", "20", "--chains", "2", "--warmup", "10", "--particles", "8"]
 FILES = {"program.json", "params.safetensors", "run.json", "losses.csv", "metrics.json", "report.html"}
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "metrics.json").read_text())
+
+
+def narrow(name: str) -> list[str]:
+    """Narrow layers, where a recipe lets its user choose them."""
+    return ["--hidden", "8"] if "hidden" in RECIPES[name].takes else []
 
 
 def images(path: Path, rows: int = 60) -> Path:
@@ -156,7 +161,7 @@ def test_a_score_model_runs_on_images_and_shows_their_way_from_noise(tmp_path: P
 )
 def test_all_recipes_run_in_numpyro(name: str, kind: str, tmp_path: Path) -> None:
     path = images(tmp_path / "small.npz")
-    done("run", name, path, *FEW, *CLOUD, "--out", tmp_path / name)
+    done("run", name, path, *narrow(name), *FEW, *CLOUD, "--out", tmp_path / name)
     assert metrics_of(tmp_path / name)["log_prob"]["kind"] == kind
 
 
@@ -165,7 +170,7 @@ def test_all_recipes_run_in_numpyro(name: str, kind: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["rbm", "ebm"])
 def test_energies_run_on_images(name: str, tmp_path: Path) -> None:
     path = images(tmp_path / "small.npz")
-    done("run", name, path, "--engine", "pyro", *FEW, "--out", tmp_path / name)
+    done("run", name, path, "--engine", "pyro", *narrow(name), *FEW, *CLOUD, "--out", tmp_path / name)
     metrics = metrics_of(tmp_path / name)
     assert metrics["log_prob"]["kind"] == "estimate"
     assert metrics["imputation"]["method"] == "clamped"
