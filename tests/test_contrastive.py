@@ -216,6 +216,27 @@ def test_chains_that_disagree_are_told() -> None:
     assert "no samples of the density" in str(warning)
 
 
+@pytest.mark.parametrize(
+    ("gaps", "told", "rounds"),
+    [
+        ([0.0] * 8, False, 1),
+        ([4.0, 2.0, 1.0, 0.5, 0.1, 0.0, 0.0, 0.0], False, 5),
+        ([4.0] * 8, True, 2),
+        ([9.0, 7.5, 6.4, 5.5, 4.8, 4.2, 3.6, 3.1], True, 2),
+        ([8.0, 4.0, 2.0, 1.9, 1.8, 1.8, 1.8, 1.8], True, 4),
+        ([40.0, 20.0, 10.0, 5.0, 2.6, 1.3, 0.7, 0.6], True, 8),
+        ([np.nan] * 8, True, 1),
+    ],
+    ids=["agree", "come together", "never", "too slowly", "stop short", "late", "no numbers"],
+)
+def test_chains_are_watched_until_they_agree_or_will_not(gaps: list[float], told: bool, rounds: int) -> None:
+    noise, taken = np.tile([-1.0, 1.0], 100), iter(gaps)
+    found = recipe.watch(lambda: (noise + next(taken), noise))
+    assert bool(found) == told
+    assert len(gaps) - len(list(taken)) == rounds
+    assert not told or f"after {50 * rounds} iterations" in str(found[0])
+
+
 @BOTH
 def test_a_density_that_chains_do_not_explore_is_told(engine: Any) -> None:
     """Three wells from which no sweep comes out, and the data in the deepest."""

@@ -9,7 +9,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from engines import ENGINES, NUMPYRO
+from engines import ENGINES, NUMPYRO, PYRO
+from pyro.infer.autoguide.initialization import InitMessenger
+
+from deepgen.inference.langevin.space.pyro import Reals, States, _numbers, _start
 
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
 ROW = np.float32([[0.4, -0.2, 0.3], [-0.2, 0.1, 0.5], [0.3, 0.5, -0.6]])
@@ -91,6 +94,33 @@ def test_an_energy_of_bits_in_a_program(engine):
     for i in range(3):
         assert score(x[..., i], p @ states[:, i]) < 5
     assert score(x[..., 0], 1 / (1 + np.exp(-0.5))) > 5, "the energy left out"
+
+
+def without_draws(bits, **options):
+    """A Pyro model of one energy-based site, its base a law of these tensors."""
+    zeros = torch.zeros(3, **options)
+    base = dist.Bernoulli(logits=zeros) if bits else dist.Normal(zeros, zeros + 1)
+    return lambda: pyro.sample("x", PYRO.face.EnergyBased(base.to_event(1), quadratic))
+
+
+@pytest.mark.parametrize("space", [Reals, States])
+def test_a_start_is_of_the_law_s_own_dtype_and_device(space):
+    start = space(without_draws(space is States, dtype=torch.float64)).start(2, None, (), {})
+    assert start["x"].dtype == torch.float64
+    # validation looks at numbers, of which that device has none
+    with InitMessenger(_start), pyro.validation_enabled(False):
+        x = without_draws(space is States, device="meta")()
+    assert x.device.type == "meta"
+    assert x.shape == (3,)
+
+
+def test_a_start_finds_numbers_in_a_module_and_takes_the_defaults_where_there_are_none():
+    class Law(dist.TorchDistribution):
+        def __init__(self, part):
+            self.part = part
+
+    assert _numbers(Law(torch.nn.Linear(1, 1, dtype=torch.float64))).dtype == torch.float64
+    assert _numbers(Law(torch.zeros(2, dtype=torch.int64))).dtype == torch.float32
 
 
 @BOTH

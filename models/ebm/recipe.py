@@ -1,5 +1,6 @@
 """What energy-based programs take, and what their chains say of a fit, apart from any engine."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from deepgen.likelihoods.laws import is_missing, refuse_missing
 
 IMPUTERS = ("clamped",)
 KERNELS = ("hamiltonian", "flips", "block-gibbs")
-DIAGNOSED, WARMUP, STEPS = 200, 200, 200
-"""How many chains from the base and from the data a fit's diagnosis runs, and their iterations."""
+DIAGNOSED, ROUNDS, ROUND = 200, 8, 50
+"""How many chains from the base and from the data a fit's diagnosis runs, its rounds at most, and their iterations."""
 
 
 class ShortRunWarning(UserWarning):
@@ -173,14 +174,45 @@ def diagnose(from_base: np.ndarray, from_data: np.ndarray, steps: int) -> list[W
     Returns:
         At most one warning.
     """
-    error = np.hypot(from_base.std() / np.sqrt(len(from_base)), from_data.std() / np.sqrt(len(from_data)))
-    away = abs(float(from_base.mean() - from_data.mean()))
-    if away <= 4 * max(float(error), 1e-6):
+    away, error = _apart(from_base, from_data)
+    if away <= 4 * error:
         return []
     return [
         ShortRunWarning(
             f"after {steps} iterations chains from the base have a mean energy of {from_base.mean():.4g} nats, chains "
-            f"from the data of {from_data.mean():.4g}: chains as short as this are no samples of the density, and "
+            f"from the data of {from_data.mean():.4g}, {away:.2g} ± {error:.1g} apart: "
+            "chains as short as this are no samples of the density, and "
             "sample and log_prob are not to be trusted. Train longer or with more steps a chain, or add data noise."
         )
     ]
+
+
+def watch(advance: Callable[[], tuple[np.ndarray, np.ndarray]]) -> list[Warning]:
+    """`diagnose` of chains after each round, until they agree or will not come to do so.
+
+    That is, not even if the distance goes on to shrink at the rate of the last round to the end of the last: slower
+    modes come later, so that most often it shrinks less.
+
+    Args:
+        advance: moves the chains by a round, and gives the energies -log f of those that began at draws of the base
+            and of those that began at data, (chains,) each, nats.
+
+    Returns:
+        At most one warning.
+    """
+    before, found = np.inf, []
+    for i in range(1, ROUNDS + 1):
+        from_base, from_data = advance()
+        found = diagnose(from_base, from_data, i * ROUND)
+        away, error = _apart(from_base, from_data)
+        # twice what is allowed, since the rate has an error
+        if not found or not away * (away / before) ** (ROUNDS - i) <= 8 * error:
+            break
+        before = away
+    return found
+
+
+def _apart(from_base: np.ndarray, from_data: np.ndarray) -> tuple[float, float]:
+    """The distance of two means, and its standard error."""
+    error = np.hypot(from_base.std() / np.sqrt(len(from_base)), from_data.std() / np.sqrt(len(from_data)))
+    return abs(float(from_base.mean() - from_data.mean())), max(float(error), 1e-6)

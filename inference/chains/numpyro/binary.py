@@ -12,6 +12,7 @@ from tqdm import tqdm
 from deepgen.inference.chains import arguments
 from deepgen.inference.chains.numpyro.walking import Run, Step, densities, evaluate, steps
 from deepgen.inference.langevin import discrete
+from deepgen.inference.langevin.noise.numpyro import uniform
 
 __all__ = ["BlockGibbs", "FlipSteps"]
 
@@ -33,8 +34,8 @@ class FlipSteps(eqx.Module):
 
     def draw_noise(self, rng_key: jax.Array, law: Any, x: jax.Array) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
-        uniform = jax.random.uniform(rng_key, (len(x), int(np.prod(x.shape[1:])) + 1), x.dtype)
-        return discrete.Noise(uniform[:, :-1], uniform[:, -1])
+        drawn = uniform(rng_key, x, (len(x), int(np.prod(x.shape[1:])) + 1))
+        return discrete.Noise(drawn[:, :-1], drawn[:, -1])
 
     def tempered(self, law: Any, x: jax.Array, temperature: Any) -> jax.Array:
         """log base(x) - temperature energy(x), (n,)."""
@@ -98,8 +99,8 @@ class BlockGibbs(eqx.Module):
     def draw_noise(self, rng_key: jax.Array, law: Any, x: jax.Array) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
         visible, hidden = int(np.prod(x.shape[1:])), law.energy.hidden_dim
-        uniform = jax.random.uniform(rng_key, (len(x), visible + hidden), jnp.result_type(float))
-        return uniform[:, :hidden], uniform[:, hidden:]
+        drawn = uniform(rng_key, x, (len(x), visible + hidden))
+        return drawn[:, :hidden], drawn[:, hidden:]
 
     def tempered(self, law: Any, x: jax.Array, temperature: Any) -> jax.Array:
         """log base(x) plus the log of the hidden units' sum at this temperature, (n,)."""

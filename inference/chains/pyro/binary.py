@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from deepgen.inference.chains import arguments
 from deepgen.inference.chains.pyro.walking import Run, Step, densities, evaluate, steps
 from deepgen.inference.langevin import discrete
+from deepgen.inference.langevin.noise.pyro import uniform
 
 __all__ = ["BlockGibbs", "FlipSteps"]
 
@@ -28,8 +30,8 @@ class FlipSteps:
 
     def draw_noise(self, law: Any, x: torch.Tensor) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
-        flat = x.reshape(len(x), -1)
-        return discrete.Noise(torch.rand_like(flat), torch.rand_like(flat[:, 0]))
+        entries = int(np.prod(x.shape[1:]))
+        return discrete.Noise(uniform(x, (len(x), entries)), uniform(x, (len(x),)))
 
     def tempered(self, law: Any, x: torch.Tensor, temperature: Any) -> torch.Tensor:
         """log base(x) - temperature energy(x), (n,)."""
@@ -93,8 +95,8 @@ class BlockGibbs:
 
     def draw_noise(self, law: Any, x: torch.Tensor) -> Any:
         """The randomness of one step of rows (n, *event_shape)."""
-        flat = x.reshape(len(x), -1)
-        return flat.new_empty((len(x), law.energy.hidden_dim)).uniform_(), torch.rand_like(flat)
+        visible = int(np.prod(x.shape[1:]))
+        return uniform(x, (len(x), law.energy.hidden_dim)), uniform(x, (len(x), visible))
 
     def tempered(self, law: Any, x: torch.Tensor, temperature: Any) -> torch.Tensor:
         """log base(x) plus the log of the hidden units' sum at this temperature, (n,)."""
@@ -112,9 +114,9 @@ class BlockGibbs:
         """The hidden units, then the visible ones; ``observed`` entries stay."""
         with torch.no_grad():
             energy = law.energy
-            hidden = (noise[0] < torch.sigmoid(energy.hidden_logits(x, temperature))).to(x.dtype)
+            hidden = _below(noise[0], energy.hidden_logits(x, temperature))
             logits = law.base.base_dist.logits.reshape(-1) + energy.visible_logits(hidden, temperature)
-            moved = (noise[1] < torch.sigmoid(logits)).to(x.dtype).reshape(x.shape)
+            moved = _below(noise[1], logits).reshape(x.shape)
         return Step(moved if observed is None else torch.where(observed, x, moved), x.new_ones(len(x)))
 
     def run(
@@ -131,6 +133,12 @@ class BlockGibbs:
     ) -> Run:
         """Chains of ``num_steps`` sweeps an iteration, see `HamiltonianSteps.run`."""
         return _run(self, law, start, num_warmup, num_samples, num_steps, thinning, observed, progress)
+
+
+def _below(uniform: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Ones where a uniform is below the probability, else zeros, in the memory of the probabilities."""
+    probs = torch.sigmoid(logits)
+    return torch.lt(uniform, probs, out=probs)
 
 
 def _run(

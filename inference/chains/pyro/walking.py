@@ -62,7 +62,7 @@ def steps(
     total = x.new_zeros(len(x))
     for _ in range(num_steps):
         x, accept_prob = kernel.step(kernel.draw_noise(law, x), law, x, temperature, step_size, observed)
-        total = total + accept_prob / num_steps
+        total.add_(accept_prob, alpha=1 / num_steps)
     return Step(x, total)
 
 

@@ -182,14 +182,15 @@ class PersistentContrastiveDivergence(elbo.ELBO):
         found = observed(param_map, model, args, kwargs, self.data_noise)
         buffer = param_map[STATE]["x"]
         count = min(self.num_chains or len(found.x), len(buffer))
-        places = jax.random.permutation(place_key, len(buffer))[:count] if count < len(buffer) else jnp.arange(count)
-        start = buffer[places]
+        places = jax.random.permutation(place_key, len(buffer))[:count] if count < len(buffer) else None
+        start = buffer if places is None else buffer[places]
         if self.reinitialised:
             fresh = jax.random.uniform(fresh_key, (count, *(1,) * (start.ndim - 1))) < self.reinitialised
             start = jnp.where(fresh, found.law.base.sample(base_key, (count,)).astype(start.dtype), start)
         ends = _run(run_key, self.kernel, found.law, start, self.num_steps)
         loss, gap = _contrast(found, _noisy(noise_key, found.x, self.data_noise), ends.x, self.penalty)
-        state = {"x": buffer.at[places].set(ends.x), **_measured(gap, ends.accept_prob.mean())}
+        kept = ends.x if places is None else buffer.at[places].set(ends.x)
+        state = {"x": kept, **_measured(gap, ends.accept_prob.mean())}
         return {"loss": loss, "mutable_state": {STATE: lax.stop_gradient(state)}}
 
 
@@ -210,6 +211,7 @@ def _run(rng_key: jax.Array, kernel: Any, law: Any, x: jax.Array, num_steps: int
 
 def _contrast(found: Observed, x: jax.Array, samples: jax.Array, penalty: float) -> tuple[jax.Array, jax.Array]:
     law = found.law
-    energies = (law.energy(x), law.energy(samples)) if penalty else None
-    loss, gap = contrast.divergence(-law.log_prob(x), -law.log_prob(samples), penalty, energies)
+    data, own = -law.log_prob(x), -law.log_prob(samples)
+    energies = (data + law.base.log_prob(x), own + law.base.log_prob(samples)) if penalty else None
+    loss, gap = contrast.divergence(data, own, penalty, energies)
     return found.scale * loss + found.others, gap

@@ -186,15 +186,15 @@ class PersistentContrastiveDivergence(infer.ELBO):
             if buffer is None:
                 buffer = found.law.base.sample((self.buffer_size or self.num_chains or len(found.x),)).to(found.x)
             count = min(self.num_chains or len(found.x), len(buffer))
-            every = torch.arange(len(buffer), device=buffer.device)
-            places = torch.randperm(len(buffer), device=buffer.device)[:count] if count < len(buffer) else every
-            start = buffer[places]
+            places = torch.randperm(len(buffer), device=buffer.device)[:count] if count < len(buffer) else None
+            start = buffer if places is None else buffer[places]
             if self.reinitialised:
                 fresh = torch.rand((count, *(1,) * (start.dim() - 1)), device=buffer.device) < self.reinitialised
                 start = torch.where(fresh, found.law.base.sample((count,)).to(start), start)
         ends = _run(self.kernel, found.law, start, self.num_steps)
         loss, gap = _contrast(found, _noisy(found.x, self.data_noise), ends.x, self.penalty)
-        return loss, {"x": buffer.index_copy(0, places, ends.x), **_measured(gap, ends.accept_prob.mean())}
+        kept = ends.x if places is None else buffer.index_copy(0, places, ends.x)
+        return loss, {"x": kept, **_measured(gap, ends.accept_prob.mean())}
 
 
 def _measured(gap: torch.Tensor, accept_prob: torch.Tensor) -> State:
@@ -214,6 +214,7 @@ def _run(kernel: Any, law: Any, x: torch.Tensor, num_steps: int) -> chains.Step:
 
 def _contrast(found: Observed, x: torch.Tensor, samples: torch.Tensor, penalty: float) -> tuple[Any, torch.Tensor]:
     law = found.law
-    energies = (law.energy(x), law.energy(samples)) if penalty else None
-    loss, gap = contrast.divergence(-law.log_prob(x), -law.log_prob(samples), penalty, energies)
+    data, own = -law.log_prob(x), -law.log_prob(samples)
+    energies = (data + law.base.log_prob(x), own + law.base.log_prob(samples)) if penalty else None
+    loss, gap = contrast.divergence(data, own, penalty, energies)
     return found.scale * loss + found.others, gap

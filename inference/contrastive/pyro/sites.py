@@ -47,10 +47,11 @@ def observed(
     Raises:
         ValueError: no such site or several, latents, a mask, or noise on zeros and ones.
     """
-    trace = poutine.trace(poutine.block(model, hide_fn=_latent)).get_trace(*args, **kwargs)
+    with _Watch() as watch:
+        model(*args, **kwargs)
     sites = {
         name: site
-        for name, site in trace.nodes.items()
+        for name, site in watch.trace.nodes.items()
         if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
     }
     laws = {name: law_of(site["fn"]) for name, site in sites.items() if site["mask"] is None}
@@ -66,7 +67,9 @@ def observed(
     return Observed(law, x, site["scale"], sum(others, x.new_zeros(())))
 
 
-def _latent(site: Any) -> bool:
-    if site["type"] == "sample" and not site["is_observed"] and not poutine.util.site_is_subsample(site):
-        contrast.refuse_latent(site["name"])
-    return False
+class _Watch(poutine.trace_messenger.TraceMessenger):
+    """A trace that refuses latents before they are drawn."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and not poutine.util.site_is_subsample(msg):
+            contrast.refuse_latent(msg["name"])

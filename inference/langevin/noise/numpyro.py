@@ -12,7 +12,7 @@ from jaxtyping import Array
 from deepgen.inference.langevin.dynamics import Dynamics
 from deepgen.math import threefry
 
-__all__ = ["draw_noise"]
+__all__ = ["draw_noise", "uniform"]
 
 Noise = tuple[Array, Array]
 
@@ -32,15 +32,29 @@ def draw_noise(rng_key: Array, dynamics: Dynamics, position: Array | jax.ShapeDt
     rows = 1 if _several(rng_key) else n
     # one draw for all of it: each draw inside a loop costs time to compile
     size = rows * math.prod(shape)
-    symmetric = _uniform(rng_key, size + rows, position.dtype)
+    # never -1, where the normal would be infinite
+    symmetric = _uniform(rng_key, size + rows, position.dtype, float(jnp.finfo(position.dtype).epsneg) - 1)
     main, accept = symmetric[..., :size], symmetric[..., size:]
     main = math.sqrt(2) * lax.erf_inv(main) if dynamics.gaussian else (main + 1) / 2
     return main.reshape(n, *shape), (accept.reshape(n) + 1) / 2
 
 
-def _uniform(rng_key: Array, size: int, dtype: jnp.dtype) -> Array:
-    """In (-1, 1), the numbers of ``jax.random.uniform`` to the bit: (size,), or (n, size) of n keys."""
-    lowest = float(jnp.finfo(dtype).epsneg) - 1
+def uniform(rng_key: Array, like: Array, shape: tuple[int, ...]) -> Array:
+    """Uniforms in [0, 1), those of ``jax.random.uniform``.
+
+    Args:
+        rng_key: a JAX key.
+        like: an array, for its dtype.
+        shape: of what is drawn.
+
+    Returns:
+        Numbers of this shape.
+    """
+    return _uniform(rng_key, math.prod(shape), like.dtype, 0.0).reshape(shape)
+
+
+def _uniform(rng_key: Array, size: int, dtype: jnp.dtype, lowest: float) -> Array:
+    """In [lowest, 1), the numbers of ``jax.random.uniform`` to the bit: (size,), or (n, size) of n keys."""
     plain = partial(jax.random.uniform, shape=(size,), dtype=dtype, minval=lowest, maxval=1.0)
     plain = jax.vmap(plain) if _several(rng_key) else plain
     if dtype != jnp.float32 or str(jax.random.key_impl(rng_key)) != "threefry2x32":

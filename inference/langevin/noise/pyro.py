@@ -5,7 +5,7 @@ from torch import Tensor
 
 from deepgen.inference.langevin.dynamics import Dynamics
 
-__all__ = ["draw_noise"]
+__all__ = ["draw_noise", "uniform"]
 
 Noise = tuple[Tensor, Tensor]
 
@@ -24,3 +24,16 @@ def draw_noise(dynamics: Dynamics, position: Tensor) -> Noise:
     main = position.new_empty(shape)
     main = torch.randn_like(main) if dynamics.gaussian else torch.rand_like(main)
     return main, torch.rand_like(position.new_empty(shape[:1]))
+
+
+def uniform(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Uniforms in [0, 1).
+
+    Args:
+        like: a tensor, for its dtype and device.
+        shape: of what is drawn.
+
+    Returns:
+        Numbers of this shape.
+    """
+    return torch.rand(shape, dtype=like.dtype, device=like.device)

@@ -236,7 +236,10 @@ def _start(site: Any) -> Tensor:
     try:
         return law.sample()
     except NotImplementedError:
-        return torch.randint(2, law.shape()) * 1.0 if law.support.is_discrete else _uniform(site)
+        if not law.support.is_discrete:
+            return _uniform(site)
+        like = _numbers(law)
+        return torch.randint(2, law.shape(), dtype=like.dtype, device=like.device)
 
 
 def _uniform(site: Any) -> Tensor:
@@ -244,8 +247,23 @@ def _uniform(site: Any) -> Tensor:
     try:
         return init_to_uniform(site)
     except NotImplementedError:
-        transform = biject_to(site["fn"].support)
-        return transform(4 * torch.rand(transform.inverse_shape(site["fn"].shape())) - 2)
+        transform, like = biject_to(site["fn"].support), _numbers(site["fn"])
+        shape = transform.inverse_shape(site["fn"].shape())
+        return transform(4 * torch.rand(shape, dtype=like.dtype, device=like.device) - 2)
+
+
+def _numbers(law: Any) -> Tensor:
+    """A floating tensor of those that make a law, or a law or a module within it, for its dtype and device."""
+    within = [law]
+    for part in within:
+        if isinstance(part, Tensor):
+            if part.is_floating_point():
+                return part
+        elif isinstance(part, torch.nn.Module):
+            within += [*part.parameters(), *part.buffers()]
+        elif isinstance(part, torch.distributions.Distribution):
+            within += vars(part).values()
+    return torch.empty(0)
 
 
 def _latents(trace: Any) -> dict[str, Any]:

@@ -52,20 +52,23 @@ def diagnose(program: Any, x: np.ndarray) -> list[Warning]:
     complete = x[~np.isnan(x).reshape(len(x), -1).any(1)][: recipe.DIAGNOSED]
     if not len(complete):
         return []
-    from_base, from_data = (np.asarray(part, dtype=np.float64) for part in _ends(program, jnp.asarray(complete)))
-    return recipe.diagnose(from_base, from_data, recipe.WARMUP + recipe.STEPS)
+    keys = iter(jax.random.split(jax.random.key(0), recipe.ROUNDS + 1))
+    law, count = program.distribution(), len(complete)
+    data = jnp.asarray(complete)
+    x = jnp.concatenate([law.base.sample(next(keys), (count,)).astype(data.dtype), data])
+
+    def advance() -> tuple[np.ndarray, np.ndarray]:
+        nonlocal x
+        x, energies = _round(next(keys), program, x)
+        found = np.asarray(energies, dtype=np.float64)
+        return found[:count], found[count:]
+
+    return recipe.watch(advance)
 
 
 @eqx.filter_jit
-def _ends(program: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The energies -log f at the ends of chains from the base and from the data."""
-    law = program.distribution()
-    found = []
-    for key, given in zip(jax.random.split(jax.random.key(0)), (None, x), strict=True):
-        base_key, run_key = jax.random.split(key)
-        first = law.base.sample(base_key, (len(x),)).astype(x.dtype) if given is None else given
-        steps, warmup = recipe.STEPS, recipe.WARMUP
-        start = first[:, None]
-        run = law.kernel.run(run_key, law, start, num_warmup=warmup, num_samples=1, thinning=steps, progress=False)
-        found.append(-run.log_density[0, :, 0])
-    return found[0], found[1]
+def _round(rng_key: jax.Array, program: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The ends of chains, half of whose iterations adapt, and their energies -log f."""
+    law, half = program.distribution(), recipe.ROUND // 2
+    run = law.kernel.run(rng_key, law, x[:, None], num_warmup=half, num_samples=1, thinning=half, progress=False)
+    return run.x[0, :, 0], -run.log_density[0, :, 0]

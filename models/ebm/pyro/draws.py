@@ -46,21 +46,18 @@ def diagnose(program: Any, x: np.ndarray) -> list[Warning]:
     complete = x[~np.isnan(x).reshape(len(x), -1).any(1)][: recipe.DIAGNOSED]
     if not len(complete):
         return []
-    ends = _ends(program, tensor(program, complete))
-    from_base, from_data = (part.cpu().numpy().astype(np.float64) for part in ends)
-    return recipe.diagnose(from_base, from_data, recipe.WARMUP + recipe.STEPS)
-
-
-def _ends(program: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The energies -log f at the ends of chains from the base and from the data; torch's generator stays as it was."""
-    law = program.distribution()
-    found = []
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), isolated():
+    law, count = program.distribution(), len(complete)
+    data, half = tensor(program, complete), recipe.ROUND // 2
+    # torch's generator stays as it was
+    with torch.random.fork_rng(devices=[data.device] if data.is_cuda else []), torch.no_grad(), isolated():
         torch.manual_seed(0)
-        for given in (None, x):
-            first = law.base.sample((len(x),)) if given is None else given
-            steps, warmup = recipe.STEPS, recipe.WARMUP
-            start = first[:, None]
-            run = law.kernel.run(law, start, num_warmup=warmup, num_samples=1, thinning=steps, progress=False)
-            found.append(-run.log_density[0, :, 0])
-    return found[0], found[1]
+        x = torch.cat([law.base.sample((count,)), data])
+
+        def advance() -> tuple[np.ndarray, np.ndarray]:
+            nonlocal x
+            run = law.kernel.run(law, x[:, None], num_warmup=half, num_samples=1, thinning=half, progress=False)
+            x, energies = run.x[0, :, 0], -run.log_density[0, :, 0]
+            found = energies.cpu().numpy().astype(np.float64)
+            return found[:count], found[count:]
+
+        return recipe.watch(advance)
