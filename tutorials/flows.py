@@ -39,6 +39,7 @@ import deepgen.numpyro as dg  # noqa: E402
 from deepgen import evaluation  # noqa: E402
 
 STEPS = 30 if QUICK else 2000
+LAYERS = {"num_transforms": 2} if QUICK else {}
 plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
@@ -53,7 +54,7 @@ x = np.float32(x)
 train, test = x[: len(x) // 2], x[len(x) // 2 :]
 flows = {}
 for name, build in (("realnvp", dg.Flow.realnvp), ("nsf", dg.Flow.nsf)):
-    flow = build((2,), hidden=(32, 32), data=train, key=jax.random.key(0))
+    flow = build((2,), hidden=(32, 32), data=train, key=jax.random.key(0), **LAYERS)
     flows[name] = dg.fit(jax.random.key(1), flow, train, steps=STEPS, learning_rate=3e-3).program
     score = dg.log_prob(jax.random.key(2), flows[name], test)
     print(f"{name:8} {evaluation.mean_log_prob(score.value)} nats a row ({score.kind})")
@@ -116,7 +117,7 @@ rng = np.random.default_rng(0)
 group = np.float32(rng.random(len(train)) < 0.3)
 moved = train + group[:, None] * np.float32([1.0, -0.5])
 means = moved[group == 1].mean(0) - moved[group == 0].mean(0)
-fresh = dg.Flow.nsf((2,), hidden=(32, 32), data=train, key=jax.random.key(8))
+fresh = dg.Flow.nsf((2,), hidden=(32, 32), data=train, key=jax.random.key(8), **LAYERS)
 
 
 def shifted(x, group):
@@ -145,9 +146,9 @@ columns = np.float32(x @ lift + 0.3 * rng.standard_normal((len(x), 6)))
 half, key = len(columns) // 2, jax.random.key(10)
 parts = {
     "standard normal": {},
-    "flow prior": {"prior": dg.Flow.nsf((2,), hidden=(32, 32), key=key)},
+    "flow prior": {"prior": dg.Flow.nsf((2,), hidden=(32, 32), key=key, **LAYERS)},
     "and flow posterior": {
-        "prior": dg.Flow.nsf((2,), hidden=(32, 32), key=key),
+        "prior": dg.Flow.nsf((2,), hidden=(32, 32), key=key, **LAYERS),
         "posterior": dg.Flow.iaf((2,), num_transforms=2, hidden=(32,), context_dim=8, key=key),
     },
 }
@@ -178,7 +179,7 @@ def funnel():
 
 guides = {
     "mean field": AutoNormal(funnel),
-    "flow": dg.AutoFlow(funnel, "realnvp", key=jax.random.key(4)),
+    "flow": dg.AutoFlow(funnel, "realnvp", key=jax.random.key(4), options=LAYERS),
 }
 results = {}
 for name, guide in guides.items():
@@ -210,7 +211,7 @@ plt.show()
 
 # %%
 neutra = NeuTraReparam(guides["flow"], results["flow"].params)
-length, chains = (30, 4) if QUICK else (1000, 16)
+length, chains = (10, 4) if QUICK else (1000, 16)
 for name, way in (("NUTS", funnel), ("NUTS in the base", neutra.reparam(funnel))):
     mcmc = MCMC(NUTS(way), num_warmup=length, num_samples=length, num_chains=chains, chain_method="vectorized",
                 progress_bar=False)  # fmt: skip
