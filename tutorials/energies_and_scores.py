@@ -35,7 +35,7 @@ from deepgen import data, evaluation  # noqa: E402
 
 STEPS = 20 if QUICK else 3000
 DRAWS = 50 if QUICK else 2000
-WIDTH = 8 if QUICK else 64
+WIDTHS = (8,) if QUICK else (64, 64, 64)
 plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
@@ -65,7 +65,7 @@ print(f"held-out rows under the truth: {evaluation.mean_log_prob(truth)} nats")
 # own kernels take that, as they take any potential.
 
 # %%
-energy = dg.EnergyBasedModel.mlp((2,), hidden=(WIDTH, WIDTH), data=x, key=jax.random.key(0))
+energy = dg.EnergyBasedModel.mlp((2,), hidden=WIDTHS[:2], data=x, key=jax.random.key(0))
 energy = dg.fit(jax.random.key(1), energy, x, steps=STEPS, batch_size=256, learning_rate=1e-3, ema=0.99).program
 unnormalised = energy.distribution().log_prob(jnp.asarray(points))
 settings = dict(num_chains=20, num_temperatures=20) if QUICK else dict(num_chains=500, num_temperatures=500)
@@ -94,7 +94,7 @@ print(f"log Z by a sum over the grid {np.log(np.exp(unnormalised).sum() * area):
 # is a density.
 
 # %%
-score = dg.ScoreModel.mlp((2,), sde="ve", hidden=(WIDTH, WIDTH, WIDTH), data=x, key=jax.random.key(3))
+score = dg.ScoreModel.mlp((2,), sde="ve", hidden=WIDTHS, data=x, key=jax.random.key(3))
 score = dg.fit(jax.random.key(4), score, x, steps=STEPS, batch_size=512, learning_rate=3e-3, ema=0.995).program
 score = score.with_options(tolerance=1e-3)
 drawn = {
@@ -162,7 +162,9 @@ ways = {
     "score, its flow judges": (score, "annealed-mala", chains),
     "score, the energy judges": (score.with_density(energy.distribution().log_prob), "annealed-mala", chains),
 }
-fig, axes = plt.subplots(1, 4, figsize=(11, 2.5), sharex=True, sharey=True)
+if QUICK:
+    del ways["score, its flow judges"]  # a Metropolis test with a solver in it takes long to compile
+fig, axes = plt.subplots(1, len(ways), figsize=(11, 2.5), sharex=True, sharey=True)
 for ax, (name, (program, method, options)) in zip(axes, ways.items(), strict=True):
     post = dg.impute(jax.random.key(9), program, hole, method=method, progress=False, **options)
     draws = post.posterior["x"].values[:, -1, 0, 1]
@@ -190,7 +192,7 @@ plt.show()
 digits = data.digits()
 train, held_out = digits.train, digits.test[: 4 if QUICK else 100]
 image = dg.ScoreModel.mlp(
-    (64,), sde=dg.VP(t_min=0.02), hidden=(4 * WIDTH, 4 * WIDTH, 4 * WIDTH), data=train, key=jax.random.key(10)
+    (64,), sde=dg.VP(t_min=0.02), hidden=[4 * width for width in WIDTHS], data=train, key=jax.random.key(10)
 )
 image = dg.fit(jax.random.key(11), image, train, steps=STEPS, batch_size=256, ema=0.995).program
 hidden = np.zeros(64, bool)
@@ -226,7 +228,7 @@ plt.show()
 #   dynamics. A network's pass for each step, a discretisation error of the order of the step, and no test to remove it.
 #
 # First where the answer is known. A `GaussianScore` has the score of a normal law, which denoising finds from rows; its
-# posterior is a formula.
+# posterior is a formula. The chains begin at some of the rows.
 
 
 # %%
@@ -249,11 +251,20 @@ print(
     "sd",
     np.sqrt(np.diag(C - gain @ A @ C)).round(2),
 )
-length = dict(num_warmup=60, num_samples=10) if QUICK else dict(num_warmup=300, num_samples=1000)
-for gradient, kernel in (("score", dg.MALA(inverse)), ("score alone", dg.UnderdampedLangevin(inverse, step_size=0.2))):
+chains = 4 if QUICK else 20
+length = dict(num_warmup=10, num_samples=10) if QUICK else dict(num_warmup=300, num_samples=1000)
+starts = {"x": rows[:chains]}
+kernels = {"score alone": dg.UnderdampedLangevin(inverse, step_size=0.2)}
+for gradient, kernel in (kernels if QUICK else {"score": dg.MALA(inverse)} | kernels).items():
     prior = normal.distribution(gradient=gradient)
     post = dg.run_chains(
-        jax.random.key(15), kernel, y, prior, A, scale, num_chains=4 if QUICK else 20, progress=False, **length
+        jax.random.key(15),
+        kernel,
+        *(y, prior, A, scale),
+        num_chains=chains,
+        init_params=starts,
+        progress=False,
+        **length,
     )
     found = post.posterior["x"].values.reshape(-1, 3)
     name = f"{post.attrs['kernel']} on the {gradient}"
