@@ -157,6 +157,7 @@ def run(
         "timing": clock.seconds,
     }
     metrics = plain(metrics)
+    _write_metrics(folder, metrics)
     with clock.phase("report", "writing the results"):
         pictures = report.Pictures(
             losses=fit.losses,
@@ -175,8 +176,12 @@ def run(
         page = report.render(metrics, pictures)
         files.write_atomically(folder / REPORT, page.encode())
     metrics["timing"] = clock.seconds
-    files.write_atomically(folder / METRICS, json.dumps(metrics, indent=2, allow_nan=False).encode())
+    _write_metrics(folder, metrics)
     return metrics
+
+
+def _write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    files.write_atomically(folder / METRICS, json.dumps(metrics, indent=2, allow_nan=False).encode())
 
 
 NOT_COMPLETED: dict[str, Any] = {"imputation": None, "calibration": None, "pit": None, "sampler": None}
@@ -246,15 +251,15 @@ def sampler(posterior: Any) -> dict[str, Any]:
     names = ("r_hat", "pareto_k", "ess", "acceptance", "divergences")
     found: dict[str, Any] = {"rows": int(posterior["posterior"].sizes["row"]), **dict.fromkeys(names)}
     for name, worst in (("r_hat", 1.1), ("pareto_k", 0.7)):
-        if name in stats:
-            values = stats[name].values
+        values = stats[name].values if name in stats else np.array(np.nan)
+        if not np.isnan(values).all():
             found[name] = {
                 "median": float(np.nanmedian(values)),
                 "largest": float(np.nanmax(values)),
                 "threshold": worst,
                 "rows_above": int((values > worst).sum()),
             }
-    if "pareto_k" in stats and "rows_with_high_pareto_k" in posterior.attrs:
+    if found["pareto_k"] is not None and "rows_with_high_pareto_k" in posterior.attrs:
         # without the rows whose k says nothing, as their weights are even
         found["pareto_k"]["rows_above"] = int(posterior.attrs["rows_with_high_pareto_k"])
     if "ess" in stats:
