@@ -22,6 +22,7 @@ from deepgen.cli.sources import (
     open_for,
     open_program,
     read_arrays,
+    stem_of,
     write_arrays,
     write_notes,
 )
@@ -33,7 +34,7 @@ from deepgen.report.page import estimate
 
 def default_folder(family: str, source: str) -> Path:
     """Where results go when no folder is named: ``runs/FAMILY-DATA``."""
-    stem = Path(source).name.partition(".")[0] if "." in Path(source).name else source.replace("/", "-")
+    stem = stem_of(source) if "." in Path(source).name else source.replace("/", "-")
     return Path("runs") / f"{family}-{stem}"
 
 

@@ -18,6 +18,7 @@ from deepgen.cli.recipes import RECIPES, recipe
 from deepgen.cli.sources import PIXELS, Settings, Source, write_notes
 from deepgen.cli.views import look
 from deepgen.inference.imputation.methods import choose, described
+from deepgen.math.intervals import fewest_draws
 from deepgen.program import files
 
 METRICS, POSTERIOR, REPORT = "metrics.json", "posterior.nc", "report.html"
@@ -77,6 +78,28 @@ class Plan:
         return {"method": name, **options}
 
 
+def enough_draws(options: Mapping[str, Any], prob: float) -> int:
+    """How many draws of each cell `impute` gives with these options.
+
+    Args:
+        options: what `Plan.options` gave.
+        prob: of the intervals that are asked of the draws.
+
+    Raises:
+        ValueError: too few for such intervals.
+    """
+    draws = options["num_samples"] * options.get("num_chains", 1)
+    needed = fewest_draws(prob)
+    if draws < needed:
+        raise checks.problem(
+            "draws",
+            got=f"{draws} of each cell",
+            expected=f"at least {needed} for {prob:.0%} intervals",
+            fix="Raise --draws or --chains.",
+        )
+    return draws
+
+
 def run(
     settings: Settings, source: Source, plan: Plan, folder: Path, *, resume: bool = True, progress: bool | None = None
 ) -> dict[str, Any]:
@@ -119,6 +142,8 @@ def run(
         engine = Engine(settings.engine, settings.seed)
     imputers = engine.imputers(settings.family)
     options = plan.options(imputers) if imputers or plan.method else None
+    if options is not None:
+        enough_draws(options, max(evaluation.imputation.PROBS))
     # what is exact is cheap: all rows are judged, not only those that are completed
     exact = capability(made.family, settings.engine, "log_prob").detail[0] == "exact"
     judged = x.test if exact else test
