@@ -94,6 +94,23 @@ def test_run_in_numpyro_on_a_table(tmp_path: Path) -> None:
     assert list(read_posterior(tmp_path / "posterior.nc").posterior["column"].values[:2]) == ["alcohol", "malic_acid"]
 
 
+def test_run_with_one_chain_is_reported(tmp_path: Path) -> None:
+    few = ["--draws", "40", "--warmup", "5", "--particles", "8", "--chains", "1", "--rows", "4"]
+    done("run", "vae", "iris", "--engine", "pyro", "--out", tmp_path, *TINY, *few)
+    check_metrics(metrics_of(tmp_path))
+    assert "rows completed" in (tmp_path / "report.html").read_text()
+
+
+def test_metrics_stay_where_the_page_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> str:
+        raise ValueError("no page")
+
+    monkeypatch.setattr("deepgen.report.render", broken)
+    result = call("run", "vae", "iris", "--engine", "pyro", "--rows", "4", "--out", tmp_path, *TINY, *FEW)
+    assert "no page" in result.stderr
+    check_metrics(metrics_of(tmp_path))
+
+
 def test_run_by_importance_resampling(tmp_path: Path) -> None:
     arguments = ["--engine", "pyro", "--method", "sir", "--particles", "64", "--draws", "12", "--rows", "8"]
     done("run", "vae", "iris", "--missing", "0.3", "--out", tmp_path, *arguments, *TINY)

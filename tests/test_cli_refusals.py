@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import arviz as az
 import numpy as np
 import pytest
+import xarray as xr
 from commanding import ENGINES, TINY, call, csv_path, digits_run, done, table_run
 
 from deepgen import data, evaluation
@@ -240,6 +242,18 @@ def test_pit_histogram_is_flat_for_exact_draws_only() -> None:
 
     assert worst(1.0) < 4.5
     assert worst(0.7) > 4.5
+
+
+def test_chains_that_cannot_be_compared_have_no_r_hat() -> None:
+    def said(values: list[float]) -> dict[str, Any]:
+        posterior = evaluation.posterior_of(np.zeros((1, 4, 2, 3)), np.zeros((2, 3), bool))
+        stats = xr.Dataset({"r_hat": ("row", np.array(values))})
+        return job.sampler(az.InferenceData(posterior=posterior["posterior"], sample_stats=stats))
+
+    assert said([np.nan, np.nan])["r_hat"] is None
+    found = said([np.nan, np.inf])["r_hat"]
+    assert job.plain(found) == {"median": None, "largest": None, "threshold": 1.1, "rows_above": 1}
+    assert said([1.0, 1.5])["r_hat"] == {"median": 1.25, "largest": 1.5, "threshold": 1.1, "rows_above": 1}
 
 
 def test_json_is_strict() -> None:

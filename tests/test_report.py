@@ -17,7 +17,7 @@ from deepgen.report import figures, page
 from deepgen.report.references import references
 
 
-def score(value: float, stderr: float | None = 0.01) -> dict[str, Any]:
+def score(value: float | None, stderr: float | None = 0.01) -> dict[str, Any]:
     return {"value": value, "stderr": stderr}
 
 
@@ -202,6 +202,18 @@ def test_numbers_carry_their_errors(metrics: dict[str, Any], pictures: report.Pi
         assert expected in text
     assert "Digits &lt;of&gt; 4 pixels" in text
     assert "are not to be trusted yet" in text
+
+
+def test_a_number_that_is_not_finite_is_a_dash(metrics: dict[str, Any], pictures: report.Pictures) -> None:
+    """Strict JSON holds None for it: R-hat of chains that never meet, an error that overflowed."""
+    metrics["sampler"]["r_hat"]["largest"] = None
+    metrics["sampler"]["acceptance"] = {"mean": None, "smallest": None}
+    metrics["log_prob"]["monte_carlo_stderr"] = None
+    metrics["imputation"]["errors"]["knn"]["crps"] = score(None)
+    text = report.render(metrics, pictures)
+    for expected in ("1.010, –", "<dd>–, –</dd>", "alone</td><td>–</td>"):
+        assert expected in text
+    assert text.index("<td>mean</td>") < text.index("<td>knn</td>")
 
 
 def test_a_bound_is_never_called_a_likelihood(metrics: dict[str, Any], pictures: report.Pictures) -> None:

@@ -248,9 +248,11 @@ def test_frames_without_rows_or_with_double_names_are_refused():
 def test_an_encoding_refuses_what_it_was_not_fitted_for(csv_file):
     table = read_table(csv_file)
     encoding = Encoding.fit(table)
-    with pytest.raises(ValueError, match=r"column 'weight': got the same value, 70.1, in all 1 observed cells"):
+    with pytest.raises(
+        ValueError, match=r"'weight': the same value, 70.1, in all 1 observed cells; 'smoker': the same"
+    ):
         Encoding.fit(table, np.array([0, 2]))
-    with pytest.raises(ValueError, match="column 'smoker': got no observed cell"):
+    with pytest.raises(ValueError, match="'smoker': no observed cell"):
         Encoding.fit(Table.from_frame(table.frame[["smoker", "weight"]]), np.array([3]))
     with pytest.raises(ValueError, match=r"expected also \['age'\]"):
         encoding.encode(table.frame.drop(columns="age"))

@@ -22,17 +22,19 @@ from deepgen.cli.sources import (
     open_for,
     open_program,
     read_arrays,
+    stem_of,
     write_arrays,
     write_notes,
 )
 from deepgen.data import Encoding
 from deepgen.data.table import read_table
 from deepgen.program import files
+from deepgen.report.page import estimate
 
 
 def default_folder(family: str, source: str) -> Path:
     """Where results go when no folder is named: ``runs/FAMILY-DATA``."""
-    stem = Path(source).name.partition(".")[0] if "." in Path(source).name else source.replace("/", "-")
+    stem = stem_of(source) if "." in Path(source).name else source.replace("/", "-")
     return Path("runs") / f"{family}-{stem}"
 
 
@@ -40,7 +42,7 @@ def run(settings: Settings, plan: Plan, folder: Path, *, resume: bool, progress:
     """The main job."""
     source = open_for(settings)
     metrics = main_job(settings, source, plan, folder, resume=resume, progress=progress)
-    lines = [f"{_score(metrics['log_prob']['mean'])} nats per row: {_kind(metrics['log_prob'])}"]
+    lines = [f"{estimate(metrics['log_prob']['mean'])} nats per row: {_kind(metrics['log_prob'])}"]
     if metrics["imputation"] is None:
         return [
             *lines,
@@ -51,10 +53,12 @@ def run(settings: Settings, plan: Plan, folder: Path, *, resume: bool, progress:
     errors = metrics["imputation"]["errors"]
     own = errors[metrics["imputation"]["own"]]
     lines += [
-        f"RMSE {_score(own['rmse'])}, CRPS {_score(own['crps'])} over {own['cells']} hidden entries; "
-        f"{_score(own['coverage']['0.9'])} of them inside their 90 % intervals",
+        f"RMSE {estimate(own['rmse'])}, CRPS {estimate(own['crps'])} over {own['cells']} hidden entries; "
+        f"{estimate(own['coverage']['0.9'])} of them inside their 90 % intervals",
     ]
-    lines += [f"  {name}: RMSE {_score(error['rmse'])}, CRPS {_score(error['crps'])}" for name, error in errors.items()]
+    lines += [
+        f"  {name}: RMSE {estimate(error['rmse'])}, CRPS {estimate(error['crps'])}" for name, error in errors.items()
+    ]
     return [*lines, f"{folder / METRICS}", f"{folder / REPORT}"]
 
 
@@ -191,10 +195,6 @@ def availability(name: str) -> str:
         return f"available in {place}"
     found = sorted(path.name.partition(".")[0] for path in place.iterdir() if path.suffix in (".npz", ".csv"))
     return f"available in {place}: {', '.join(found)}"
-
-
-def _score(score: dict[str, Any]) -> str:
-    return str(evaluation.Estimate(score["value"], float("nan") if score["stderr"] is None else score["stderr"]))
 
 
 def _kind(said: dict[str, Any]) -> str:

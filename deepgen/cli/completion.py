@@ -13,7 +13,7 @@ from deepgen.cli.engine import Engine
 from deepgen.cli.fitting import FEWEST_FOR_VALIDATION, Clock, fit_program
 from deepgen.cli.recipes import RECIPES
 from deepgen.cli.refusals import closest
-from deepgen.cli.run import Plan
+from deepgen.cli.run import Plan, enough_draws
 from deepgen.cli.sources import (
     Network,
     Settings,
@@ -22,6 +22,7 @@ from deepgen.cli.sources import (
     notes_of,
     open_program,
     read_arrays,
+    stem_of,
     write_arrays,
     write_notes,
 )
@@ -43,8 +44,7 @@ def impute(
     plan: Plan,
     keep: Path | None,
     *,
-    drop: list[str],
-    categorical: list[str],
+    reading: dict[str, Any],
     resume: bool,
     progress: bool | None,
 ) -> list[str]:
@@ -57,8 +57,7 @@ def impute(
         settings: of a fit.
         plan: of the imputation.
         keep: the folder of the program fitted here, or None for one next to the output.
-        drop: columns of a table to leave out.
-        categorical: columns of a table that are codes of categories.
+        reading: how to read a table, as `read_table` takes it.
         resume: whether to take up a fit that was interrupted.
         progress: whether to show bars; None: on a terminal.
 
@@ -76,11 +75,12 @@ def impute(
     notes = None if folder is None else notes_of(folder)
     table, encoding = None, None
     if is_table(path):
-        table = read_table(path, drop=drop, categorical=categorical)
+        table = read_table(path, **reading)
         style = "codes" if settings.network == "table" else "indicators"
         encoding = _encoding(target, notes, table) if folder is not None else Encoding.fit(table, style=style)
         x = encoding.encode(table)
     else:
+        _refuse_reading(path, reading)
         x = read_arrays(path).astype(np.float32)
     output = _output(path, output)
     if not np.isnan(x).any():
@@ -89,15 +89,17 @@ def impute(
         )
     files.writable_folder(output.parent)
     engine = Engine(settings.engine, settings.seed)
-    if folder is not None:
-        program, how = open_program(engine, folder, notes), f"by the program of {target}"
-    else:
-        keep = keep or output.with_name(f"{output.name.partition('.')[0]}.run")
-        kinds = column_kinds(table) if table is not None and settings.network == "table" else None
-        program, how = _fit(engine, settings, x, encoding, kinds, keep, resume=resume, progress=progress)
+    program = None if folder is None else open_program(engine, folder, notes)
+    imputers = engine.imputers(settings.family) if program is None else program.imputers
     if plan.method is None and _made_of_table(settings, notes):
         plan = replace(plan, method="auto")
-    options = plan.filled(settings.family if notes is None else notes["settings"].family).options(program.imputers)
+    options = plan.filled(settings.family if notes is None else notes["settings"].family).options(imputers)
+    enough_draws(options, tables.PROB)
+    how = f"by the program of {target}"
+    if program is None:
+        keep = keep or output.with_name(f"{tables.beside(output)}.run")
+        kinds = column_kinds(table) if table is not None and settings.network == "table" else None
+        program, how = _fit(engine, settings, x, encoding, kinds, keep, resume=resume, progress=progress)
     if table is None or encoding is None:
         return _complete_arrays(engine, program, x, output, options, how, progress)
     done = tables.complete_table(engine, program, table, encoding, options, how=how, progress=progress)
@@ -144,10 +146,21 @@ def _refuse_fit_options(target: str, settings: Settings, keep: Path | None) -> N
         )
 
 
+def _refuse_reading(path: str, reading: dict[str, Any]) -> None:
+    if reading:
+        raise checks.problem(
+            "options",
+            got=f"{['--' + name for name in reading]} for {path!r}",
+            expected="none of them: they say how to read a table",
+            fix="Leave them out.",
+        )
+
+
 def _output(path: str, output: Path | None) -> Path:
     source = Path(path)
-    output = output or source.with_name(f"{source.name.partition('.')[0]}.completed{''.join(source.suffixes)}")
-    if is_table(path) != is_table(str(output)) or (not is_table(path) and output.suffix != ".npz"):
+    stem = stem_of(path)
+    output = output or source.with_name(f"{stem}{tables.COMPLETED}{source.name[len(stem) :]}")
+    if is_table(path) != is_table(str(output)) or (not is_table(path) and output.suffix.lower() != ".npz"):
         ending = "a table's, .csv or .parquet" if is_table(path) else ".npz"
         raise checks.problem("out", got=repr(str(output)), expected=f"the ending {ending}", fix="Name the file so.")
     if output.resolve() == source.resolve():
@@ -205,7 +218,7 @@ def _drawn(settings: Settings, x: np.ndarray, encoding: Encoding | None) -> tupl
             "columns",
             got=f"categories {kinds} for {settings.family}, which is a density",
             expected="columns of numbers",
-            fix="Leave these columns out with --drop, or take vae.",
+            fix=f"Take vae, or leave them out: drop={kinds}.",
         )
     flat = x.reshape(len(x), -1)
     rng = np.random.default_rng([settings.seed, 2])

@@ -96,7 +96,27 @@ Particles = Annotated[
         help="k of the likelihood's bound, and proposals a row of methods sir, lair, smc, auto. Default: 1000 of vae.",
     ),
 ]
-Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to leave out; may be repeated.")]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option("--drop", help="A column that is not modelled and stays as it is; may be repeated."),
+]
 Categorical = Annotated[
     list[str] | None, typer.Option("--categorical", help="A column of codes of categories; may be repeated.")
 ]
+Ordinal = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ordinal",
+        help="A column of categories in an order, as NAME or as NAME=LOW,MIDDLE,HIGH; may be repeated. The order of "
+        "NAME alone: of numbers theirs, of text as it first appears.",
+        metavar="NAME[=LEVELS]",
+    ),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        "--separator",
+        help="What stands between the cells of a CSV, such as ';' or '\\t'. Default: a comma; tabs of .tsv.",
+    ),
+]
+Decimal = Annotated[str, typer.Option("--decimal", help="What stands before the fraction of a number in a CSV.")]

@@ -146,6 +146,9 @@ def impute(
     particles: o.Particles = None,
     drop: o.Drop = None,
     categorical: o.Categorical = None,
+    ordinal: o.Ordinal = None,
+    separator: o.Separator = None,
+    decimal: o.Decimal = ".",
     keep: Annotated[
         Path | None, typer.Option("--keep", help="The fitted program's folder. Default: next to the completed file.")
     ] = None,
@@ -154,10 +157,11 @@ def impute(
 ) -> None:
     """Complete a file with blanks, and say how sure each filled cell is.
 
-    Of a table it writes the completed table (observed cells as the text they were), STEM.intervals.csv with a line for
-    each filled cell, and STEM.nc with the draws. A family is fitted to all rows by the bound of their observed cells,
-    which is right where values are missing at random; a flow, which needs whole rows, to rows whose blanks are drawn
-    from the multivariate normal that EM fits to them. Options of the fit do nothing for a run's folder and are refused.
+    Of a table it writes the completed table (observed cells, and columns left out, as the text they were),
+    STEM.intervals.csv with a line for each filled cell, and STEM.nc with the draws. A family is fitted to all rows by
+    the bound of their observed cells, which is right where values are missing at random; a flow, which needs whole
+    rows, to rows whose blanks are drawn from the multivariate normal that EM fits to them. Options of the fit do
+    nothing for a run's folder and are refused.
     """
     from deepgen.cli import completion
 
@@ -184,8 +188,7 @@ def impute(
             settings,
             plan,
             keep,
-            drop=drop or [],
-            categorical=categorical or [],
+            reading=_reading(drop, categorical, ordinal, separator, decimal),
             resume=resume,
             progress=progress,
         )
@@ -257,6 +260,24 @@ def _settings(
         learning_rate=learning_rate,
         patience=patience,
     )
+
+
+def _reading(
+    drop: list[str] | None,
+    categorical: list[str] | None,
+    ordinal: list[str] | None,
+    separator: str | None,
+    decimal: str,
+) -> dict[str, Any]:
+    """What was said of how to read a table, as `read_table` takes it."""
+    orders = {name: levels.split(",") if given else None for name, given, levels in map(_order, ordinal or [])}
+    said: dict[str, Any] = {"drop": drop, "categorical": categorical, "ordinal": orders}
+    said |= {"separator": "\t" if separator == "\\t" else separator, "decimal": None if decimal == "." else decimal}
+    return {name: value for name, value in said.items() if value}
+
+
+def _order(text: str) -> tuple[str, str, str]:
+    return text.partition("=")
 
 
 def _plan(method: str | None, draws: int, warmup: int, chains: int, particles: int | None, **more: Any) -> Any:

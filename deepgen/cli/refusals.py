@@ -1,6 +1,9 @@
 """How the command line refuses, warns and is interrupted: one line on stderr, and an exit status."""
 
+import ast
 import difflib
+import re
+import shlex
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,14 +17,16 @@ from deepgen import checks
 REFUSED, INTERRUPTED = 2, 130
 _OPTIONS = {
     "resume=False": "--no-resume",
-    "drop=[": "--drop [",
-    "categorical=[": "--categorical [",
     "num_particles": "--particles",
     "num_warmup": "--warmup",
     "num_samples": "--draws",
     "num_chains": "--chains",
     "learning_rate=": "--learning-rate ",
+    "Or set separator.": "Or pass --separator.",
 }
+_TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_DIALECT = re.compile(r"\bSet separator=('[^']+')(?: and decimal=('[^']+'))?\.")
+_COLUMNS = re.compile(rf"\b(drop|categorical|ordinal)=(\[{_TEXT}(?:, {_TEXT})*\])\.?")
 
 
 class Commands(TyperGroup):
@@ -79,7 +84,18 @@ def closest(value: str, choices: Iterable[str]) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _DIALECT.sub(_dialect, _COLUMNS.sub(_repeated, str(error)))
+    text = " ".join(text.split()) or type(error).__name__
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
     return text
+
+
+def _repeated(argument: re.Match[str]) -> str:
+    """A list of columns as a shell takes it: the option once for each, and no full stop that would be pasted too."""
+    return " ".join(f"--{argument[1]} {shlex.quote(name)}" for name in ast.literal_eval(argument[2]))
+
+
+def _dialect(argument: re.Match[str]) -> str:
+    """The two options of how a CSV is written, likewise."""
+    return f"Pass --separator {argument[1]}" + (f" --decimal {argument[2]}" if argument[2] else "")

@@ -18,6 +18,7 @@ from deepgen.cli.recipes import RECIPES, recipe
 from deepgen.cli.sources import PIXELS, Settings, Source, write_notes
 from deepgen.cli.views import look
 from deepgen.inference.imputation.methods import choose, described
+from deepgen.math.intervals import fewest_draws
 from deepgen.program import files
 
 METRICS, POSTERIOR, REPORT = "metrics.json", "posterior.nc", "report.html"
@@ -77,6 +78,28 @@ class Plan:
         return {"method": name, **options}
 
 
+def enough_draws(options: Mapping[str, Any], prob: float) -> int:
+    """How many draws of each cell `impute` gives with these options.
+
+    Args:
+        options: what `Plan.options` gave.
+        prob: of the intervals that are asked of the draws.
+
+    Raises:
+        ValueError: too few for such intervals.
+    """
+    draws = options["num_samples"] * options.get("num_chains", 1)
+    needed = fewest_draws(prob)
+    if draws < needed:
+        raise checks.problem(
+            "draws",
+            got=f"{draws} of each cell",
+            expected=f"at least {needed} for {prob:.0%} intervals",
+            fix="Raise --draws or --chains.",
+        )
+    return draws
+
+
 def run(
     settings: Settings, source: Source, plan: Plan, folder: Path, *, resume: bool = True, progress: bool | None = None
 ) -> dict[str, Any]:
@@ -119,6 +142,8 @@ def run(
         engine = Engine(settings.engine, settings.seed)
     imputers = engine.imputers(settings.family)
     options = plan.options(imputers) if imputers or plan.method else None
+    if options is not None:
+        enough_draws(options, max(evaluation.imputation.PROBS))
     # what is exact is cheap: all rows are judged, not only those that are completed
     exact = capability(made.family, settings.engine, "log_prob").detail[0] == "exact"
     judged = x.test if exact else test
@@ -157,6 +182,7 @@ def run(
         "timing": clock.seconds,
     }
     metrics = plain(metrics)
+    _write_metrics(folder, metrics)
     with clock.phase("report", "writing the results"):
         pictures = report.Pictures(
             losses=fit.losses,
@@ -175,8 +201,12 @@ def run(
         page = report.render(metrics, pictures)
         files.write_atomically(folder / REPORT, page.encode())
     metrics["timing"] = clock.seconds
-    files.write_atomically(folder / METRICS, json.dumps(metrics, indent=2, allow_nan=False).encode())
+    _write_metrics(folder, metrics)
     return metrics
+
+
+def _write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    files.write_atomically(folder / METRICS, json.dumps(metrics, indent=2, allow_nan=False).encode())
 
 
 NOT_COMPLETED: dict[str, Any] = {"imputation": None, "calibration": None, "pit": None, "sampler": None}
@@ -246,15 +276,15 @@ def sampler(posterior: Any) -> dict[str, Any]:
     names = ("r_hat", "pareto_k", "ess", "acceptance", "divergences")
     found: dict[str, Any] = {"rows": int(posterior["posterior"].sizes["row"]), **dict.fromkeys(names)}
     for name, worst in (("r_hat", 1.1), ("pareto_k", 0.7)):
-        if name in stats:
-            values = stats[name].values
+        values = stats[name].values if name in stats else np.array(np.nan)
+        if not np.isnan(values).all():
             found[name] = {
                 "median": float(np.nanmedian(values)),
                 "largest": float(np.nanmax(values)),
                 "threshold": worst,
                 "rows_above": int((values > worst).sum()),
             }
-    if "pareto_k" in stats and "rows_with_high_pareto_k" in posterior.attrs:
+    if found["pareto_k"] is not None and "rows_with_high_pareto_k" in posterior.attrs:
         # without the rows whose k says nothing, as their weights are even
         found["pareto_k"]["rows_above"] = int(posterior.attrs["rows_with_high_pareto_k"])
     if "ess" in stats:

@@ -24,6 +24,7 @@ PIXELS = "discretized_logistic"
 LEVELS = (16, 255)
 """The white of data sets with few grey levels, and of bytes."""
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq")
+_ENDINGS = sorted((*TABLE_ENDINGS, ".npz", ".idx", ".idx.gz", ".gz"), key=len, reverse=True)
 Network = Literal["mlp", "conv", "table"]
 
 
@@ -150,6 +151,13 @@ def open_source(
 def is_table(path: str) -> bool:
     """Whether a path is that of a table."""
     return path.lower().endswith(TABLE_ENDINGS)
+
+
+def stem_of(path: str | Path) -> str:
+    """A file's name without the ending that says what it is, whatever other points are in it."""
+    name = Path(path).name
+    ending = next((ending for ending in _ENDINGS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)]
 
 
 def white(likelihood: str | None) -> float:

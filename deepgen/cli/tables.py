@@ -9,7 +9,8 @@ import numpy as np
 
 from deepgen import checks, evaluation
 from deepgen.cli.engine import Engine
-from deepgen.cli.run import thin
+from deepgen.cli.run import enough_draws, thin
+from deepgen.cli.sources import stem_of
 from deepgen.data import Encoding, Table
 from deepgen.program import files
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CHUNK = 2**25
 DRAWS_BYTES = 50_000_000
 PROB = 0.9
+COMPLETED = ".completed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +70,7 @@ def complete_table(
     """
     import pandas as pd
 
-    draws_of_cell = options["num_samples"] * options.get("num_chains", 1)
-    needed = math.ceil(2 / (1 - PROB) - 1 - 1e-9)
-    if draws_of_cell < needed:
-        raise checks.problem(
-            "draws", got=f"{draws_of_cell} of each cell", expected=f"at least {needed} for {PROB:.0%} intervals",
-            fix="Raise --draws or --chains.",
-        )  # fmt: skip
+    draws_of_cell = enough_draws(options, PROB)
     # A run's encoding may know fewer columns than the table has: the others stay as they are.
     names = [column.name for column in encoding.columns]
     x = encoding.encode(table)
@@ -129,12 +125,17 @@ def write(completed: Completed, table: Table, output: Path) -> list[Path]:
         OSError: a folder that cannot be written to.
     """
     files.writable_folder(output.parent)
-    stem = output.name.partition(".")[0]
+    stem = beside(output)
     intervals, draws = output.with_name(f"{stem}.intervals.csv"), output.with_name(f"{stem}.nc")
     table.write(output, completed.frame)
     files.write_atomically(intervals, completed.intervals.to_csv(index=False).encode())
     evaluation.write_posterior(completed.draws, draws)
     return [output, intervals, draws]
+
+
+def beside(output: Path) -> str:
+    """The name, without an ending, of what is written next to a completed file."""
+    return stem_of(output).removesuffix(COMPLETED)
 
 
 def _moments(draws: np.ndarray, table: Table, encoding: Encoding) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Data sets, tables and missingness mechanisms."""
 
 from deepgen.data.builtin import digits, sklearn_table, table_dataset
+from deepgen.data.columns import Column
 from deepgen.data.dataset import Dataset, split
 from deepgen.data.encoding import Encoding
 from deepgen.data.factors import FactorImages, factor_images
@@ -10,7 +11,7 @@ from deepgen.data.load import dataset_names, load
 from deepgen.data.missingness import block, half, hide, mar, mcar, mnar, pixels
 from deepgen.data.planar import Planar, checkerboard, eight_gaussians, two_moons
 from deepgen.data.sequences import Clips, Text, music, spoken_digits, text
-from deepgen.data.table import Column, Table, read_table
+from deepgen.data.table import Table, read_table
 
 __all__ = [
     "Clips",

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepgen.checks import one_of, problem
-from deepgen.data.table import Column, Table
+from deepgen.data.columns import Column, Fault, refuse
+from deepgen.data.table import Table
+from deepgen.math.intervals import fewest_draws
 
 if TYPE_CHECKING:
     import pandas
@@ -56,24 +58,18 @@ class Encoding:
             The encoding.
 
         Raises:
-            ValueError: a column that is all missing or constant in these rows, or an unknown style.
+            ValueError: columns that are all missing or constant in these rows, all of them named; an unknown style.
         """
         one_of("style", style, STYLES)
         frame = table.frame if rows is None else table.frame.iloc[rows]
         mean, scale = [], []
+        faults = []
         for column in table.columns:
             block = _numbers(frame[column.name], column, style)
             present = block[~np.isnan(block[:, 0])]
             if not len(present) or (present == present[0]).all():
-                value = frame[column.name].dropna().tolist()
-                raise problem(
-                    f"column {column.name!r}",
-                    got=f"the same value, {value[0]!r}, in all {len(present)} observed cells"
-                    if len(present)
-                    else "no observed cell",
-                    expected="at least two different values in the rows that the encoding is fitted on",
-                    fix=f"There is nothing to learn from it; leave it out: drop=[{column.name!r}].",
-                )
+                faults.append(_constant(column.name, frame[column.name].dropna().tolist()))
+                continue
             if style == "codes":
                 mean.append(np.zeros(1))
                 scale.append(np.ones(1))
@@ -83,6 +79,7 @@ class Encoding:
             sd = np.sqrt(((present - centre) ** 2).mean())
             mean.append(centre)
             scale.append(np.full(len(centre), sd))
+        refuse(faults)
         return cls(table.columns, np.concatenate(mean), np.concatenate(scale), style)
 
     @property
@@ -180,7 +177,7 @@ class Encoding:
 
         draws = np.asarray(draws)
         draws = self._checked(draws.reshape(-1, *draws.shape[-2:]), len(table.frame))
-        need = int(np.ceil(2 / (1 - prob) - 1 - 1e-9)) if 0 < prob < 1 else 0
+        need = fewest_draws(prob) if 0 < prob < 1 else 0
         if not need or len(draws) < need:
             raise problem(
                 "draws",
@@ -264,6 +261,11 @@ class Encoding:
                 fix="Complete it with impute first.",
             )
         return x.astype(np.float64)
+
+
+def _constant(name: str, present: list[Any]) -> Fault:
+    got = f"the same value, {present[0]!r}, in all {len(present)} observed cells" if present else "no observed cell"
+    return Fault(name, got, "at least two different values in the rows that the encoding is fitted on")
 
 
 def _width(column: Column, style: str) -> int:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from deepgen.checks import problem
-from deepgen.data.table import Column, Table
+from deepgen.data.columns import Column, Fault, refuse
+from deepgen.data.table import Table
 from deepgen.likelihoods.table.columns import ColumnLaw
 
 LARGEST_COUNT = 50
@@ -49,12 +49,8 @@ def column_kinds(table: Table, rows: np.ndarray | None = None) -> tuple[ColumnLa
 
 def _levelled(column: Column) -> ColumnLaw:
     if len(column.levels) < 2:
-        raise problem(
-            f"column {column.name!r}",
-            got=f"the same value, {column.levels[0]!r}, in all observed cells",
-            expected="at least two different values",
-            fix=f"There is nothing to learn from it; leave it out: drop=[{column.name!r}].",
-        )
+        got = f"the same value, {column.levels[0]!r}, in all observed cells"
+        refuse([Fault(column.name, got, "at least two different values")])
     return ColumnLaw("ordinal" if column.ordered else "categorical", len(column.levels))
 
 

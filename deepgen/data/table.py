@@ -3,39 +3,19 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepgen.checks import problem
+from deepgen.data.cells import compressed, kind_of_table, read_cells, refuse_dialect, separated_by_tabs
+from deepgen.data.columns import Column, classified, known_columns
 
 if TYPE_CHECKING:
     import pandas
-
-Kind = Literal["real", "integer", "boolean", "categorical"]
-MAX_LEVELS = 50
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column's name, what it holds, its pandas type, and the levels of a categorical one.
-
-    Attributes:
-        name: as in the table.
-        kind: "real", "integer", "boolean" or "categorical".
-        dtype: the name of its pandas type.
-        levels: the values of a categorical column, sorted (in the column's own order where it has one).
-        ordered: whether the column says that its levels have an order, as an ordered pandas category does.
-    """
-
-    name: str
-    kind: Kind
-    dtype: str
-    levels: tuple[Any, ...] = ()
-    ordered: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +25,20 @@ class Table:
     Attributes:
         frame: the cells with their own types; NA is missing.
         columns: what each column holds, in the frame's order.
-        text: the cells as they stood in the CSV file, or None.
+        text: the cells as they stood in the CSV file, those left out among them, or None.
+        names: of all columns in the order of the file; those of the frame where it is empty.
+        aside: the columns that were left out, or None.
+        separator: what stood between the cells of the CSV file, where its ending does not say so.
+        decimal: what stands before the fraction of a number in it.
     """
 
     frame: "pandas.DataFrame"
     columns: tuple[Column, ...]
     text: "pandas.DataFrame | None" = None
+    names: tuple[str, ...] = ()
+    aside: "pandas.DataFrame | None" = None
+    separator: str | None = None
+    decimal: str = "."
 
     @classmethod
     def from_frame(
@@ -59,6 +47,7 @@ class Table:
         *,
         drop: Sequence[str] = (),
         categorical: Sequence[str] = (),
+        ordinal: Mapping[str, Sequence[Any] | None] | Sequence[str] = (),
         empty_rows: bool = False,
     ) -> "Table":
         """The table of a data frame, its columns classified and checked.
@@ -68,17 +57,21 @@ class Table:
 
         Args:
             frame: the cells; NA, NaN and None are missing.
-            drop: columns to leave out.
+            drop: columns to leave out; `write` puts them back where they stood.
             categorical: columns of numbers that are codes of categories.
+            ordinal: columns of categories that have an order: their names, or for each name its levels, the lowest
+                first. The order of other levels is that of numbers, of a pandas category's own, or of the text's first
+                appearance.
             empty_rows: whether rows without any observed cell are let through.
 
         Returns:
             The table.
 
         Raises:
-            ValueError: no rows or columns; duplicate or unknown column names; a column of a type that cannot be
+            ValueError: no rows or columns; duplicate or unknown column names; columns of a type that cannot be
                 modelled (dates, mixed objects, text with more than 50 levels or different in nearly every row),
-                all missing or with infinite values; a row that is all missing.
+                all missing or with infinite values, all of them named; a row that is all missing; an order of levels
+                that leaves some out.
         """
         names = [str(name) for name in frame.columns]
         double = sorted({name for name in names if names.count(name) > 1})
@@ -86,9 +79,13 @@ class Table:
             raise problem(
                 "table", got=f"the column names {double} twice", expected="distinct names", fix="Rename them."
             )
+        known_columns("ordinal", ordinal if isinstance(ordinal, str) else list(ordinal), names)
+        orders = dict(ordinal) if isinstance(ordinal, Mapping) else dict.fromkeys(ordinal)
         for argument, chosen in (("drop", drop), ("categorical", categorical)):
             known_columns(argument, chosen, names)
-        frame = frame.set_axis(names, axis=1).drop(columns=list(drop))
+            _refuse_shared(argument, chosen, orders)
+        frame = frame.set_axis(names, axis=1)
+        aside, frame = frame[[name for name in names if name in drop]], frame.drop(columns=list(drop))
         if frame.empty:
             raise problem(
                 "table",
@@ -96,14 +93,9 @@ class Table:
                 expected="at least one of each",
                 fix="Check the file and the columns dropped.",
             )
+        # before the rows: a column that is refused may be all that a row has
+        columns = classified(frame, categorical, orders)
         missing = frame.isna()
-        for name in frame.columns[missing.all()]:
-            raise problem(
-                f"column {name!r}",
-                got="no observed cell",
-                expected="at least two different values",
-                fix=f"Leave it out: drop=[{name!r}].",
-            )
         empty = np.flatnonzero(missing.all(axis=1))
         if empty.size and not empty_rows:
             raise problem(
@@ -112,7 +104,7 @@ class Table:
                 expected="at least one observed cell a row",
                 fix="Remove these rows.",
             )
-        return cls(frame, tuple(_column(frame[name], name in categorical) for name in frame.columns))
+        return cls(frame, columns, names=tuple(names), aside=aside if len(drop) else None)
 
     @property
     def observed(self) -> np.ndarray:
@@ -122,7 +114,8 @@ class Table:
     def write(self, path: str | os.PathLike[str], completed: "pandas.DataFrame | None" = None) -> None:
         """Write the table, or its completed form, as CSV or Parquet by the path's ending.
 
-        Observed cells of a table read from CSV are written as the text they were.
+        Observed cells of a table read from CSV are written as the text they were, and columns that were left out stand
+        where they stood, as they were.
 
         Args:
             path: where to; an existing file is replaced in one step.
@@ -133,7 +126,7 @@ class Table:
             OSError: a folder that cannot be written.
         """
         path = Path(path)
-        ending = _ending(path)
+        as_csv = kind_of_table(path) == ".csv"
         frame = self.frame if completed is None else completed
         if list(frame.columns) != list(self.frame.columns) or len(frame) != len(self.frame):
             raise problem(
@@ -142,18 +135,31 @@ class Table:
                 expected=f"{len(self.frame)} rows of {list(self.frame.columns)}",
                 fix="Pass the frame that Encoding.decode or Encoding.complete returned.",
             )
-        if ending == ".csv" and self.text is not None:
-            frame = self.text.where(self.observed, frame.astype("string"))
+        frame = self._whole(frame, as_csv and self.text is not None)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            if ending == ".csv":
-                tabs, packed = ".tsv" in path.suffixes, path.suffix == ".gz"
-                frame.to_csv(partial, index=False, sep="\t" if tabs else ",", compression="gzip" if packed else None)
+            if as_csv:
+                between = "\t" if separated_by_tabs(path) else self.separator or ","
+                frame.to_csv(partial, index=False, sep=between, compression="gzip" if compressed(path) else None)
             else:
                 frame.to_parquet(partial, index=False)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _whole(self, frame: "pandas.DataFrame", as_text: bool) -> "pandas.DataFrame":
+        """The frame with the columns that were left out; of a CSV's cells, the observed ones, the text."""
+        import pandas as pd
+
+        aside = self.aside
+        if as_text and self.text is not None:
+            written = frame.astype("string")
+            for column in self.columns:
+                if column.kind == "real" and self.decimal != ".":
+                    written[column.name] = written[column.name].str.replace(".", self.decimal, regex=False)
+            aside = None if aside is None else self.text[list(aside.columns)]
+            frame = self.text[list(frame.columns)].where(self.observed, written)
+        return frame if aside is None else pd.concat([frame, aside], axis=1)[list(self.names)]
 
 
 def read_table(
@@ -161,8 +167,10 @@ def read_table(
     *,
     drop: Sequence[str] = (),
     categorical: Sequence[str] = (),
+    ordinal: Mapping[str, Sequence[Any] | None] | Sequence[str] = (),
     na_values: Sequence[str] = ("?",),
-    separator: str = ",",
+    separator: str | None = None,
+    decimal: str = ".",
 ) -> Table:
     """Read a CSV (``.csv``, ``.csv.gz``, ``.tsv``) or Parquet (``.parquet``, ``.pq``) file.
 
@@ -171,174 +179,55 @@ def read_table(
 
     Args:
         path: the file.
-        drop: columns to leave out.
+        drop: columns to leave out; `Table.write` puts them back where they stood.
         categorical: columns of numbers that are codes of categories.
+        ordinal: columns of categories that have an order, as of ``Table.from_frame``.
         na_values: further texts that mean missing.
-        separator: what stands between two cells of a CSV; a ``.tsv`` is separated by tabs.
+        separator: what stands between two cells of a CSV; None for a tab in a ``.tsv``, else a comma.
+        decimal: what stands before the fraction of a number in a CSV, "." or ",".
 
     Returns:
         The table.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another ending, an empty file, a row with more or fewer cells than the header (its line is named),
-            text that is not UTF-8, and what ``Table.from_frame`` refuses.
+        ValueError: another ending, an empty file, another separator, a row with more or fewer cells than the header
+            (its line is named), text that is not UTF-8, and what ``Table.from_frame`` refuses.
     """
     import pandas as pd
 
     path = Path(path)
-    ending = _ending(path)
+    kind = kind_of_table(path)
+    refuse_dialect(separator, decimal)
     if not path.is_file():
         raise FileNotFoundError(f"table {str(path)!r}: there is no such file. Check the path.")
-    if ending == ".parquet":
-        frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
-        return Table.from_frame(frame, drop=drop, categorical=categorical)
-    separator = "\t" if ".tsv" in path.suffixes else separator
-    header, rows = _cells(path, separator)
+    chosen: dict[str, Any] = {"drop": drop, "categorical": categorical, "ordinal": ordinal}
+    if kind == ".parquet":
+        return Table.from_frame(pd.read_parquet(path, dtype_backend="numpy_nullable"), **chosen)
+    header, rows = read_cells(path, separator)
     known_columns("drop", drop, header)
     # Rewritten, so that pandas sees exactly these cells; left alone it pads short rows and skips blank lines.
     buffer = io.StringIO()
-    csv.writer(buffer).writerows([header, *rows])
+    csv.writer(buffer, delimiter="\t").writerows([header, *rows])
     buffer.seek(0)
     frame = pd.read_csv(
         buffer,
+        sep="\t",
+        decimal=decimal,
         dtype_backend="numpy_nullable",
         na_values=list(na_values),
         skip_blank_lines=False,
     )
-    table = Table.from_frame(frame, drop=drop, categorical=categorical)
-    text = pd.DataFrame(rows, columns=pd.Index(header), dtype="string")[list(table.frame.columns)]
-    return replace(table, text=text)
+    text = pd.DataFrame(rows, columns=pd.Index(header), dtype="string")
+    return replace(Table.from_frame(frame, **chosen), text=text, separator=separator, decimal=decimal)
 
 
-def known_columns(argument: str, names: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuse names that are no columns.
-
-    Raises:
-        ValueError: naming the argument, the unknown names and the columns there are.
-    """
-    if isinstance(names, str):
-        raise problem(argument, got=repr(names), expected="a list of column names", fix=f"Write [{names!r}].")
-    unknown = [name for name in names if name not in columns]
-    if unknown:
+def _refuse_shared(argument: str, names: Sequence[str], ordinal: Mapping[str, Any]) -> None:
+    shared = [name for name in names if name in ordinal]
+    if shared:
         raise problem(
             argument,
-            got=f"the unknown columns {unknown}",
-            expected=f"some of {list(columns)}",
-            fix="Check the spelling.",
+            got=f"{shared}, which ordinal names too",
+            expected="each column once",
+            fix="Name it in one of them.",
         )
-
-
-def _ending(path: Path) -> str:
-    suffixes = "".join(path.suffixes).lower()
-    for endings, kind in (((".csv", ".csv.gz", ".tsv", ".tsv.gz"), ".csv"), ((".parquet", ".pq"), ".parquet")):
-        if suffixes.endswith(endings):
-            return kind
-    raise problem(
-        "table",
-        got=f"the path {str(path)!r}",
-        expected="an ending .csv, .csv.gz, .tsv or .parquet",
-        fix="Convert the file to CSV or Parquet with these endings.",
-    )
-
-
-def _cells(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:
-    """The header and the cells of a CSV as text, blanks as '', every row as long as the header."""
-    import gzip
-
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator)
-            lines = [(reader.line_num, row) for row in reader]
-    except UnicodeDecodeError as error:
-        raise problem(
-            f"table {str(path)!r}",
-            got=f"bytes that are not UTF-8 ({error.reason})",
-            expected="UTF-8 text",
-            fix="Convert it.",
-        ) from error
-    filled = [(number, row) for number, row in lines if row]
-    if not filled or not any(cell.strip() for cell in filled[0][1]):
-        raise problem(f"table {str(path)!r}", got="an empty file", expected="a header and rows", fix="Check the file.")
-    header = [cell.strip() for cell in filled[0][1]]
-    # In a table of one column an empty line is a missing cell.
-    body = [(number, row or [""]) for number, row in lines[lines.index(filled[0]) + 1 :] if row or len(header) == 1]
-    if not body:
-        raise problem(
-            f"table {str(path)!r}", got="a header and no rows", expected="at least one row", fix="Check the file."
-        )
-    double = sorted({name for name in header if header.count(name) > 1})
-    if double:
-        raise problem(
-            f"table {str(path)!r}",
-            got=f"the column names {double} twice",
-            expected="distinct names",
-            fix="Rename them.",
-        )
-    for number, row in body:
-        if len(row) != len(header):
-            raise problem(
-                f"table {str(path)!r}, line {number}",
-                got=f"{len(row)} cells",
-                expected=f"{len(header)}, as in the header",
-                fix=f"Mend this line: a cell that holds {separator!r} needs quotes. Or set separator.",
-            )
-    return header, [[cell if cell.strip() else "" for cell in row] for _, row in body]
-
-
-def _column(values: "pandas.Series", as_categories: bool) -> Column:
-    from pandas.api import types
-
-    name, dtype = str(values.name), values.dtype
-    present = values.dropna()
-    if as_categories or isinstance(dtype, types.CategoricalDtype) or types.is_string_dtype(dtype):
-        ordered = isinstance(dtype, types.CategoricalDtype) and bool(dtype.ordered)
-        return Column(name, "categorical", str(dtype), _levels(name, values, present), ordered)
-    if types.is_bool_dtype(dtype):
-        return Column(name, "boolean", str(dtype))
-    if not types.is_numeric_dtype(dtype) or types.is_complex_dtype(dtype):
-        raise problem(
-            f"column {name!r}",
-            got=f"the type {dtype}",
-            expected="numbers, truth values, text or categories",
-            fix=f"Convert it, e.g. dates to days since a first day, or leave it out: drop=[{name!r}].",
-        )
-    infinite = np.flatnonzero(np.isinf(values.to_numpy(dtype=np.float64, na_value=np.nan)))
-    if infinite.size:
-        raise problem(
-            f"column {name!r}",
-            got=f"{infinite.size} infinite values, the first in row {infinite[0] + 1}",
-            expected="finite values",
-            fix="Replace them, or leave the cells blank where they stand for missing.",
-        )
-    return Column(name, "integer" if types.is_integer_dtype(dtype) else "real", str(dtype))
-
-
-def _levels(name: str, values: "pandas.Series", present: "pandas.Series") -> tuple[Any, ...]:
-    from pandas.api.types import CategoricalDtype
-
-    kinds = {
-        str if isinstance(value, str) else bool if isinstance(value, bool | np.bool_) else float for value in present
-    }
-    plain = all(isinstance(value, str | bool | int | float | np.generic) for value in present)
-    if len(kinds) > 1 or not plain or (values.dtype == object and kinds != {str}):
-        raise problem(
-            f"column {name!r}",
-            got=f"Python objects, e.g. {present.tolist()[0]!r}",
-            expected="text, or one pandas type of numbers or truth values",
-            fix=f"Convert it, e.g. with frame.convert_dtypes(), or leave it out: drop=[{name!r}].",
-        )
-    if isinstance(values.dtype, CategoricalDtype):
-        used = set(present)
-        levels = [level for level in values.dtype.categories if level in used]
-    else:
-        levels = sorted(present.unique())
-    if len(levels) > MAX_LEVELS or (len(present) > 10 and len(levels) > 0.5 * len(present)):
-        raise problem(
-            f"column {name!r}",
-            got=f"{len(levels)} different values in {len(present)} cells, e.g. {levels[0]!r}",
-            expected=f"at most {MAX_LEVELS} categories that recur (or numbers)",
-            fix=f"Names, dates and free text cannot be modelled; leave it out: drop=[{name!r}].",
-        )
-    return tuple(level.item() if isinstance(level, np.generic) else level for level in levels)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deepgen.checks import problem
+from deepgen.math.intervals import fewest_draws
 
 _CHUNK = 2**24
 
@@ -117,7 +118,7 @@ def interval(draws: np.ndarray, prob: float) -> np.ndarray:
     draws = np.asarray(draws)
     if not 0 < prob < 1:
         raise problem("prob", got=prob, expected="a probability in (0, 1)", fix="Pass for instance 0.9.")
-    need = int(np.ceil(2 / (1 - prob) - 1 - 1e-9))
+    need = fewest_draws(prob)
     if len(draws) < need:
         raise problem(
             "draws",

@@ -1,5 +1,6 @@
 """A report's page: numbers from the metrics, pictures from the arrays, put into the template."""
 
+import math
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -50,11 +51,11 @@ def estimate(score: Mapping[str, Any] | None) -> str:
     return str(Estimate(score["value"], float("nan") if score["stderr"] is None else score["stderr"]))
 
 
-def number(value: Any) -> str:
-    """A number as text, with four digits that count."""
+def number(value: Any, form: str = ".4g") -> str:
+    """A number as text, of a float by default four digits that count; a dash where there is none."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return format(value, form) if isinstance(value, float) else str(value)
 
 
 def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -67,10 +68,16 @@ def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
         For each table ``head``, and ``rows`` of a name and cells; a cell has a text and whether it is the best of its
         column.
     """
-    ranked = sorted(errors.items(), key=lambda item: item[1]["crps"]["value"])
+
+    def known(score: Any) -> bool:
+        return score is not None and score["value"] is not None
+
+    ranked = sorted(
+        errors.items(), key=lambda item: math.inf if item[1]["crps"]["value"] is None else item[1]["crps"]["value"]
+    )
     scores = [name for name in SCORES if any(error[name] is not None for error in errors.values())]
     best = {
-        name: choose(error[name]["value"] for error in errors.values() if error[name] is not None)
+        name: choose((error[name]["value"] for error in errors.values() if known(error[name])), default=None)
         for name in scores
         for choose in [max if name == "accuracy" else min]
     }
@@ -78,8 +85,7 @@ def error_tables(errors: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "name": name,
             "cells": [
-                {"text": estimate(error[s]), "best": error[s] is not None and error[s]["value"] == best[s]}
-                for s in scores
+                {"text": estimate(error[s]), "best": known(error[s]) and error[s]["value"] == best[s]} for s in scores
             ],
         }
         for name, error in ranked

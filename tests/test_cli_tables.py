@@ -1,0 +1,122 @@
+"""What the commands do with tables as people have them: names, commas, orders, versions, blanks of every kind."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from commanding import FEW, SLOW_IN_JAX, TINY, call, csv_path, done
+
+from deepgen.evaluation import read_posterior
+
+STAGES = ("low", "mid", "high")
+READING = ["--drop", "name", "--drop", "seen on", "--separator", ";", "--decimal", ","]
+
+
+def zoo(path: Path, between: str = ";", comma: str = ",") -> Path:
+    """Names, dates, numbers, counts, codes, categories, an order and truth values; some cells of each blank."""
+    rng = np.random.default_rng(5)
+    z = rng.standard_normal(60)
+    frame = pd.DataFrame(
+        {
+            "name": [f"animal {i}" for i in range(60)],
+            "weight": [f"{np.exp(value):.3f}".replace(".", comma) for value in z],
+            "stage": [STAGES[int(value > -0.4) + int(value > 0.4)] for value in z],
+            "seen on": [f"2020-01-{1 + i % 28:02d}" for i in range(60)],
+            "young": rng.poisson(np.exp(0.5 * z + 1)).astype(str),
+            "diet": np.where(z + rng.standard_normal(60) > 0, "carni", "herbi"),
+            "code": rng.integers(1, 4, 60).astype(str),
+            "tame": np.where(rng.random(60) < 0.4, "True", "False"),
+        }
+    )
+    blank = rng.random(frame.shape) < 0.15
+    blank[:, [0, 4]] = False
+    blank[7, 3] = True
+    lines = [between.join(frame.columns), *map(between.join, frame.mask(blank, "").to_numpy())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("engine", SLOW_IN_JAX)
+def test_a_table_of_every_kind_is_completed_by_one_command(engine: str, tmp_path: Path) -> None:
+    path = zoo(tmp_path / "zoo.v1.csv")
+    kinds = ["--categorical", "code", "--ordinal", "stage=low,mid,high"]
+    shown = done("impute", "vae", path, "--engine", engine, *READING, *kinds, *TINY, *FEW)
+    assert "Warning" not in shown.stderr.replace("Warning: the chains of", "")
+    before, after = (
+        pd.read_csv(tmp_path / name, sep=";", dtype=str, keep_default_na=False)
+        for name in ("zoo.v1.csv", "zoo.v1.completed.csv")
+    )
+    assert list(after) == list(before)
+    for name in ("name", "seen on"):
+        assert after[name].tolist() == before[name].tolist()
+    modelled = before.columns.difference(["name", "seen on"])
+    blank = before[modelled] == ""
+    assert (after[modelled].where(~blank, "") == before[modelled]).all(axis=None)
+    assert (after[modelled] != "").all(axis=None)
+    assert after["weight"].str.fullmatch(r"\d+,\d+").all()
+    assert set(after["stage"]) == set(STAGES)
+    notes = json.loads((tmp_path / "zoo.v1.run" / "run.json").read_text())
+    columns = {column["name"]: column for column in notes["encoding"]["columns"]}
+    assert (columns["stage"]["levels"], columns["stage"]["ordered"]) == (list(STAGES), True)
+    assert columns["code"]["levels"] == [1, 2, 3]
+    # another version of the table has results of its own
+    first = (tmp_path / "zoo.v1.intervals.csv").read_text()
+    other = zoo(tmp_path / "zoo.v2.csv")
+    other.write_text("\n".join(other.read_text().splitlines()[:20]))
+    done("impute", tmp_path / "zoo.v1.run", other, "--engine", engine, "--no-progress", *READING, *kinds, *FEW)
+    assert (tmp_path / "zoo.v1.intervals.csv").read_text() == first
+    assert len(pd.read_csv(tmp_path / "zoo.v2.intervals.csv")) < len(first.splitlines()) - 1
+    assert read_posterior(tmp_path / "zoo.v2.nc").posterior.sizes["row"] < 20
+
+
+NO_FIT: list[tuple[list[Any], str]] = [
+    (["impute", "vae", "CSV", "--method", "nope"], "method: got 'nope'; expected one of"),
+    (["impute", "vae", "CSV", "--draws", "2"], "draws: got 8 of each cell; expected at least 19 for 90% intervals"),
+    (["impute", "vae", "CSV", "--method", "sir", "--draws", "4", "--chains", "4"], "draws: got 16 of each cell"),
+    (["run", "vae", "iris", "--draws", "10", "--chains", "1"], "got 10 of each cell; expected at least 39 for 95%"),
+    (["run", "made", "iris", "--draws", "9", "--chains", "4"], "got 36 of each cell; expected at least 39 for 95%"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), NO_FIT)
+def test_what_cannot_be_completed_is_refused_before_the_fit(
+    arguments: list[Any], message: str, csv_path: Path, tmp_path: Path
+) -> None:
+    given = [csv_path if argument == "CSV" else argument for argument in arguments]
+    out = tmp_path / ("out" if given[0] == "run" else "out.csv")
+    result = call(*given, "--engine", "pyro", "--out", out)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "fitting" not in result.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def advice(*arguments: Any) -> str:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    return result.stderr.strip()
+
+
+def test_advice_can_be_pasted(tmp_path: Path) -> None:
+    path = zoo(tmp_path / "zoo.csv")
+    said = advice("impute", "vae", path)
+    assert said.endswith("numbers have decimal commas. Pass --separator ';' --decimal ','")
+    said = advice("impute", "vae", path, "--separator", ";", "--decimal", ",")
+    assert said.endswith("Leave them out: --drop name --drop 'seen on'")
+    tabs = zoo(tmp_path / "tabs.csv", "\t", ".")
+    assert advice("impute", "vae", tabs).endswith(r"Pass --separator '\t'")
+    assert advice("impute", "vae", tabs, "--separator", r"\t").endswith("--drop name --drop 'seen on'")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3,4,5\n")
+    assert advice("impute", "vae", tmp_path / "ragged.csv").endswith("Or pass --separator.")
+    fixed = advice("impute", "nsf", tabs, "--separator", r"\t", "--drop", "name", "--drop", "seen on")
+    assert fixed.endswith("Take vae, or leave them out: --drop stage --drop diet --drop tame")
+
+
+def test_options_of_tables_are_for_tables(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.array([[1.0, np.nan]]))
+    said = advice("impute", "vae", tmp_path / "x.npz", "--drop", "a", "--decimal", ",")
+    assert re.search(r"options: got \['--drop', '--decimal'\] for .*they say how to read a table", said)
