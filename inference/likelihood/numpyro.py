@@ -112,7 +112,8 @@ def log_prob(
 
     Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
     standard error is that of every row (for each class, where these are given). Missing entries are refused there, and
-    of a `Dequantized` program.
+    of a `Dequantized` program. Of an `MNAR` the value bounds log p(x_observed, mask): the law of which entries are
+    observed counts, so that it is less than log p(x_observed) of the program within.
 
     Args:
         rng_key: the key.
