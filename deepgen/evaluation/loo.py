@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from deepgen.checks import problem
 from deepgen.inference.imputation import importance
-from deepgen.program import LikelihoodKind
+from deepgen.program import LikelihoodKind, LogProb, ModelsMissingness
 
 if TYPE_CHECKING:
     import arviz
@@ -145,6 +145,35 @@ def held_out(log_weights: np.ndarray, kind: LikelihoodKind) -> HeldOut:
         return HeldOut(value, np.full(len(value), -np.inf), np.full(len(value), False), kind)
     judged = importance.smooth(weights)
     return HeldOut(value, judged.pareto_k, importance.untrusted(judged, weights.shape[1]), kind)
+
+
+def estimated(found: LogProb) -> HeldOut:
+    """What ``log_prob`` says of each row, where no weights of a guide's draws stand behind it.
+
+    Args:
+        found: of the rows.
+
+    Returns:
+        Values; no Pareto k, as ``log_prob`` has warned itself of what is not to be trusted.
+    """
+    value = np.asarray(found.value, dtype=np.float64)
+    return HeldOut(value, np.full(len(value), -np.inf), np.full(len(value), False), found.kind)
+
+
+def refuse_mixture(programs: Mapping[str, Any]) -> None:
+    """Refuse to compare programs whose ``log_prob`` is of different things.
+
+    Raises:
+        ValueError: some count the law of what is observed, and some do not.
+    """
+    counting = [name for name, program in programs.items() if isinstance(program, ModelsMissingness)]
+    if counting and len(counting) < len(programs):
+        raise problem(
+            "programs",
+            got=f"{counting} whose log_prob is log p(x_observed, mask), beside others whose is log p(x_observed)",
+            expected="programs of the same quantity",
+            fix="Compare each MNAR with another MNAR, or pass the programs that they wrap, as in mnar.program.",
+        )
 
 
 def refuse_one(programs: Mapping[str, Any]) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 from jax import lax
 
 from deepgen import checks
-from deepgen.evaluation.loo import comparison, held_out, refuse_one
-from deepgen.evaluation.rate_distortion import RateDistortion, rate_distortion_table
+from deepgen.evaluation.loo import comparison, estimated, held_out, refuse_mixture, refuse_one
+from deepgen.evaluation.rate_distortion import RateDistortion, rate_distortion_table, refuse_unsplit
 from deepgen.inference.likelihood import streaming
-from deepgen.inference.likelihood.numpyro import log_weights
+from deepgen.inference.likelihood.numpyro import log_prob, log_weights
+from deepgen.inference.likelihood.weighted import by_guide, check_rows
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Program
+from deepgen.program import Program, TakesHoles
 from deepgen.program.numpyro import log_densities, propose
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
 
 def compare(
-    rng_key: jax.Array, programs: Mapping[str, Program], x: Any, *, num_particles: int = 1000
+    rng_key: jax.Array, programs: Mapping[str, Program], x: Any, *, num_particles: int | None = None
 ) -> "pandas.DataFrame":
     r"""ArviZ's comparison (``az.compare``) of programs by log p(x) of held-out rows.
 
-    Each row's log p(x) is that of ``log_prob``: exact, or the importance-weighted bound of K particles, whose error
-    differs between programs. Where a row's importance weights have a Pareto k above 0.7 (and few of them are effective)
-    its value is too low; the table counts such rows of each program, and a warning says so.
+    Each row's log p(x) is that of ``log_prob``: exact, an estimate, or the importance-weighted bound of K particles,
+    whose error differs between programs. Where a row's importance weights have a Pareto k above 0.7 (and few of them
+    are effective) its value is too low; the table counts such rows of each program, and a warning says so. The error of
+    an energy-based program's log Z is that of all rows together, and no part of ``se`` and ``dse``.
 
     .. math:: \mathrm{elpd} = \sum_i \log p(x_i), \qquad
         \mathrm{dse} = \sqrt{n \operatorname{Var}_i(\log p_a(x_i) - \log p_b(x_i))}
@@ -40,25 +42,29 @@ def compare(
         rng_key: the key.
         programs: by name, two or more, fitted to other rows.
         x: (n, *event_shape), two rows or more, NaN (negative integers) where missing.
-        num_particles: K; a program without latents needs none.
+        num_particles: K, as in ``log_prob``; None for 1000, or for as many estimates as a program takes by itself.
 
     Returns:
         A line for each program, best first, with the columns of ``az.compare``, untrusted_rows and kind.
 
     Raises:
-        ValueError: fewer than two programs, data that a program does not take, or a ``num_particles`` that is not
-            positive.
+        ValueError: fewer than two programs, an `MNAR` beside what is none, data that a program does not take, or a
+            ``num_particles`` that is not positive.
 
     Warns:
         UserWarning: where the weights of some rows are not to be trusted.
     """
-    checks.at_least("num_particles", num_particles, 1)
+    count = 1000 if num_particles is None else int(num_particles)
+    checks.at_least("num_particles", count, 1)
     refuse_one(programs)
-    for program in programs.values():
-        program.check_data(x, missing=True)
+    refuse_mixture(programs)
+    missing = {name: bool(is_missing(check_rows(program, x)).any()) for name, program in programs.items()}
     scores = {}
     for name, program in programs.items():
-        particles = 1 if program.likelihood == "exact" else int(num_particles)
+        if not by_guide(program, missing[name]):
+            scores[name] = estimated(log_prob(rng_key, program, x, num_particles=num_particles))
+            continue
+        particles = 1 if program.likelihood == "exact" else count
         batches, observed, n = _batches(program, x, particles)
         weights = _log_weights(rng_key, program, batches, observed, particles)
         scores[name] = held_out(np.asarray(weights).reshape(-1, particles)[:n], program.likelihood)
@@ -84,9 +90,11 @@ def rate_distortion(rng_key: jax.Array, program: Program, x: Any, *, num_particl
         Both, for each row in nats.
 
     Raises:
-        ValueError: data that the program does not take, or a ``num_particles`` that is not positive.
+        ValueError: a program without latents or one that models which entries are observed, data that the program does
+            not take, or a ``num_particles`` that is not positive.
     """
     checks.at_least("num_particles", num_particles, 1)
+    refuse_unsplit(program)
     batches, observed, n = _batches(program, x, 1)
     rate, distortion = _rate_distortion(rng_key, program, batches, observed, int(num_particles))
     return RateDistortion(np.asarray(rate).reshape(-1)[:n], np.asarray(distortion).reshape(-1)[:n])
@@ -116,7 +124,7 @@ def rate_distortion_curve(
 
 def _batches(program: Program, x: Any, particles: int) -> tuple[jax.Array, jax.Array | None, int]:
     """The rows in batches that fit the memory, the last one filled up; what is observed of them; their number."""
-    array = program.check_data(x, missing=True)
+    array = check_rows(program, x)
     missing = is_missing(array)
     rows, _ = streaming.chunk_sizes(len(array), particles, int(np.prod(program.event_shape)))
     index = np.minimum(np.arange(-(-len(array) // rows) * rows), len(array) - 1)
@@ -152,6 +160,7 @@ def _rate_distortion(
 
     def rows(item: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
         key, x, seen = item
+        seen = None if isinstance(program, TakesHoles) else seen
         complete = x if seen is None else jnp.where(seen, x, jnp.zeros((), x.dtype))
 
         def step(sums: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:

@@ -7,24 +7,26 @@ import numpy as np
 import torch
 
 from deepgen import checks
-from deepgen.evaluation.loo import comparison, held_out, refuse_one
-from deepgen.evaluation.rate_distortion import RateDistortion, rate_distortion_table
+from deepgen.evaluation.loo import comparison, estimated, held_out, refuse_mixture, refuse_one
+from deepgen.evaluation.rate_distortion import RateDistortion, rate_distortion_table, refuse_unsplit
 from deepgen.inference.likelihood import streaming
-from deepgen.inference.likelihood.pyro import log_weights
+from deepgen.inference.likelihood.pyro import log_prob, log_weights
+from deepgen.inference.likelihood.weighted import by_guide, check_rows
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Program
+from deepgen.program import Program, TakesHoles
 from deepgen.program.pyro import isolated, log_densities, propose, tensor
 
 if TYPE_CHECKING:
     import pandas
 
 
-def compare(programs: Mapping[str, Program], x: Any, *, num_particles: int = 1000) -> "pandas.DataFrame":
+def compare(programs: Mapping[str, Program], x: Any, *, num_particles: int | None = None) -> "pandas.DataFrame":
     r"""ArviZ's comparison (``az.compare``) of programs by log p(x) of held-out rows.
 
-    Each row's log p(x) is that of ``log_prob``: exact, or the importance-weighted bound of K particles, whose error
-    differs between programs. Where a row's importance weights have a Pareto k above 0.7 (and few of them are effective)
-    its value is too low; the table counts such rows of each program, and a warning says so.
+    Each row's log p(x) is that of ``log_prob``: exact, an estimate, or the importance-weighted bound of K particles,
+    whose error differs between programs. Where a row's importance weights have a Pareto k above 0.7 (and few of them
+    are effective) its value is too low; the table counts such rows of each program, and a warning says so. The error of
+    an energy-based program's log Z is that of all rows together, and no part of ``se`` and ``dse``.
 
     .. math:: \mathrm{elpd} = \sum_i \log p(x_i), \qquad
         \mathrm{dse} = \sqrt{n \operatorname{Var}_i(\log p_a(x_i) - \log p_b(x_i))}
@@ -34,25 +36,29 @@ def compare(programs: Mapping[str, Program], x: Any, *, num_particles: int = 100
     Args:
         programs: by name, two or more, fitted to other rows.
         x: (n, *event_shape), two rows or more, NaN (negative integers) where missing.
-        num_particles: K; a program without latents needs none.
+        num_particles: K, as in ``log_prob``; None for 1000, or for as many estimates as a program takes by itself.
 
     Returns:
         A line for each program, best first, with the columns of ``az.compare``, untrusted_rows and kind.
 
     Raises:
-        ValueError: fewer than two programs, data that a program does not take, or a ``num_particles`` that is not
-            positive.
+        ValueError: fewer than two programs, an `MNAR` beside what is none, data that a program does not take, or a
+            ``num_particles`` that is not positive.
 
     Warns:
         UserWarning: where the weights of some rows are not to be trusted.
     """
-    checks.at_least("num_particles", num_particles, 1)
+    count = 1000 if num_particles is None else int(num_particles)
+    checks.at_least("num_particles", count, 1)
     refuse_one(programs)
-    for program in programs.values():
-        program.check_data(x, missing=True)
+    refuse_mixture(programs)
+    missing = {name: bool(is_missing(check_rows(program, x)).any()) for name, program in programs.items()}
     scores = {}
     for name, program in programs.items():
-        particles = 1 if program.likelihood == "exact" else int(num_particles)
+        if not by_guide(program, missing[name]):
+            scores[name] = estimated(log_prob(program, x, num_particles=num_particles))
+            continue
+        particles = 1 if program.likelihood == "exact" else count
         with torch.no_grad(), isolated():
             parts = [_log_weights(program, batch, seen, particles) for batch, seen in _batches(program, x, particles)]
         scores[name] = held_out(torch.cat(parts).cpu().numpy(), program.likelihood)
@@ -77,9 +83,11 @@ def rate_distortion(program: Program, x: Any, *, num_particles: int = 100) -> Ra
         Both, for each row in nats.
 
     Raises:
-        ValueError: data that the program does not take, or a ``num_particles`` that is not positive.
+        ValueError: a program without latents or one that models which entries are observed, data that the program does
+            not take, or a ``num_particles`` that is not positive.
     """
     checks.at_least("num_particles", num_particles, 1)
+    refuse_unsplit(program)
     with torch.no_grad(), isolated():
         parts = [_rate_distortion(program, batch, seen, int(num_particles)) for batch, seen in _batches(program, x, 1)]
     return RateDistortion(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))
@@ -108,7 +116,7 @@ def rate_distortion_curve(
 
 def _batches(program: Program, x: Any, particles: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
     """The rows in batches that fit the memory, and what is observed of them."""
-    array = program.check_data(x, missing=True)
+    array = check_rows(program, x)
     missing = is_missing(array)
     rows, _ = streaming.chunk_sizes(len(array), particles, int(np.prod(program.event_shape)))
     for start in range(0, len(array), rows):
@@ -127,6 +135,7 @@ def _rate_distortion(
     program: Any, x: torch.Tensor, observed: torch.Tensor | None, particles: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(rows,) each."""
+    observed = None if isinstance(program, TakesHoles) else observed
     complete = x if observed is None else torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device))
     rate = distortion = torch.zeros(len(x), device=x.device)
     for _ in range(particles):

@@ -1,13 +1,14 @@
 """Rate and distortion of programs, and a table of them."""
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from deepgen.checks import problem
 from deepgen.evaluation.estimate import cell_mean
+from deepgen.program import ModelsMissingness
 
 if TYPE_CHECKING:
     import pandas
@@ -23,6 +24,30 @@ class RateDistortion(NamedTuple):
 
     rate: Float[np.ndarray, " n"]
     distortion: Float[np.ndarray, " n"]
+
+
+def refuse_unsplit(program: Any) -> None:
+    """Refuse a program whose log density has no two such parts.
+
+    Raises:
+        ValueError: a program without latents, or with a law of what is observed beside that of x.
+    """
+    name, expected = type(program).__name__, "a program with latents, whose likelihood is a bound, such as VAE"
+    if program.likelihood != "bound":
+        why = "an unnormalised or estimated density" if program.likelihood == "estimate" else "an exact density"
+        raise problem(
+            "program",
+            got=f"a {name}, which has {why} and no latents to tell of x",
+            expected=expected,
+            fix="Ask log_prob for its log p(x).",
+        )
+    if isinstance(program, ModelsMissingness):
+        raise problem(
+            "program",
+            got=f"a {name}, whose bound is of x and of which entries are observed",
+            expected=expected,
+            fix="Pass the program that it wraps, program.program.",
+        )
 
 
 def rate_distortion_table(found: Mapping[Hashable, RateDistortion]) -> "pandas.DataFrame":

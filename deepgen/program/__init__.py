@@ -43,9 +43,12 @@ class Program(Protocol):
 class ModelsMissingness(Protocol):
     """A program whose model takes data with holes as they are, and says itself why an entry is missing.
 
-    Its latents count the completed rows, at the site ``"x_missing"``, which its guide proposes too.
+    Its latents count the completed rows, at the site ``"x_missing"``, which its guide proposes too. Its `log_prob` is
+    that of what is observed together with which entries those are, log p(x_observed, mask).
     """
 
+    program: Any
+    """Whose law of x it is."""
     mechanism: Any
     """From complete rows to the logit of each entry's being observed."""
 
@@ -259,7 +262,8 @@ class LogProb(NamedTuple):
     """log p(x) of each row, with what it is worth.
 
     Attributes:
-        value: (n,) nats.
+        value: (n,) nats: log p(x_observed); of a program that models which entries are observed, such as `MNAR`,
+            log p(x_observed, mask), which is not to be compared with the former.
         stderr: (n,) the Monte Carlo standard error of each value; zero where it is exact.
         kind: ``"exact"``, ``"bound"`` (a lower bound in expectation, never a likelihood) or ``"estimate"``.
     """

@@ -14,7 +14,7 @@ from deepgen.inference.imputation.neighbours import numpyro as neighbours
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.evidence.numpyro import log_evidence
 from deepgen.inference.likelihood.partition import numpyro as partition
-from deepgen.inference.likelihood.weighted import marginal
+from deepgen.inference.likelihood.weighted import check_rows, marginal
 from deepgen.likelihoods.laws import is_missing
 from deepgen.ode.divergence import average
 from deepgen.program import (
@@ -28,7 +28,7 @@ from deepgen.program import (
     given,
     takes_labels,
 )
-from deepgen.program.invertible import Invertible, Rounded
+from deepgen.program.invertible import Invertible
 from deepgen.program.numpyro import log_joint, propose
 from deepgen.program.sequence import Sequential
 from deepgen.program.unnormalised import HasUnnormalisedLaw
@@ -112,7 +112,8 @@ def log_prob(
 
     Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
     standard error is that of every row (for each class, where these are given). Missing entries are refused there, and
-    of a `Dequantized` program.
+    of a `Dequantized` program. Of an `MNAR` the value bounds log p(x_observed, mask): the law of which entries are
+    observed counts, so that it is less than log p(x_observed) of the program within.
 
     Args:
         rng_key: the key.
@@ -186,7 +187,7 @@ def _values(
     rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
-    array = program.check_data(x, missing=not isinstance(program, Rounded))
+    array = check_rows(program, x)
     labels = None if y is None else check_given(program, y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)

@@ -1,13 +1,49 @@
-"""log p of what is observed, from the weights of completions."""
+"""log p of what is observed: whether a guide's weights give it, and what the weights of completions do."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from deepgen.inference.imputation import importance
 from deepgen.inference.likelihood import streaming
-from deepgen.program import LogProb
+from deepgen.program import Estimates, LogProb
+from deepgen.program.invertible import Invertible, Rounded
+from deepgen.program.sequence import Sequential
+from deepgen.program.unnormalised import HasUnnormalisedLaw
+
+
+def by_guide(program: Any, missing: bool) -> bool:
+    """Whether log p(x) is the mean of p(x, z) / q(z | x) over a guide's draws, or p(x) itself where there are none.
+
+    Args:
+        program: any program.
+        missing: whether entries of the data are.
+
+    Returns:
+        False where the density has an unknown constant or is itself random, and where what is missing has to be
+        integrated out in another way than by leaving it out.
+    """
+    if isinstance(program, Estimates | HasUnnormalisedLaw):
+        return False
+    return not (missing and isinstance(program, Invertible | Sequential))
+
+
+def check_rows(program: Any, x: Any) -> np.ndarray:
+    """The data as ``log_prob`` takes them: with missing entries where the program's density can do without these.
+
+    Args:
+        program: any program.
+        x: (n, *event_shape).
+
+    Returns:
+        x as a NumPy array.
+
+    Raises:
+        ValueError: data that the program does not take.
+    """
+    return program.check_data(x, missing=not isinstance(program, Estimates | HasUnnormalisedLaw | Rounded))
 
 
 def marginal(

@@ -13,9 +13,10 @@ from pyro.poutine.messenger import Messenger
 
 from deepgen import checks
 from deepgen.handlers.sites.pyro import CompletedEntries, ObservedEntries, independent, interior
+from deepgen.inference.svi.pyro import ELBO
 from deepgen.models.mnar import mechanism as mechanisms
 from deepgen.nn import torch as nn
-from deepgen.program import LikelihoodKind, files
+from deepgen.program import HasObjective, LikelihoodKind, files
 from deepgen.program import pyro as programs
 
 
@@ -89,7 +90,8 @@ class MNAR(torch.nn.Module):
     .. math:: \log \frac1K \sum_k \frac{p(s \mid x_\mathrm{observed}, x_{\mathrm{missing}, k})\,
         p(x_\mathrm{observed} \mid z_k)\, p(z_k)}{q(z_k \mid x_\mathrm{observed})} \le \log p(x_\mathrm{observed}, s)
 
-    and so are `ELBO` and the engine's own objectives for K = 1. A row of which nothing is observed counts too. Whether
+    and so are `ELBO` and the engine's own objectives for K = 1; `log_prob` gives it too, which is not log p(x_observed)
+    but less. A row of which nothing is observed counts too. Whether
     the values decide what is missing cannot be read off the observed ones alone: what is learnt rests on the program
     and the mechanism being of the right kind, the more so the less the mechanism is told.
 
@@ -181,6 +183,10 @@ class MNAR(torch.nn.Module):
         """What the program has to say of the rows of ``x`` of which something is observed."""
         array = self.check_data(x, missing=True)
         return self.program.diagnose(array[~np.isnan(array).reshape(len(array), -1).all(1)])
+
+    def objective(self) -> Any:
+        """What `fit` minimises by default: what the program says, or the `ELBO`."""
+        return self.program.objective() if isinstance(self.program, HasObjective) else ELBO()
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description from which `build` makes a program of the same shape."""

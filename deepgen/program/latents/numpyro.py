@@ -53,7 +53,7 @@ def sites(program: Any, x: jax.Array) -> list[Any]:
         The sites, in the order of the guide.
     """
     trace = handlers.trace(handlers.seed(program.guide, jax.random.key(0))).get_trace(x[:1])
-    return [site for site in trace.values() if site["type"] == "sample"]
+    return [site for site in trace.values() if site["type"] == "sample" and not site["is_observed"]]
 
 
 def layout(sites: Sequence[Any]) -> Layout:

@@ -52,7 +52,7 @@ def sites(program: Any, x: torch.Tensor) -> list[Any]:
     """
     with torch.no_grad(), isolated():
         trace = poutine.trace(program.guide).get_trace(x[:1])
-    found = [site for site in trace.nodes.values() if site["type"] == "sample"]
+    found = [site for site in trace.nodes.values() if site["type"] == "sample" and not site["is_observed"]]
     return [site for site in found if not poutine.util.site_is_subsample(site)]
 
 

@@ -1,12 +1,13 @@
 """What the log weights of annealed chains say of log p(x)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from deepgen import checks
 from deepgen.inference.likelihood import streaming
+from deepgen.program import ModelsMissingness
 
 STARTS = ("prior", "guide")
 
@@ -111,8 +112,39 @@ def check_latents(names: list[str], discrete: list[str]) -> None:
             f"latent {discrete[0]!r}",
             got="a discrete law",
             expected="a continuous one: Hamiltonian transitions follow gradients",
-            fix="Call log_prob, which needs none.",
+            fix="Call log_prob, which needs no gradient; where it is the class of each row and all are known, pass y.",
         )
+
+
+def check_program(program: Any) -> None:
+    """Refuse a program whose latents count the missing entries.
+
+    Raises:
+        ValueError: it models which entries are observed.
+    """
+    if isinstance(program, ModelsMissingness):
+        raise checks.problem(
+            "program",
+            got=f"a {type(program).__name__}, whose latents count the missing entries",
+            expected="a program that integrates these out",
+            fix="Call log_prob, or pass the program that it wraps, program.program.",
+        )
+
+
+def check_known(labels: np.ndarray) -> np.ndarray:
+    """Labels all of which are known, as they are.
+
+    Raises:
+        ValueError: some are unknown: along a class there is no gradient.
+    """
+    if (labels < 0).any():
+        raise checks.problem(
+            "y",
+            got=f"{int((labels < 0).sum())} unknown labels",
+            expected="the class of each row: Hamiltonian transitions follow gradients",
+            fix="Pass the rows whose class is known, or call log_prob, which sums the others' out.",
+        )
+    return labels
 
 
 def chunk_rows(rows: int, chains: int, event_size: int) -> int:

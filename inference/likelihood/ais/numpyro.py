@@ -16,7 +16,7 @@ from deepgen.inference.hmc import numpyro as hmc
 from deepgen.inference.likelihood.ais import annealing, bounds
 from deepgen.inference.likelihood.ais.bounds import Bracket
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, Program
+from deepgen.program import LogProb, Program, takes_labels
 from deepgen.program.latents import numpyro as latents
 from deepgen.program.numpyro import log_densities, log_joint, propose
 
@@ -31,6 +31,7 @@ def ais(
     program: Program,
     x: Any,
     *,
+    y: Any = None,
     num_chains: int = 16,
     num_temperatures: int = 500,
     num_steps: int = 10,
@@ -49,7 +50,7 @@ def ais(
 
     with sigmoid temperatures. Each weight is unbiased for p(x); its logarithm is therefore in expectation a lower bound
     of log p(x), which it reaches as K or T grows. Missing entries are integrated out: the value is then that of
-    log p(x_observed).
+    log p(x_observed). Of a program with classes, whose labels ``y`` are all known, it is that of log p(x | y).
 
     The step sizes, one for each row and temperature, are found by a pilot run of the same length, which adapts them
     from temperature to temperature towards an acceptance of 0.65, and are fixed in a second run with noise of its own:
@@ -63,6 +64,7 @@ def ais(
         rng_key: the key.
         program: a program with continuous latents.
         x: (n, *event_shape), NaN (negative integers) where missing.
+        y: (n,) labels of the rows, or one for all, of a program with classes, which needs them.
         num_chains: K, chains of each row.
         num_temperatures: T, the number of steps from the start to the posterior.
         num_steps: the mean number of leapfrog steps of a transition.
@@ -73,18 +75,21 @@ def ais(
         Value, standard error and the kind ``"estimate"``.
 
     Raises:
-        ValueError: data that the program does not take, a program without latents or with discrete ones, or an argument
-            out of range.
+        ValueError: data or labels that the program does not take, labels of which some are unknown, a program without
+            latents, with discrete ones or with a law of which entries are observed, or an argument out of range.
 
     References:
         Neal, "Annealed importance sampling" (2001); Wu, Burda, Salakhutdinov and Grosse, "On the quantitative analysis
         of decoder-based generative models" (2017).
     """
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
+    bounds.check_program(program)
     array = program.check_data(x, missing=True)
+    labels = None if y is None else bounds.check_known(takes_labels(program).check_labels(y, len(array)))
     missing = is_missing(array)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
-    (forward,) = _anneal(rng_key, program, array, ~missing if missing.any() else None, None, settings, progress)
+    seen = ~missing if missing.any() else None
+    (forward,) = _anneal(rng_key, program, array, seen, labels, None, settings, progress)
     return LogProb(*bounds.log_mean(forward), "estimate")
 
 
@@ -123,19 +128,39 @@ def bdmc(
         Both bounds and their gap, means over the rows with standard errors, and each row's.
 
     Raises:
-        ValueError: a program without latents or with discrete ones, or an argument out of range.
+        ValueError: a program without latents, with discrete ones or with a law of which entries are observed, or an
+            argument out of range.
 
     References:
         Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
     """
     checks.at_least("num_rows", num_rows, 2)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
+    bounds.check_program(program)
     key_simulate, key_run = jax.random.split(rng_key)
     values, simulated = _simulate(key_simulate, program, num_rows)
     array = np.asarray(simulated)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
-    forward, reverse = _anneal(key_run, program, array, None, values, settings, progress)
+    forward, reverse = _anneal(key_run, program, array, None, None, values, settings, progress)
     return bounds.bracket(forward, reverse, array)
+
+
+class _Known(eqx.Module):
+    """What has ``model`` and ``guide`` of x alone, and a label that is known at the site "y"."""
+
+    program: Any
+    y: jax.Array
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        return handlers.condition(self.program.given(self.y).model, data={"y": self.y})(x, size=size)
+
+    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+        return handlers.condition(self.program.given(self.y).guide, data={"y": self.y})(x, size=size)
+
+
+def _view(program: Any, labels: np.ndarray | None, index: np.ndarray) -> Any:
+    """The program, or what it is of these rows where their labels are known."""
+    return program if labels is None else _Known(program, jnp.asarray(labels[index]))
 
 
 class _Settings(NamedTuple):
@@ -197,12 +222,13 @@ def _anneal(
     program: Any,
     x: np.ndarray,
     observed: np.ndarray | None,
+    labels: np.ndarray | None,
     exact: dict[str, jax.Array] | None,
     settings: _Settings,
     progress: bool | None,
 ) -> np.ndarray:
     """The log weights (legs, chains, n) of the forward leg, and of the reverse one from ``exact`` latents."""
-    sites = latents.sites(program, jnp.asarray(x[:1]))
+    sites = latents.sites(_view(program, labels, np.arange(1)), jnp.asarray(x[:1]))
     bounds.check_latents(
         [site["name"] for site in sites], [site["name"] for site in sites if site["fn"].support.is_discrete]
     )
@@ -221,7 +247,7 @@ def _anneal(
             # the last batch is filled up with its last row, so that all have the same shape
             index = np.minimum(np.arange(first, first + rows), len(x) - 1)
             seen = None if observed is None else jnp.asarray(observed[index])
-            path = _Path(program, layout, jnp.asarray(x[index]), seen, settings.start)
+            path = _Path(_view(program, labels, index), layout, jnp.asarray(x[index]), seen, settings.start)
             ends = None if vectors is None else jnp.asarray(vectors[index])
             key = jnp.asarray(number)
             chains = _begin(rng_key, key, path, ends, settings)

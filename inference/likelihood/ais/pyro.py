@@ -12,7 +12,7 @@ from deepgen.inference.hmc import pyro as hmc
 from deepgen.inference.likelihood.ais import annealing, bounds
 from deepgen.inference.likelihood.ais.bounds import Bracket
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, Program
+from deepgen.program import LogProb, Program, takes_labels
 from deepgen.program.latents import pyro as latents
 from deepgen.program.pyro import isolated, log_densities, log_joint, propose, tensor
 
@@ -23,6 +23,7 @@ def ais(
     program: Program,
     x: Any,
     *,
+    y: Any = None,
     num_chains: int = 16,
     num_temperatures: int = 500,
     num_steps: int = 10,
@@ -41,7 +42,7 @@ def ais(
 
     with sigmoid temperatures. Each weight is unbiased for p(x); its logarithm is therefore in expectation a lower bound
     of log p(x), which it reaches as K or T grows. Missing entries are integrated out: the value is then that of
-    log p(x_observed).
+    log p(x_observed). Of a program with classes, whose labels ``y`` are all known, it is that of log p(x | y).
 
     The step sizes, one for each row and temperature, are found by a pilot run of the same length, which adapts them
     from temperature to temperature towards an acceptance of 0.65, and are fixed in a second run with noise of its own:
@@ -54,6 +55,7 @@ def ais(
     Args:
         program: a program with continuous latents.
         x: (n, *event_shape), NaN (negative integers) where missing.
+        y: (n,) labels of the rows, or one for all, of a program with classes, which needs them.
         num_chains: K, chains of each row.
         num_temperatures: T, the number of steps from the start to the posterior.
         num_steps: the mean number of leapfrog steps of a transition.
@@ -64,19 +66,21 @@ def ais(
         Value, standard error and the kind ``"estimate"``.
 
     Raises:
-        ValueError: data that the program does not take, a program without latents or with discrete ones, or an argument
-            out of range.
+        ValueError: data or labels that the program does not take, labels of which some are unknown, a program without
+            latents, with discrete ones or with a law of which entries are observed, or an argument out of range.
 
     References:
         Neal, "Annealed importance sampling" (2001); Wu, Burda, Salakhutdinov and Grosse, "On the quantitative analysis
         of decoder-based generative models" (2017).
     """
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
+    bounds.check_program(program)
     array = program.check_data(x, missing=True)
+    labels = None if y is None else bounds.check_known(takes_labels(program).check_labels(y, len(array)))
     missing = is_missing(array)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
     seen = torch.as_tensor(~missing) if missing.any() else None
-    (forward,) = _anneal(program, tensor(program, array), seen, None, settings, progress)
+    (forward,) = _anneal(program, tensor(program, array), seen, labels, None, settings, progress)
     return LogProb(*bounds.log_mean(forward), "estimate")
 
 
@@ -113,17 +117,32 @@ def bdmc(
         Both bounds and their gap, means over the rows with standard errors, and each row's.
 
     Raises:
-        ValueError: a program without latents or with discrete ones, or an argument out of range.
+        ValueError: a program without latents, with discrete ones or with a law of which entries are observed, or an
+            argument out of range.
 
     References:
         Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
     """
     checks.at_least("num_rows", num_rows, 2)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
+    bounds.check_program(program)
     values, simulated = _simulate(program, num_rows)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
-    forward, reverse = _anneal(program, simulated, None, values, settings, progress)
+    forward, reverse = _anneal(program, simulated, None, None, values, settings, progress)
     return bounds.bracket(forward, reverse, simulated.numpy(force=True))
+
+
+class _Known:
+    """What has ``model`` and ``guide`` of x alone, and a label that is known at the site "y"."""
+
+    def __init__(self, program: Any, y: torch.Tensor) -> None:
+        given = program.given(y)
+        self.model, self.guide = (poutine.condition(side, data={"y": y}) for side in (given.model, given.guide))
+
+
+def _view(program: Any, labels: np.ndarray | None, part: slice, x: torch.Tensor) -> Any:
+    """The program, or what it is of these rows where their labels are known."""
+    return program if labels is None else _Known(program, torch.as_tensor(labels[part], device=x.device))
 
 
 class _Settings(NamedTuple):
@@ -166,12 +185,13 @@ def _anneal(
     program: Any,
     x: torch.Tensor,
     observed: torch.Tensor | None,
+    labels: np.ndarray | None,
     exact: dict[str, torch.Tensor] | None,
     settings: _Settings,
     progress: bool | None,
 ) -> np.ndarray:
     """The log weights (legs, chains, n) of the forward leg, and of the reverse one from ``exact`` latents."""
-    sites = latents.sites(program, x)
+    sites = latents.sites(_view(program, labels, slice(1), x), x)
     bounds.check_latents(
         [site["name"] for site in sites], [site["name"] for site in sites if site["fn"].support.is_discrete]
     )
@@ -188,7 +208,7 @@ def _anneal(
         for first in starts:
             part = slice(first, first + rows)
             seen = None if observed is None else observed[part].to(x.device)
-            path = _Path(program, layout, x[part], seen, settings.start)
+            path = _Path(_view(program, labels, part, x), layout, x[part], seen, settings.start)
             ends = None if vectors is None else vectors[:, part]
             parts.append(_run(path, plan, ends, settings, bar).cpu().numpy())
     return np.concatenate(parts, axis=-1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepgen import checks
 from deepgen.inference.likelihood.numpyro import class_log_prob
-from deepgen.models.vae import activity, classes, interpolation
+from deepgen.models.vae import activity, autoencoder, classes, interpolation
 from deepgen.models.vae.numpyro import parts
 from deepgen.program import Labelled, takes_labels
 from deepgen.program.numpyro import propose
@@ -20,7 +20,7 @@ def reconstruct(rng_key: jax.Array, program: Any, x: Any, *, y: Any = None) -> j
 
     Args:
         rng_key: the key.
-        program: the VAE, of one level or more.
+        program: the VAE, of one level or more, or the `MNAR` of one.
         x: (n, *event_shape); missing entries allowed.
         y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are drawn from
             q(y | x).
@@ -29,10 +29,10 @@ def reconstruct(rng_key: jax.Array, program: Any, x: Any, *, y: Any = None) -> j
         (n, *event_shape).
 
     Raises:
-        ValueError: data that the program does not take.
+        ValueError: a program that is no VAE, or data that it does not take.
     """
-    array = program.check_data(x, missing=True)
-    return _reconstruct(rng_key, program, jnp.asarray(array), _labels(program, y, len(array)))
+    vae, array = autoencoder.within(program), program.check_data(x, missing=True)
+    return _reconstruct(rng_key, vae, jnp.asarray(array), _labels(vae, y, len(array)))
 
 
 def interpolate(
@@ -41,7 +41,7 @@ def interpolate(
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
     Args:
-        program: the VAE, of one level or more.
+        program: the VAE, of one level or more, or the `MNAR` of one.
         start: (n, *event_shape).
         end: (n, *event_shape).
         num_points: how many points, both ends counted.
@@ -54,23 +54,25 @@ def interpolate(
         (num_points, n, *event_shape).
 
     Raises:
-        ValueError: fewer than two points, an unknown kind or level, or data that the program does not take.
+        ValueError: a program that is no VAE, fewer than two points, an unknown kind or level, or data that it does not
+            take.
     """
     checks.at_least("num_points", num_points, 2)
     checks.one_of("kind", kind, interpolation.KINDS)
-    checks.one_of("level", level, range(1, len(program.sites) + 1))
+    vae = autoencoder.within(program)
+    checks.one_of("level", level, range(1, len(vae.sites) + 1))
     a, b = (jnp.asarray(program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", a.shape, b.shape)
-    labels = _labels(program, y, len(a))
-    classes.check_known(isinstance(program, Labelled), labels)
-    return _interpolate(program, a, b, labels, num_points, kind, level)
+    labels = _labels(vae, y, len(a))
+    classes.check_known(isinstance(vae, Labelled), labels)
+    return _interpolate(vae, a, b, labels, num_points, kind, level)
 
 
 def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01) -> activity.ActiveUnits:
     """Which latents of which level the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
-        program: the VAE, of one level or more.
+        program: the VAE, of one level or more, or the `MNAR` of one.
         x: (n, *event_shape), two rows or more.
         y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are taken to be the
             classifier's most probable ones.
@@ -80,11 +82,11 @@ def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01
         The activity of every latent.
 
     Raises:
-        ValueError: data that the program does not take.
+        ValueError: a program that is no VAE, or data that it does not take.
     """
-    array = program.check_data(x, missing=True)
-    labels = _labels(program, y, len(array))
-    return activity.of_levels(parts.levels(program, jnp.asarray(array), labels), threshold)
+    vae, array = autoencoder.within(program), program.check_data(x, missing=True)
+    labels = _labels(vae, y, len(array))
+    return activity.of_levels(parts.levels(vae, jnp.asarray(array), labels), threshold)
 
 
 def classify(

@@ -7,7 +7,7 @@ import torch
 
 from deepgen import checks
 from deepgen.inference.likelihood.pyro import class_log_prob
-from deepgen.models.vae import activity, classes, interpolation
+from deepgen.models.vae import activity, autoencoder, classes, interpolation
 from deepgen.models.vae.pyro import parts
 from deepgen.program import Labelled, takes_labels
 from deepgen.program.pyro import isolated, propose, tensor
@@ -17,7 +17,7 @@ def reconstruct(program: Any, x: Any, *, y: Any = None) -> torch.Tensor:
     """E[x' | z] at one draw z ~ q(z | x) of each row, through all levels.
 
     Args:
-        program: the VAE, of one level or more.
+        program: the VAE, of one level or more, or the `MNAR` of one.
         x: (n, *event_shape); missing entries allowed.
         y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are drawn from
             q(y | x).
@@ -26,14 +26,15 @@ def reconstruct(program: Any, x: Any, *, y: Any = None) -> torch.Tensor:
         (n, *event_shape).
 
     Raises:
-        ValueError: data that the program does not take.
+        ValueError: a program that is no VAE, or data that it does not take.
     """
-    batch = tensor(program, program.check_data(x, missing=True))
-    labels = _labels(program, y, len(batch))
+    vae = autoencoder.within(program)
+    batch = tensor(vae, program.check_data(x, missing=True))
+    labels = _labels(vae, y, len(batch))
     with torch.no_grad(), isolated():
-        latents, _ = propose(program.guide if labels is None else program.given(labels).guide, batch)
-        z = latents[program.sites[0]]
-        return program.decode(z, *(latents[name] for name in ("y",) if name in latents))
+        latents, _ = propose(vae.guide if labels is None else vae.given(labels).guide, batch)
+        z = latents[vae.sites[0]]
+        return vae.decode(z, *(latents[name] for name in ("y",) if name in latents))
 
 
 def interpolate(
@@ -42,7 +43,7 @@ def interpolate(
     """E[x | z] along a path between the posterior means of two (batches of) data.
 
     Args:
-        program: the VAE, of one level or more.
+        program: the VAE, of one level or more, or the `MNAR` of one.
         start: (n, *event_shape).
         end: (n, *event_shape).
         num_points: how many points, both ends counted.
@@ -55,29 +56,31 @@ def interpolate(
         (num_points, n, *event_shape).
 
     Raises:
-        ValueError: fewer than two points, an unknown kind or level, or data that the program does not take.
+        ValueError: a program that is no VAE, fewer than two points, an unknown kind or level, or data that it does not
+            take.
     """
     checks.at_least("num_points", num_points, 2)
     checks.one_of("kind", kind, interpolation.KINDS)
-    checks.one_of("level", level, range(1, len(program.sites) + 1))
-    a, b = (tensor(program, program.check_data(x, missing=True)) for x in (start, end))
+    vae = autoencoder.within(program)
+    checks.one_of("level", level, range(1, len(vae.sites) + 1))
+    a, b = (tensor(vae, program.check_data(x, missing=True)) for x in (start, end))
     checks.equal_shapes("start and end", tuple(a.shape), tuple(b.shape))
-    labels = _labels(program, y, len(a))
-    classes.check_known(isinstance(program, Labelled), labels)
-    weights = torch.linspace(0.0, 1.0, num_points, dtype=program.fill.dtype, device=program.fill.device)
+    labels = _labels(vae, y, len(a))
+    classes.check_known(isinstance(vae, Labelled), labels)
+    weights = torch.linspace(0.0, 1.0, num_points, dtype=vae.fill.dtype, device=vae.fill.device)
     with torch.no_grad():
-        first, last = (parts.levels_given(program, x, labels)[level - 1].loc for x in (a, b))
+        first, last = (parts.levels_given(vae, x, labels)[level - 1].loc for x in (a, b))
         path = interpolation.interpolate(first, last, weights, kind)
         if labels is not None:
-            return program.decode(path, labels)
-        return program.decode(path if level == 1 else program.descend(path, level))
+            return vae.decode(path, labels)
+        return vae.decode(path if level == 1 else vae.descend(path, level))
 
 
 def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01) -> activity.ActiveUnits:
     """Which latents of which level the posterior of ``x`` uses (Burda, Grosse & Salakhutdinov 2016).
 
     Args:
-        program: the VAE, of one level or more.
+        program: the VAE, of one level or more, or the `MNAR` of one.
         x: (n, *event_shape), two rows or more.
         y: (n,) labels, or one for all, -1 where unknown, of a program with classes. Those not known are taken to be the
             classifier's most probable ones.
@@ -87,10 +90,11 @@ def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01
         The activity of every latent.
 
     Raises:
-        ValueError: data that the program does not take.
+        ValueError: a program that is no VAE, or data that it does not take.
     """
-    batch = tensor(program, program.check_data(x, missing=True))
-    return activity.of_levels(parts.levels(program, batch, _labels(program, y, len(batch))), threshold)
+    vae = autoencoder.within(program)
+    batch = tensor(vae, program.check_data(x, missing=True))
+    return activity.of_levels(parts.levels(vae, batch, _labels(vae, y, len(batch))), threshold)
 
 
 def classify(program: Any, x: Any, *, method: str = "guide", num_particles: int = 100) -> classes.ClassProbabilities:
