@@ -48,6 +48,28 @@ def eight_schools_moments():
     return {"mu": float((p * mu).sum()), "log_tau": float((p * log_tau).sum())}
 
 
+def tails(engine):
+    """Five observations of unknown mean and scale: where the scale is small, the score is a hundred times steeper."""
+    pp, dist, array = ppl(engine)
+    y = array(np.array([0.3, -1.2, 2.0, 0.8, 1.5], dtype=np.float32))
+
+    def model():
+        a, s = pp.sample("a", dist.Normal(0.0, 1.0)), pp.sample("s", dist.HalfNormal(1.0))
+        with pp.plate("rows", 5):
+            pp.sample("y", dist.Normal(a, s), obs=y)
+
+    return model
+
+
+def tails_mean():
+    """E s by quadrature of the model ``tails``."""
+    a, s = np.linspace(-6, 6, 600)[:, None], np.linspace(1e-3, 8, 2000)[None]
+    log_p = stats.norm.logpdf(a) + stats.halfnorm.logpdf(s)
+    log_p = log_p + sum(stats.norm.logpdf(y, a, s) for y in (0.3, -1.2, 2.0, 0.8, 1.5))
+    p = np.exp(log_p - log_p.max())
+    return float((p * s).sum() / p.sum())
+
+
 def bits(engine):
     pp, dist, array = ppl(engine)
 

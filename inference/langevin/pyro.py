@@ -244,8 +244,8 @@ def run(
         potential_fn: (n, *event) -> (n,), nats, minus the log density up to a constant; each element's value depends on
             its own position only. Adjusted dynamics need it.
         score_fn: (n, *event) -> (n, *event), the gradient of the log density. None takes that of ``potential_fn``;
-        where
-            both are given the score drives and the potential judges, so adjusted dynamics are exact whatever the score.
+            where both are given the score drives and the potential judges, so adjusted dynamics are exact whatever the
+            score.
         num_warmup: iterations that are not kept, in which adjusted dynamics learn.
         num_samples: draws to keep.
         thinning: iterations for each draw kept.
@@ -254,7 +254,8 @@ def run(
         adapt_mass_matrix: whether it learns the metric; None: likewise.
         dense_mass: whether the metric is a full matrix instead of a diagonal one.
         target_accept_prob: the acceptance probability to adapt to; None is the dynamics' own.
-        pool_chains: whether all n are chains of one target and learn together. False: each learns for itself.
+        pool_chains: whether all n are chains of one target and learn together, so that none stands still.
+            False: each learns for itself.
         progress: whether to show a bar; None: on a terminal only.
 
     Returns:
@@ -262,7 +263,7 @@ def run(
 
     Raises:
         ValueError: for an argument out of range, a function's result of the wrong shape, or a start outside the
-        support.
+            support.
 
     References:
         Roberts and Tweedie, "Exponential convergence of Langevin distributions and their discrete approximations"

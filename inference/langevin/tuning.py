@@ -10,6 +10,12 @@ from array_api_compat import array_namespace, device
 from deepgen.inference.hmc import adaptation as adapting
 from deepgen.inference.langevin import metric
 
+FORGETTING = 0.1
+"""The weight of the last step in a chain's average: about twenty steps count."""
+
+SMALLEST = 1e-6
+"""Below it an acceptance probability is none."""
+
 
 class Tuning(NamedTuple):
     """All that the warm-up carries."""
@@ -18,6 +24,8 @@ class Tuning(NamedTuple):
     moments: adapting.Moments
     root: Any
     """(*batch, d) or (*batch, d, d), the root of the inverse mass"""
+    lately: Any
+    """(n), each chain's acceptance probability, averaged over its last steps"""
 
 
 def begin(position: Any, step_size: Any, *, pool: bool, dense: bool) -> Tuning:
@@ -33,15 +41,19 @@ def begin(position: Any, step_size: Any, *, pool: bool, dense: bool) -> Tuning:
         The initial tuning.
     """
     xp = array_namespace(position)
-    start = adapting.adaptation(position, step_size, pool=pool)
+    start, lately = adapting.adaptation(position, step_size, pool=pool), xp.ones_like(step_size)
     if not dense:
-        return Tuning(start.averaging, start.moments, start.inverse_mass)
+        return Tuning(start.averaging, start.moments, start.inverse_mass, lately)
     root = start.inverse_mass[..., None] * xp.eye(position.shape[-1], dtype=position.dtype, device=device(position))
-    return Tuning(start.averaging, start.moments._replace(squares=xp.zeros_like(root)), root)
+    return Tuning(start.averaging, start.moments._replace(squares=xp.zeros_like(root)), root, lately)
 
 
 def learn_step_size(tuning: Tuning, accept_prob: Any, target: Any, *, pool: bool) -> Tuning:
-    """Dual averaging with the acceptance probability of the last step, averaged over chains where pooled.
+    """Dual averaging with the acceptance probability of the last step, that of all chains together where pooled.
+
+    Together it is their mean, times how evenly they share it: the harmonic over the arithmetic mean of each chain's
+    average over its last steps. Where chains are alike that is near 1. The plain mean would let a chain stand still for
+    ever in a tail, where it needs a smaller step than the others; this way the step shrinks until it moves.
 
     Args:
         tuning: before.
@@ -51,10 +63,19 @@ def learn_step_size(tuning: Tuning, accept_prob: Any, target: Any, *, pool: bool
 
     Returns:
         The tuning after.
+
+    References:
+        Hoffman, Radul and Sountsov, "An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian Monte Carlo"
+        (2021), for harmonic means over chains.
     """
     xp = array_namespace(accept_prob)
-    seen = xp.mean(accept_prob, axis=0, keepdims=True) if pool else accept_prob
-    return tuning._replace(averaging=adapting.dual_averaging_update(tuning.averaging, seen, target))
+    lately = tuning.lately + FORGETTING * (accept_prob - tuning.lately)
+    seen = accept_prob
+    if pool:
+        harmonic = 1 / xp.mean(1 / xp.clip(lately, min=SMALLEST), axis=0, keepdims=True)
+        evenness = harmonic / xp.clip(xp.mean(lately, axis=0, keepdims=True), min=SMALLEST)
+        seen = xp.mean(accept_prob, axis=0, keepdims=True) * evenness
+    return tuning._replace(averaging=adapting.dual_averaging_update(tuning.averaging, seen, target), lately=lately)
 
 
 def observe(tuning: Tuning, position: Any, *, pool: bool) -> Tuning:
@@ -95,8 +116,9 @@ def close_window(tuning: Tuning, *, step_size: bool) -> Tuning:
         stretch = xp.linalg.matrix_norm(xp.linalg.solve(root, tuning.root), ord=2)
     empty = adapting.Moments(*(xp.zeros_like(moment) for moment in tuning.moments))
     if not step_size:
-        return Tuning(tuning.averaging, empty, root)
-    return Tuning(adapting.dual_averaging(learned_step_size(tuning) * stretch), empty, root)
+        return tuning._replace(moments=empty, root=root)
+    averaging = adapting.dual_averaging(learned_step_size(tuning) * stretch)
+    return tuning._replace(averaging=averaging, moments=empty, root=root)
 
 
 def searched_step_size(tuning: Tuning) -> Any:

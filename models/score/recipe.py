@@ -17,6 +17,8 @@ STEPS = {"ode": 0, "sde": 500, "predictor-corrector": 200, "annealed-langevin": 
 """How many levels of noise a method goes through by default; the solver of the flow chooses its own steps."""
 GRADIENTS = ("flow", "score", "score alone")
 """What the derivative of a density by its value may be."""
+SLOPE = "slope"
+"""The score alone, beside zero in place of NaN."""
 EXACT_SIZE = 16
 """Up to so many entries a density takes the exact trace; beyond, random probes."""
 PROBES = 4

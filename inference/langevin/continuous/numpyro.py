@@ -7,6 +7,7 @@ from deepgen import checks
 from deepgen.inference.langevin import arguments
 from deepgen.inference.langevin.adapter.numpyro import Adapter
 from deepgen.inference.langevin.dynamics import Overdamped, Underdamped
+from deepgen.inference.langevin.slopes.numpyro import Slopes
 from deepgen.inference.langevin.space import refusals
 from deepgen.inference.langevin.space.numpyro import Functions, Reals
 
@@ -20,10 +21,10 @@ class ULA(Adapter):
     its variance is v / (1 - e / (4 v)). Take ``MALA`` where that matters.
 
     Args:
-        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports. potential_fn:
-        instead of a model, state -> () nats, minus the log density of one chain, state being any pytree; needs
-        ``init_params``. score_fn: state -> the gradient of the log density, of the state's structure; None takes that
-        of
+        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports.
+        potential_fn: instead of a model, state -> () nats, minus the log density of one chain, state being any pytree;
+            needs ``init_params``.
+        score_fn: state -> the gradient of the log density, of the state's structure; None takes that of
             ``potential_fn``. A score alone is enough.
         step_size: of a leapfrog, h: the Langevin step is e = h^2.
         init_strategy: of the engine's, for the start; None is ``init_to_uniform``.
@@ -53,13 +54,14 @@ class MALA(Adapter):
     """The Metropolis-adjusted Langevin algorithm: ``ULA``'s step, accepted with its exact probability.
 
     x' = x + (e/2) M^-1 grad log p(x) + sqrt(e) M^-1/2 z, accepted with min(1, p(x') q(x | x') / (p(x) q(x' | x))). It
-    leaves the law invariant at every step size; one step costs one gradient.
+    leaves the law invariant at every step size; one step costs one gradient. Chains that run together learn one step
+    and one mass together, and none of them stands still: the step becomes as small as those in a tail need it.
 
     Args:
-        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports. potential_fn:
-        instead of a model, state -> () nats, minus the log density of one chain, state being any pytree; needs
-        ``init_params``. score_fn: state -> the gradient of the log density, of the state's structure; None takes that
-        of
+        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports.
+        potential_fn: instead of a model, state -> () nats, minus the log density of one chain, state being any pytree;
+            needs ``init_params``.
+        score_fn: state -> the gradient of the log density, of the state's structure; None takes that of
             ``potential_fn``. A score alone is not enough; with both, the draws are exact whatever the score.
         step_size: of a leapfrog, h: the Langevin step is e = h^2. The warm-up starts from it.
         adapt_step_size: whether the warm-up learns the step size, by dual averaging.
@@ -109,10 +111,10 @@ class UnderdampedLangevin(Adapter):
     ``MetropolisedUnderdampedLangevin`` where the error matters.
 
     Args:
-        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports. potential_fn:
-        instead of a model, state -> () nats, minus the log density of one chain, state being any pytree; needs
-        ``init_params``. score_fn: state -> the gradient of the log density, of the state's structure; None takes that
-        of
+        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports.
+        potential_fn: instead of a model, state -> () nats, minus the log density of one chain, state being any pytree;
+            needs ``init_params``.
+        score_fn: state -> the gradient of the log density, of the state's structure; None takes that of
             ``potential_fn``. A score alone is enough.
         step_size: of a leapfrog, h: the Langevin step is e = h^2.
         friction: g, in units of inverse time: how fast the velocity is forgotten.
@@ -144,13 +146,14 @@ class MetropolisedUnderdampedLangevin(Adapter):
     """Underdamped Langevin dynamics in trajectories of OBABO steps, each accepted or turned round.
 
     The velocity goes on from trajectory to trajectory; where one is rejected, its start is kept and the velocity
-    reversed. It leaves the law invariant at every step size; one step costs ``num_steps`` gradients.
+    reversed. It leaves the law invariant at every step size; one step costs ``num_steps`` gradients. Chains that run
+    together learn together, as those of ``MALA``.
 
     Args:
-        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports. potential_fn:
-        instead of a model, state -> () nats, minus the log density of one chain, state being any pytree; needs
-        ``init_params``. score_fn: state -> the gradient of the log density, of the state's structure; None takes that
-        of
+        model: a NumPyro model; its constrained latents are moved through ``biject_to`` of their supports.
+        potential_fn: instead of a model, state -> () nats, minus the log density of one chain, state being any pytree;
+            needs ``init_params``.
+        score_fn: state -> the gradient of the log density, of the state's structure; None takes that of
             ``potential_fn``. A score alone is not enough; with both, the draws are exact whatever the score.
         step_size: of a leapfrog, h: the Langevin step is e = h^2. The warm-up starts from it.
         friction: g, in units of inverse time: how fast the velocity is forgotten.
@@ -201,6 +204,6 @@ class MetropolisedUnderdampedLangevin(Adapter):
 def _space(model: Any, potential_fn: Any, score_fn: Any, init_strategy: Any, *, adjusted: bool = False) -> Any:
     refusals.one_of_two(model, {"potential_fn": potential_fn, "score_fn": score_fn})
     if model is not None:
-        return Reals(model, init_strategy)
+        return Reals(Slopes(model, adjusted=adjusted), init_strategy)
     arguments.check_functions(adjusted, potential_fn=potential_fn, score_fn=score_fn)
     return Functions(potential_fn, score_fn)

@@ -7,6 +7,7 @@ from deepgen import checks
 from deepgen.inference.langevin import arguments
 from deepgen.inference.langevin.adapter.pyro import Adapter
 from deepgen.inference.langevin.dynamics import Overdamped, Underdamped
+from deepgen.inference.langevin.slopes.pyro import Slopes
 from deepgen.inference.langevin.space import refusals
 from deepgen.inference.langevin.space.pyro import Functions, Reals
 
@@ -53,7 +54,8 @@ class MALA(Adapter):
     """The Metropolis-adjusted Langevin algorithm: ``ULA``'s step, accepted with its exact probability.
 
     x' = x + (e/2) M^-1 grad log p(x) + sqrt(e) M^-1/2 z, accepted with min(1, p(x') q(x | x') / (p(x) q(x' | x))). It
-    leaves the law invariant at every step size; one step costs one gradient.
+    leaves the law invariant at every step size; one step costs one gradient. Chains that run together learn one step
+    and one mass together, and none of them stands still: the step becomes as small as those in a tail need it.
 
     Args:
         model: a Pyro model; its constrained latents are moved through ``biject_to`` of their supports.
@@ -144,7 +146,8 @@ class MetropolisedUnderdampedLangevin(Adapter):
     """Underdamped Langevin dynamics in trajectories of OBABO steps, each accepted or turned round.
 
     The velocity goes on from trajectory to trajectory; where one is rejected, its start is kept and the velocity
-    reversed. It leaves the law invariant at every step size; one step costs ``num_steps`` gradients.
+    reversed. It leaves the law invariant at every step size; one step costs ``num_steps`` gradients. Chains that run
+    together learn together, as those of ``MALA``.
 
     Args:
         model: a Pyro model; its constrained latents are moved through ``biject_to`` of their supports.
@@ -201,6 +204,6 @@ class MetropolisedUnderdampedLangevin(Adapter):
 def _space(model: Any, potential_fn: Any, score_fn: Any, init_strategy: Any, *, adjusted: bool = False) -> Any:
     refusals.one_of_two(model, {"potential_fn": potential_fn, "score_fn": score_fn})
     if model is not None:
-        return Reals(model, init_strategy)
+        return Reals(Slopes(model, adjusted=adjusted), init_strategy)
     arguments.check_functions(adjusted, potential_fn=potential_fn, score_fn=score_fn)
     return Functions(potential_fn, score_fn)

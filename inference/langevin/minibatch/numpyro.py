@@ -6,6 +6,7 @@ from typing import Any
 from deepgen import checks
 from deepgen.inference.langevin.adapter.numpyro import Adapter
 from deepgen.inference.langevin.dynamics import Stochastic
+from deepgen.inference.langevin.slopes.numpyro import Slopes
 from deepgen.inference.langevin.space import refusals
 from deepgen.inference.langevin.space.numpyro import Functions, Reals
 
@@ -21,10 +22,8 @@ class SGLD(Adapter):
 
     Args:
         model: a NumPyro model with a ``plate`` of a ``subsample_size``; each step draws a mini-batch of its own, and
-        the
-            plate scales its density to that of all data.
-        potential_fn: instead of a model, state -> () nats, minus the log density of one chain; needs
-            ``init_params``.
+            the plate scales its density to that of all data.
+        potential_fn: instead of a model, state -> () nats, minus the log density of one chain; needs ``init_params``.
         step_size: h of the first step: the Langevin step is its square.
         delay: steps before the decay sets in.
         power: of the decay; in (0.5, 1] the bias vanishes, 0 keeps the step and a bias.
@@ -61,10 +60,8 @@ class PSGLD(Adapter):
 
     Args:
         model: a NumPyro model with a ``plate`` of a ``subsample_size``; each step draws a mini-batch of its own, and
-        the
-            plate scales its density to that of all data.
-        potential_fn: instead of a model, state -> () nats, minus the log density of one chain; needs
-            ``init_params``.
+            the plate scales its density to that of all data.
+        potential_fn: instead of a model, state -> () nats, minus the log density of one chain; needs ``init_params``.
         step_size: h of the first step: the Langevin step is its square.
         delay: steps before the decay sets in.
         power: of the decay; in (0.5, 1] the bias vanishes, 0 keeps the step and a bias.
@@ -114,4 +111,8 @@ def _check(delay: float, power: float) -> None:
 
 def _space(model: Any, potential_fn: Any, init_strategy: Any) -> Any:
     refusals.one_of_two(model, {"potential_fn": potential_fn})
-    return Functions(potential_fn) if model is None else Reals(model, init_strategy, subsamples=True)
+    return (
+        Functions(potential_fn)
+        if model is None
+        else Reals(Slopes(model, adjusted=False), init_strategy, subsamples=True)
+    )

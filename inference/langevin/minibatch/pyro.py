@@ -6,6 +6,7 @@ from typing import Any
 from deepgen import checks
 from deepgen.inference.langevin.adapter.pyro import Adapter
 from deepgen.inference.langevin.dynamics import Stochastic
+from deepgen.inference.langevin.slopes.pyro import Slopes
 from deepgen.inference.langevin.space import refusals
 from deepgen.inference.langevin.space.pyro import Functions, Reals
 
@@ -112,4 +113,8 @@ def _check(delay: float, power: float) -> None:
 
 def _space(model: Any, potential_fn: Any, init_strategy: Any) -> Any:
     refusals.one_of_two(model, {"potential_fn": potential_fn})
-    return Functions(potential_fn) if model is None else Reals(model, init_strategy, subsamples=True)
+    return (
+        Functions(potential_fn)
+        if model is None
+        else Reals(Slopes(model, adjusted=False), init_strategy, subsamples=True)
+    )

@@ -1,5 +1,6 @@
 """The law of a learned score in NumPyro: draws along it, densities along its probability flow."""
 
+import copy
 import math
 from typing import Any
 
@@ -46,7 +47,8 @@ class ScoreBased(dist.Distribution):
         tolerance: of the flow's solver, relative and absolute.
         gradient: what a derivative of ``log_prob`` by the value is: ``"flow"``, that through the solver; ``"score"``,
             the score at t_min, the same where scores are right, and cheap; ``"score alone"``, that beside a value of
-            zero, for kernels that look at gradients alone (`ULA`, `UnderdampedLangevin`; none with a Metropolis test).
+            NaN, for kernels that look at gradients alone (`ULA`, `UnderdampedLangevin`; those with a Metropolis test
+            refuse it).
         batch_shape: of the law.
         validate_args: as of any distribution.
 
@@ -105,21 +107,9 @@ class ScoreBased(dist.Distribution):
 
     def expand(self, batch_shape: tuple[int, ...]) -> "ScoreBased":
         """The same law of more rows."""
-        return ScoreBased(
-            self.network,
-            self.sde,
-            self.event_shape,
-            context=self.context,
-            context_dim=self.context_dim,
-            guidance=self.guidance,
-            drop=self.drop,
-            method=self.method,
-            num_steps=self.num_steps,
-            num_probes=self.num_probes,
-            tolerance=self.tolerance,
-            gradient=self.gradient,
-            batch_shape=tuple(batch_shape),
-        )
+        law = copy.copy(self)
+        law._batch_shape = tuple(batch_shape)
+        return law
 
     def score(self, value: Any, t: float | None = None) -> jax.Array:
         r"""The score :math:`\nabla_x \log p_t(x)`.
@@ -151,6 +141,17 @@ class ScoreBased(dist.Distribution):
         t, shown = self.sde.time(jnp.reshape(level, -1)), jnp.reshape(drop, -1) >= self.drop
         score = Score(self.network, self.sde, told(self.context, self.context_dim, lead, shown))
         return (score.at(sdes.noised(self.sde, x, t, epsilon), t) + epsilon).reshape(jnp.shape(value))
+
+    @property
+    def lacks_value(self) -> bool:
+        """Whether ``log_prob`` is NaN, with the score for a derivative."""
+        return self.gradient == "score alone"
+
+    def slope(self) -> "ScoreBased":
+        """The law whose ``log_prob`` is zero in place of NaN: what kernels without an acceptance test follow."""
+        law = copy.copy(self)
+        law.gradient = recipe.SLOPE
+        return law
 
     def log_prob(self, value: Any) -> jax.Array:
         """The log density of the probability flow, nats: exact but for the solver, or an average over fixed probes."""
@@ -273,7 +274,12 @@ class ScoreBased(dist.Distribution):
         score = lax.stop_gradient(self.score(at.reshape(jnp.shape(value)))).reshape(x.shape)
         # zero, with the score for a derivative
         slope = jnp.sum((score * (x - at)).reshape(len(x), -1), axis=1)
-        return (slope if gradient != "score" else slope + lax.stop_gradient(self._density(at, lead))).reshape(lead)
+        known = {
+            "score": lambda: lax.stop_gradient(self._density(at, lead)),
+            "score alone": lambda: jnp.nan,
+            recipe.SLOPE: lambda: 0.0,
+        }
+        return (slope + known[gradient]()).reshape(lead)
 
     def _rows(self, value: Any) -> tuple[jax.Array, tuple[int, ...]]:
         value = jnp.asarray(value)

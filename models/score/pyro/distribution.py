@@ -1,5 +1,6 @@
 """The law of a learned score in Pyro: draws along it, densities along its probability flow."""
 
+import copy
 import math
 from typing import Any
 
@@ -44,7 +45,8 @@ class ScoreBased(TorchDistribution):
         tolerance: of the flow's solver, relative and absolute.
         gradient: what a derivative of ``log_prob`` by the value is: ``"flow"``, that through the solver; ``"score"``,
             the score at t_min, the same where scores are right, and cheap; ``"score alone"``, that beside a value of
-            zero, for kernels that look at gradients alone (`ULA`, `UnderdampedLangevin`; none with a Metropolis test).
+            NaN, for kernels that look at gradients alone (`ULA`, `UnderdampedLangevin`; those with a Metropolis test
+            refuse it).
         batch_shape: of the law.
         validate_args: as of any distribution.
 
@@ -93,22 +95,9 @@ class ScoreBased(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law of more rows."""
-        return ScoreBased(
-            self.network,
-            self.sde,
-            tuple(self.event_shape),
-            context=self.context,
-            context_dim=self.context_dim,
-            guidance=self.guidance,
-            drop=self.drop,
-            method=self.method,
-            num_steps=self.num_steps,
-            num_probes=self.num_probes,
-            tolerance=self.tolerance,
-            gradient=self.gradient,
-            batch_shape=tuple(batch_shape),
-            validate_args=False,
-        )
+        law = copy.copy(self)
+        law._batch_shape = torch.Size(batch_shape)
+        return law
 
     def score(self, value: Any, t: float | None = None) -> torch.Tensor:
         r"""The score :math:`\nabla_x \log p_t(x)`.
@@ -140,6 +129,17 @@ class ScoreBased(TorchDistribution):
         t, shown = self.sde.time(level.reshape(-1)), drop.reshape(-1) >= self.drop
         score = Score(self.network, self.sde, told(self.context, self.context_dim, lead, x, shown))
         return (score.at(sdes.noised(self.sde, x, t, epsilon), t) + epsilon).reshape(value.shape)
+
+    @property
+    def lacks_value(self) -> bool:
+        """Whether ``log_prob`` is NaN, with the score for a derivative."""
+        return self.gradient == "score alone"
+
+    def slope(self) -> "ScoreBased":
+        """The law whose ``log_prob`` is zero in place of NaN: what kernels without an acceptance test follow."""
+        law = copy.copy(self)
+        law.gradient = recipe.SLOPE
+        return law
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """The log density of the probability flow, nats: exact but for the solver, or an average over fixed probes."""
@@ -255,7 +255,11 @@ class ScoreBased(TorchDistribution):
         at = x.detach()
         with torch.no_grad():
             score = self.score(at.reshape(value.shape)).reshape(x.shape)
-            density = self._density(at, lead) if gradient == "score" else x.new_zeros(len(x))
+            density = {
+                "score": lambda: self._density(at, lead),
+                "score alone": lambda: torch.nan,
+                recipe.SLOPE: lambda: 0.0,
+            }[gradient]()
         # zero, with the score for a derivative
         slope = (score * (x - at)).reshape(len(x), -1).sum(1)
         return (slope + density).reshape(lead)

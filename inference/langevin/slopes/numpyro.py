@@ -1,0 +1,33 @@
+"""NumPyro models with laws that have a score and no value."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numpyro.primitives import Messenger
+
+from deepgen.inference.langevin.slopes import laws
+
+__all__ = ["Slopes"]
+
+
+class Slopes(Messenger):
+    """A model in which a law that lacks a value counts as zero, with its score for a derivative.
+
+    Args:
+        model: a NumPyro model.
+        adjusted: whether it is for a kernel with an acceptance test, which refuses such a law.
+    """
+
+    def __init__(self, model: Callable[..., Any], *, adjusted: bool) -> None:
+        super().__init__()
+        self.model, self.adjusted = model, adjusted
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model."""
+        with self:
+            return self.model(*args, **kwargs)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Exchange the law of a site."""
+        if msg["type"] == "sample":
+            msg["fn"] = laws.substitute(msg["name"], msg["fn"], self.adjusted)
