@@ -1,8 +1,10 @@
 """log p of rows with holes: exact where it can be, else an estimate whose error is stated; ensembles as mixtures."""
 
+from itertools import product
 from typing import Any
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 from engines import ENGINES
@@ -93,3 +95,45 @@ def test_members_whose_missing_entries_come_last_are_drawn_exactly(engine: Any) 
     other[:, MIXED.order[-1]], other[:, MIXED.order[0]] = 1.0, np.nan
     with pytest.raises(ValueError, match="rows with entries observed in a later step than one that is missing"):
         engine.call("impute", program, other, method="exact")
+
+
+STATES = np.array(list(product([0.0, 1.0], repeat=4)), np.float32)
+
+
+@BOTH
+def test_clamped_draws_of_an_ensemble_weigh_its_members_row_by_row(engine: Any) -> None:
+    """Against enumeration, with members that are all as probable as each other as the planted fault."""
+    network = {"network": "MaskedMLP", "event_shape": [4], "num_params": 1, "hidden": [5]}
+    law = {"law": "bernoulli", "event_shape": [4]}
+    config = {"observation": law, "network": network, "members": [[None, None], [None, 3]]}
+    program, rng = engine.build("autoregressive", config), np.random.default_rng(32)
+    tensors = {name: rng.normal(0, 1.5, value.shape) for name, value in engine.tensors(program).items()}
+    program = engine.with_tensors(program, {name: value.astype(np.float32) for name, value in tensors.items()})
+    x = np.array([[0, 0, np.nan, np.nan], [0, 1, np.nan, np.nan], [1, 0, np.nan, np.nan]], np.float32)
+    joint = np.exp(engine.call("log_prob", program, STATES).value)
+    p = np.where((STATES[:, :2] == x[:, None, :2]).all(-1), joint, 0.0)
+    p /= p.sum(1, keepdims=True)
+    mean = p @ STATES
+    covariance = np.einsum("ns,nsi,nsj->nij", p, STATES - mean[:, None], STATES - mean[:, None])
+
+    def score() -> float:
+        drawn = np.asarray(engine.call("sample", program, 4000 * len(x), given=np.tile(x, (4000, 1)), seed=8))
+        return worst_moment(drawn.reshape(4, 1000, len(x), -1).astype(float), mean, covariance)
+
+    assert score() < 1
+    kind = engine.face.Autoregressive
+    evidence = kind.evidence
+    jax.clear_caches()
+    with mock.patch.object(kind, "evidence", lambda *args: 0 * evidence(*args)):
+        assert score() > 1
+    jax.clear_caches()
+
+
+@BOTH
+def test_a_mask_of_another_shape_is_refused(engine: Any) -> None:
+    x = np.zeros((2, 4), np.float32)
+    laws = [oracle_program(oracle, engine) for oracle in (MIXED, MINE[0])]
+    laws.append(engine.call(engine.face.OrderAgnostic.mlp, (4,), hidden=(3,)))
+    for program in laws:
+        with pytest.raises(ValueError, match=r"x and observed: got shapes \(2, 4\) and \(2, 2\)"):
+            engine.call(program.sample_given, engine.array(x), engine.array(np.ones((2, 2), bool)))

@@ -62,6 +62,21 @@ def test_the_classifier_is_the_softmax_of_the_logits(engine: Any) -> None:
 
 
 @BOTH
+def test_classify_gives_that_softmax_as_exact_and_nothing_else(engine: Any) -> None:
+    program = known(engine)
+    for method in (None, "exact"):
+        found = engine.call("classify", program, X, method=method)
+        np.testing.assert_allclose(np.log(found.value), log_softmax(BY_CLASS + PRIOR, axis=1), rtol=1e-4, atol=1e-5)
+        assert found.kind == "exact"
+        assert found.stderr.max() == 0
+    for method in ("importance", "guide"):
+        with pytest.raises(ValueError, match=rf"method: got '{method}'; expected one of \['exact'\]"):
+            engine.call("classify", program, X, method=method)
+    with pytest.raises(ValueError, match=r"x: got 1 NaN values.*expected complete data"):
+        engine.call("classify", program, np.where(np.arange(24).reshape(12, 2) == 3, np.nan, X))
+
+
+@BOTH
 def test_labels_that_are_known_train_the_classifier(engine: Any) -> None:
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 200)

@@ -102,10 +102,12 @@ class Estimates(Protocol):
 class Labelled(Protocol):
     """What a program of data with class labels promises besides: a latent site ``"y"``, 0 … num_classes - 1.
 
-    Its ``model`` and ``guide`` take the labels after the data, integers (n,), -1 where the class is not known.
+    Its ``model`` and ``guide`` take the labels after the data, integers (n,), -1 where the class is not known. Its
+    ``classifiers`` are the ways in which `classify` finds p(y | x), the default first.
     """
 
     num_classes: int
+    classifiers: ClassVar[tuple[str, ...]]
 
     def check_labels(self, y: Any, rows: int) -> np.ndarray:
         """Labels (rows,) as this program takes them, or a ``ValueError`` that says what is wrong with them."""

@@ -4,6 +4,7 @@ import math
 from typing import Any, Protocol, runtime_checkable
 
 import array_api_compat
+import numpy as np
 
 from deepgen import checks
 
@@ -65,6 +66,26 @@ def rows(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> tuple[tuple[in
             fix="Pass values of the event's shape.",
         )
     return lead, math.prod(lead)
+
+
+def observed(x: Any, mask: Any | None) -> Any:
+    """What is observed of some values.
+
+    Args:
+        x: an array, NaN (negative integers) where missing and ``mask`` is None.
+        mask: booleans of x's shape, or None.
+
+    Returns:
+        ``mask``, or the booleans that x itself says.
+
+    Raises:
+        ValueError: a mask of another shape.
+    """
+    if mask is None:
+        xp = array_api_compat.array_namespace(x)
+        return ~xp.isnan(x) if xp.isdtype(x.dtype, "real floating") else x >= 0
+    checks.equal_shapes("x and observed", tuple(x.shape), tuple(np.shape(mask)))
+    return mask
 
 
 def context_dim(network: Any) -> int:

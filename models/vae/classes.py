@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from deepgen import checks
 
 UNKNOWN = -1
-METHODS = ("guide", "importance")
+CLASSIFIERS = ("guide", "importance")
+"""The ways to classify, the default first."""
 IMPUTERS = ("sir", "adaptive-gibbs", "gibbs", "pseudo-gibbs", "lair", "auto")
 """The ways to impute: those that need no gradient along the class."""
 _OUT = -1e4
@@ -25,7 +26,8 @@ class ClassProbabilities(NamedTuple):
     Attributes:
         value: (n, K).
         stderr: (n, K) the Monte Carlo standard error; zero for the guide's own, whose error is no Monte Carlo error.
-        kind: ``"approximate"`` for the guide's q(y | x), ``"estimate"`` for an importance estimate of p(y | x).
+        kind: ``"exact"`` for p(y | x) itself, ``"approximate"`` for the guide's q(y | x), ``"estimate"`` for an
+            importance estimate of p(y | x).
     """
 
     value: Float[np.ndarray, "n k"]

@@ -14,7 +14,7 @@ from numpyro.distributions import constraints
 
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
-from deepgen.models.autoregressive import agnostic
+from deepgen.models.autoregressive import agnostic, sequence
 from deepgen.models.autoregressive.numpyro.ensemble import RandomMember
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
@@ -77,7 +77,7 @@ class AnyOrder(dist.Distribution):
         x = jnp.asarray(value).reshape(*jnp.shape(value)[: -len(self.event_shape)], -1)
         lead = jnp.broadcast_shapes(x.shape, self.priorities.shape)
         x = jnp.broadcast_to(x, lead)
-        observed = _observed(x)
+        observed = sequence.observed(x, None)
         x = jnp.where(observed, x, jnp.zeros((), x.dtype))
         rank = agnostic.ranks(jnp.broadcast_to(self.priorities, lead), observed)
         if self.places is not None:
@@ -118,7 +118,7 @@ class AnyOrder(dist.Distribution):
             (n, *event_shape), observed entries as they came.
         """
         flat = jnp.asarray(x).reshape(len(x), -1)
-        seen = _observed(flat) if observed is None else jnp.asarray(observed).reshape(flat.shape)
+        seen = jnp.asarray(sequence.observed(jnp.asarray(x), observed)).reshape(flat.shape)
         return self._draw(rng_key, flat, seen).reshape(jnp.shape(x))
 
     def _draw(self, rng_key: jax.Array, x: jax.Array, observed: jax.Array) -> jax.Array:
@@ -314,7 +314,3 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> OrderAgnostic:
         The program.
     """
     return OrderAgnostic(nn.build(config["network"], key), likelihoods.build(config["observation"]))
-
-
-def _observed(x: jax.Array) -> jax.Array:
-    return ~jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x >= 0

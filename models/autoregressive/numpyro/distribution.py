@@ -8,6 +8,8 @@ import numpyro.distributions as dist
 from jax import lax
 from numpyro.distributions import constraints
 
+from deepgen.handlers.entries import observed_in_part
+from deepgen.handlers.sites.numpyro import ObservedEntries, block_axis, interior
 from deepgen.models.autoregressive import sequence
 
 
@@ -83,13 +85,33 @@ class Autoregressive(dist.Distribution):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: an ``observed`` of another shape than x.
         """
         x = jnp.asarray(x)
-        if observed is None:
-            observed = ~jnp.isnan(x) if jnp.issubdtype(x.dtype, jnp.floating) else x >= 0
         lead, n = sequence.rows(x.shape, self.event_shape)
-        known = (x.reshape(n, -1), jnp.asarray(observed).reshape(n, -1))
+        known = (x.reshape(n, -1), jnp.asarray(sequence.observed(x, observed)).reshape(n, -1))
         return self._draw(rng_key, n, sequence.contexts(self.context, lead), *known).reshape(x.shape)
+
+    def evidence(self, value: Any, observed: Any) -> jax.Array:
+        """The log density of the observed entries, each given all entries decided before it.
+
+        Args:
+            value: (n, *event_shape), complete.
+            observed: booleans of value's shape. An element whose coupled entries are observed in part does not count.
+
+        Returns:
+            (n,) nats; log p(x_observed) where in each row the missing entries come last in the order.
+        """
+        value, observed = jnp.asarray(value), jnp.asarray(observed)
+        lead, n = sequence.rows(value.shape, self.event_shape)
+        flat, seen = (part.reshape(n, *self.event_shape) for part in (value, observed))
+        outputs = self.network(flat, sequence.contexts(self.context, lead))
+        law = self.observation(outputs.reshape(n, *self.observation.outputs_shape))
+        if (axis := block_axis(law)) is not None:
+            seen = seen & ~observed_in_part(seen, axis)
+        return ObservedEntries(law, seen, interior(law, flat)).log_prob(flat).reshape(lead)
 
     def _draw(self, rng_key: Any, n: int, context: Any, x: Any, observed: Any) -> jax.Array:
         network, order = self.network, jnp.asarray(self.network.order)

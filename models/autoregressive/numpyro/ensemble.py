@@ -118,7 +118,15 @@ class Ensemble(dist.Distribution):
         return jax.vmap(one, in_axes=(0, 0, None if context is None else 0))(keys, chosen, context).reshape(shape)
 
     def sample_given(self, rng_key: Any, x: Any, observed: Any = None) -> jax.Array:
-        """Draw values whose known entries are clamped, all under one member taken at random.
+        r"""Draw values whose known entries are clamped, each row under a member in proportion to its evidence.
+
+        .. math:: P(m) \propto \prod_{t\ \mathrm{observed}} p_m(x_{o(t)} \mid x_{o(1)}, \ldots, x_{o(t-1)})
+
+        Every member completes the row once, and one of the completions is kept. It is a draw of
+        p(x_missing | x_observed) where in each row the missing entries come last in the order of every member: the
+        product is then p_m(x_observed). Elsewhere the members are as many particles, each of another order, and what is
+        drawn is near that law only as far as they are many. An element whose coupled entries are observed in part has
+        no factor.
 
         Args:
             rng_key: a random key.
@@ -127,8 +135,23 @@ class Ensemble(dist.Distribution):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: an ``observed`` of another shape than x.
         """
-        return self.at_random(rng_key).sample_given(rng_key, x, observed)
+        x = jnp.asarray(x)
+        observed = jnp.asarray(sequence.observed(x, observed))
+        key, keys = rng_key, jax.random.split(jax.random.fold_in(rng_key, 1), len(self.members))
+
+        def complete(at: tuple[masked.Plan, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            law = self._member(at[0], self.context)
+            drawn = law.sample_given(at[1], x, observed)
+            return drawn, law.evidence(drawn, observed)
+
+        drawn, evidence = lax.map(complete, (self._plans(), keys))
+        chosen = jax.random.categorical(key, evidence, axis=0)
+        index = chosen.reshape(1, *chosen.shape, *(1,) * self.event_dim)
+        return jnp.take_along_axis(drawn, index, axis=0)[0]
 
     def at_random(self, rng_key: Any) -> Autoregressive:
         """The law of one member, all equally probable.

@@ -12,7 +12,7 @@ from torch.distributions.utils import lazy_property
 
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
-from deepgen.models.autoregressive import agnostic
+from deepgen.models.autoregressive import agnostic, sequence
 from deepgen.models.autoregressive.pyro.ensemble import RandomMember
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
@@ -83,7 +83,7 @@ class AnyOrder(TorchDistribution):
         x = value.reshape(*value.shape[: -len(self.event_shape)], -1)
         lead = torch.broadcast_shapes(x.shape, self.priorities.shape)
         x = x.expand(lead)
-        observed = _observed(x)
+        observed = sequence.observed(x, None)
         x = torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device))
         rank = agnostic.ranks(self.priorities.expand(lead), observed)
         if self.places is not None:
@@ -122,7 +122,7 @@ class AnyOrder(TorchDistribution):
             (n, *event_shape), observed entries as they came.
         """
         flat = x.reshape(len(x), -1)
-        seen = _observed(flat) if observed is None else observed.reshape(flat.shape)
+        seen = torch.as_tensor(sequence.observed(x, observed), device=x.device).reshape(flat.shape)
         return self._draw(flat, seen).reshape(x.shape)
 
     @torch.no_grad()
@@ -307,10 +307,6 @@ def build(config: Mapping[str, Any]) -> OrderAgnostic:
         The program.
     """
     return OrderAgnostic(nn.build(config["network"]), likelihoods.build(config["observation"]))
-
-
-def _observed(x: torch.Tensor) -> torch.Tensor:
-    return ~torch.isnan(x) if x.is_floating_point() else x >= 0
 
 
 def _device(network: Any) -> Any:

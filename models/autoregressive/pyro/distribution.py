@@ -7,6 +7,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch.distributions.utils import lazy_property
 
+from deepgen.handlers.entries import observed_in_part
+from deepgen.handlers.sites.pyro import ObservedEntries, block_axis, interior
 from deepgen.models.autoregressive import sequence
 
 
@@ -88,12 +90,32 @@ class Autoregressive(TorchDistribution):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: an ``observed`` of another shape than x.
         """
-        if observed is None:
-            observed = ~torch.isnan(x) if x.is_floating_point() else x >= 0
         lead, n = sequence.rows(tuple(x.shape), tuple(self.event_shape))
-        known = (x.reshape(n, -1), observed.reshape(n, -1))
+        seen = torch.as_tensor(sequence.observed(x, observed), device=x.device)
+        known = (x.reshape(n, -1), seen.reshape(n, -1))
         return self._draw(n, sequence.contexts(self.context, lead), *known).reshape(x.shape)
+
+    def evidence(self, value: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+        """The log density of the observed entries, each given all entries decided before it.
+
+        Args:
+            value: (n, *event_shape), complete.
+            observed: booleans of value's shape. An element whose coupled entries are observed in part does not count.
+
+        Returns:
+            (n,) nats; log p(x_observed) where in each row the missing entries come last in the order.
+        """
+        lead, n = sequence.rows(tuple(value.shape), tuple(self.event_shape))
+        flat, seen = (part.reshape(n, *self.event_shape) for part in (value, observed))
+        outputs = self.network(flat, sequence.contexts(self.context, lead)).reshape(n, *self.observation.outputs_shape)
+        law = self.observation(outputs)
+        if (axis := block_axis(law)) is not None:
+            seen = seen & ~observed_in_part(seen, axis)
+        return ObservedEntries(law, seen, interior(law, flat)).log_prob(flat).reshape(lead)
 
     @torch.no_grad()
     def _draw(self, n: int, context: Any, x: Any, observed: Any) -> torch.Tensor:

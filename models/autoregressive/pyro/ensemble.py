@@ -128,7 +128,15 @@ class Ensemble(TorchDistribution):
         return drawn.reshape(shape)
 
     def sample_given(self, x: torch.Tensor, observed: torch.Tensor | None = None) -> torch.Tensor:
-        """Draw values whose known entries are clamped, all under one member taken at random.
+        r"""Draw values whose known entries are clamped, each row under a member in proportion to its evidence.
+
+        .. math:: P(m) \propto \prod_{t\ \mathrm{observed}} p_m(x_{o(t)} \mid x_{o(1)}, \ldots, x_{o(t-1)})
+
+        Every member completes the row once, and one of the completions is kept. It is a draw of
+        p(x_missing | x_observed) where in each row the missing entries come last in the order of every member: the
+        product is then p_m(x_observed). Elsewhere the members are as many particles, each of another order, and what is
+        drawn is near that law only as far as they are many. An element whose coupled entries are observed in part has
+        no factor.
 
         Args:
             x: (n, *event_shape), NaN (negative integers) where missing.
@@ -136,8 +144,20 @@ class Ensemble(TorchDistribution):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: an ``observed`` of another shape than x.
         """
-        return self.at_random().sample_given(x, observed)
+        observed = torch.as_tensor(sequence.observed(x, observed), device=x.device)
+        drawn, evidence = [], []
+        for m in range(len(self.members)):
+            law = self._member(m, self.context)
+            drawn.append(law.sample_given(x, observed))
+            evidence.append(law.evidence(drawn[-1], observed).detach())
+        weights = torch.stack(evidence)
+        chosen = (weights - torch.empty_like(weights).exponential_().log()).argmax(0)
+        index = chosen.reshape(1, *chosen.shape, *(1,) * len(self.event_shape))
+        return torch.take_along_dim(torch.stack(drawn), index, dim=0)[0]
 
     def at_random(self) -> Any:
         """The law of one member, all equally probable.

@@ -45,6 +45,7 @@ class ClassEnergyModel(eqx.Module):
     family: ClassVar[str] = "ebm"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = recipe.IMPUTERS
+    classifiers: ClassVar[tuple[str, ...]] = ("exact",)
 
     base: Base
     energy: energies.LogitsEnergy
@@ -162,6 +163,9 @@ class ClassEnergyModel(eqx.Module):
 
         Returns:
             (n, num_classes).
+
+        Raises:
+            ValueError: data that the program does not take.
         """
         return jax.nn.softmax(self.energy.logits(jnp.asarray(self.check_data(x))))
 

@@ -43,6 +43,7 @@ class ClassEnergyModel(torch.nn.Module):
     family: ClassVar[str] = "ebm"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = recipe.IMPUTERS
+    classifiers: ClassVar[tuple[str, ...]] = ("exact",)
 
     def __init__(self, base: Base, energy: energies.LogitsEnergy, num_classes: int):
         super().__init__()
@@ -153,6 +154,9 @@ class ClassEnergyModel(torch.nn.Module):
 
         Returns:
             (n, num_classes).
+
+        Raises:
+            ValueError: data that the program does not take.
         """
         with torch.no_grad():
             return torch.softmax(self.energy.logits(tensor(self, self.check_data(x))), dim=-1)

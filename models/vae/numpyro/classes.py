@@ -74,6 +74,7 @@ class ClassVAE(eqx.Module):
     family: ClassVar[str] = "vae"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = classes.IMPUTERS
+    classifiers: ClassVar[tuple[str, ...]] = classes.CLASSIFIERS
     sites: ClassVar[tuple[str, ...]] = ("z",)
 
     classifier: Any

@@ -73,6 +73,7 @@ class ClassVAE(torch.nn.Module):
     family: ClassVar[str] = "vae"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = classes.IMPUTERS
+    classifiers: ClassVar[tuple[str, ...]] = classes.CLASSIFIERS
     sites: ClassVar[tuple[str, ...]] = ("z",)
 
     fill: torch.Tensor

@@ -97,29 +97,37 @@ def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01
     return activity.of_levels(parts.levels(vae, batch, _labels(vae, y, len(batch))), threshold)
 
 
-def classify(program: Any, x: Any, *, method: str = "guide", num_particles: int = 100) -> classes.ClassProbabilities:
-    r"""Probabilities of the classes of each row: the classifier's, or an importance estimate of p(y | x).
+def classify(
+    program: Any, x: Any, *, method: str | None = None, num_particles: int = 100
+) -> classes.ClassProbabilities:
+    r"""Probabilities of the classes of each row: p(y | x), the classifier's q(y | x), or an importance estimate.
 
     .. math:: p(y \mid x) \approx \frac{w_y}{\sum_k w_k}, \qquad
         w_k = \frac1S \sum_s \frac{p(x, k, z_s)}{q(z_s \mid x, k)}, \quad z_s \sim q(z \mid x, k)
 
     Args:
         program: a program with classes.
-        x: (n, *event_shape); missing entries allowed, which are integrated out.
-        method: ``"guide"`` for q(y | x), an approximation; ``"importance"`` for the estimate, exact as S grows.
+        x: (n, *event_shape); missing entries allowed, which are integrated out, but by ``"exact"``.
+        method: one of the program's ``classifiers``, None for the first of them: ``"exact"`` for p(y | x) where the
+            program has it in closed form, of complete data; ``"guide"`` for q(y | x), an approximation;
+            ``"importance"`` for the estimate above, exact as S grows.
         num_particles: S; of the estimate alone.
 
     Returns:
         The probabilities, their standard errors and of what kind they are.
 
     Raises:
-        ValueError: data that the program does not take, a program without classes, or an unknown method.
+        ValueError: data that the program does not take, a program without classes, or a method that is none of its.
     """
-    checks.one_of("method", method, classes.METHODS)
-    takes_labels(program, "program")
+    classifiers = takes_labels(program, "program").classifiers
+    method = classifiers[0] if method is None else method
+    checks.one_of("method", method, classifiers)
     if method == "importance":
         found = class_log_prob(program, x, num_particles=num_particles)
         return classes.posterior(found.value, found.stderr)
+    if method == "exact":
+        value = program.class_probs(x).cpu().numpy()
+        return classes.ClassProbabilities(value, np.zeros_like(value), "exact")
     with torch.no_grad():
         value = program.class_probs(tensor(program, program.check_data(x, missing=True))).cpu().numpy()
     return classes.ClassProbabilities(value, np.zeros_like(value), "approximate")
