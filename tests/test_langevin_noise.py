@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from deepgen.inference.langevin.dynamics import Discrete, Overdamped, Underdamped
-from deepgen.inference.langevin.noise.numpyro import draw_noise
+from deepgen.inference.langevin.noise.numpyro import draw_noise, uniform
 from deepgen.math import threefry
 
 LOWEST = float(jnp.finfo(jnp.float32).epsneg) - 1
@@ -35,6 +35,12 @@ def test_the_bits_are_those_of_jax(monkeypatch):
     assert same_bits()
     monkeypatch.setattr(threefry, "ROTATIONS", ((13, 15, 26, 6), (17, 29, 16, 23)))
     assert not same_bits()
+
+
+def test_uniforms_are_those_of_jax():
+    found = np.asarray(jax.jit(lambda key: uniform(key, jnp.zeros(1), (3, 5)))(KEYS[0]))
+    np.testing.assert_array_equal(found, jax.random.uniform(KEYS[0], (3, 5)))
+    assert (found != np.asarray(jax.random.uniform(KEYS[1], (3, 5)))).any()
 
 
 @pytest.mark.parametrize("dynamics", [Overdamped(), Underdamped(num_steps=2), Discrete()], ids=str)

@@ -12,6 +12,7 @@ import torch
 from engines import ENGINES, NUMPYRO, PYRO
 from pyro.infer.autoguide.initialization import InitMessenger
 
+from deepgen.inference.langevin.space.numpyro import Reals as JaxReals
 from deepgen.inference.langevin.space.pyro import Reals, States, _numbers, _start
 
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -121,6 +122,17 @@ def test_a_start_finds_numbers_in_a_module_and_takes_the_defaults_where_there_ar
 
     assert _numbers(Law(torch.nn.Linear(1, 1, dtype=torch.float64))).dtype == torch.float64
     assert _numbers(Law(torch.zeros(2, dtype=torch.int64))).dtype == torch.float32
+
+
+def test_a_law_is_not_drawn_from_to_know_its_sites():
+    class Dear(numpyro.distributions.Normal):
+        def sample(self, key, sample_shape=()):
+            raise RuntimeError("drawn")
+
+    start = JaxReals(lambda: numpyro.sample("x", Dear(0.0, 1.0))).start(jax.random.key(0), None, (), {})
+    assert abs(float(start["x"])) <= 2
+    with pytest.raises(RuntimeError, match="drawn"):
+        Dear(0.0, 1.0).sample(jax.random.key(0))
 
 
 @BOTH

@@ -81,11 +81,16 @@ class Reals:
     def start(self, rng_key: Array, params: PyTree, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PyTree:
         """What the user gave in unconstrained space, else a valid start of ``init_strategy``, for each key."""
         one = rng_key if is_prng_key(rng_key) else rng_key[0]
-        trace = _traced(self.model, one, args, kwargs)
-        latents = [(name, site["fn"].support.is_discrete) for name, site in trace.items() if _latent(site)]
-        refusals.real_latents(latents)
-        if not self.subsamples:
-            refusals.no_subsample([name for name, site in trace.items() if _subsamples(site)])
+
+        def look(rng_key: Array) -> None:
+            trace = _traced(self.model, rng_key, args, kwargs, _anywhere)
+            latents = [(name, site["fn"].support.is_discrete) for name, site in trace.items() if _latent(site)]
+            refusals.real_latents(latents)
+            if not self.subsamples:
+                refusals.no_subsample([name for name, site in trace.items() if _subsamples(site)])
+
+        # the sites alone are of interest, and values may be dear: a draw by a score solves an equation
+        jax.eval_shape(look, one)
         self._info = self._initialized(one, args, kwargs)
         if params is not None:
             return params
@@ -193,9 +198,23 @@ def flatten(z: PyTree, categories: int) -> tuple[Array, Callable[[Array], PyTree
     return flat, unravel
 
 
-def _traced(model: Callable[..., Any], rng_key: Array, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    started = handlers.substitute(handlers.seed(model, rng_key), substitute_fn=_start)
+def _traced(
+    model: Callable[..., Any],
+    rng_key: Array,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    start: Callable[[Mapping[str, Any]], Any] | None = None,
+) -> Any:
+    started = handlers.substitute(handlers.seed(model, rng_key), substitute_fn=start or _start)
     return handlers.trace(started).get_trace(*args, **kwargs)
+
+
+def _anywhere(site: Mapping[str, Any]) -> Array | None:
+    """A value in the support of a real latent, without a draw of its law; of others as `_start`."""
+    if not _latent(site) or site["value"] is not None:
+        return None
+    value: Array | None = _start(site) if site["fn"].support.is_discrete else init_to_uniform(site)
+    return value
 
 
 def _start(site: Mapping[str, Any]) -> Array | None:

@@ -55,11 +55,11 @@ def diagnose(program: Any, x: np.ndarray) -> list[Warning]:
     keys = iter(jax.random.split(jax.random.key(0), recipe.ROUNDS + 1))
     law, count = program.distribution(), len(complete)
     data = jnp.asarray(complete)
-    x = jnp.concatenate([law.base.sample(next(keys), (count,)).astype(data.dtype), data])
+    ends = jnp.concatenate([law.base.sample(next(keys), (count,)).astype(data.dtype), data])
 
     def advance() -> tuple[np.ndarray, np.ndarray]:
-        nonlocal x
-        x, energies = _round(next(keys), program, x)
+        nonlocal ends
+        ends, energies = _round(next(keys), program, ends)
         found = np.asarray(energies, dtype=np.float64)
         return found[:count], found[count:]
 

@@ -51,12 +51,12 @@ def diagnose(program: Any, x: np.ndarray) -> list[Warning]:
     # torch's generator stays as it was
     with torch.random.fork_rng(devices=[data.device] if data.is_cuda else []), torch.no_grad(), isolated():
         torch.manual_seed(0)
-        x = torch.cat([law.base.sample((count,)), data])
+        ends = torch.cat([law.base.sample((count,)), data])
 
         def advance() -> tuple[np.ndarray, np.ndarray]:
-            nonlocal x
-            run = law.kernel.run(law, x[:, None], num_warmup=half, num_samples=1, thinning=half, progress=False)
-            x, energies = run.x[0, :, 0], -run.log_density[0, :, 0]
+            nonlocal ends
+            run = law.kernel.run(law, ends[:, None], num_warmup=half, num_samples=1, thinning=half, progress=False)
+            ends, energies = run.x[0, :, 0], -run.log_density[0, :, 0]
             found = energies.cpu().numpy().astype(np.float64)
             return found[:count], found[count:]
 
