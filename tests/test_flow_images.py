@@ -54,6 +54,11 @@ def to_data(program: Any, z: Any) -> Any:
     return z
 
 
+def whole(engine: Any, way: Any) -> Any:
+    """Compiled as one, where the engine compiles."""
+    return eqx.filter_jit(way) if engine is NUMPYRO else way
+
+
 def plain(value: Any) -> np.ndarray:
     return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
@@ -131,7 +136,7 @@ def test_flows_are_inverted(engine: Any, name: str, precision: int) -> None:
     own = jax.enable_x64(precision == 64)
     tolerance = {32: 2e-3, 64: 1e-9}[precision]
     torch.set_default_dtype(torch.float64 if precision == 64 else torch.float32)
-    forth, back = (eqx.filter_jit(way) if engine is NUMPYRO else way for way in (to_data, to_base))
+    forth, back = whole(engine, to_data), whole(engine, to_base)
     try:
         with own:
 
@@ -156,7 +161,7 @@ def test_draws_follow_the_density(engine: Any, name: str) -> None:
     """Carried to the base they are standard normal; taken for the base's, they are not."""
     program = moved(engine, made(engine, name, num_steps=1), scale=0.2)
     draws = engine.call("sample", program, 3000)
-    z = plain(to_base(program, draws))
+    z = plain(whole(engine, to_base)(program, draws))
     error = np.sqrt(np.array([1.0, 2.0]) / len(z))
 
     def worst(values: np.ndarray) -> float:
