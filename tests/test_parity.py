@@ -84,7 +84,11 @@ def numbers(engine: Any, program: Any, instance: Instance) -> dict[str, np.ndarr
             found[name] = value / max(np.abs(value).max(), 1e-3)
     for verb, arguments in {"reconstruct": (holes,), "interpolate": (x[:2], x[2:4], 3), "active_units": (x,)}.items():
         if capability(instance.family, engine.name, verb).supported:
-            result = engine.on_tape(TAPE, verb, program, *arguments)
+            # what is not drawn needs no tape, which keeps it from being compiled
+            if verb == "reconstruct":
+                result = engine.on_tape(TAPE, verb, program, *arguments)
+            else:
+                result = engine.call(verb, program, *arguments)
             # named tuples of arrays, or one array
             parts = result._asdict() if hasattr(result, "_asdict") else {"": result}
             found |= {f"{verb} {part}".strip(): np.asarray(value) for part, value in parts.items()}
