@@ -95,7 +95,8 @@ def test_cached_draws_are_the_naive_ones(engine: Any, name: str) -> None:
 def test_outputs_depend_on_what_was_before_and_on_the_context(name: str) -> None:
     program = made(NUMPYRO, name)
     x, context = jnp.asarray(rows(name, 1)), jnp.asarray(GIVEN[:1])
-    by_x, by_context = jax.jacrev(lambda x, c: program.network(x, c).reshape(-1), argnums=(0, 1))(x, context)
+    slopes = jax.jit(jax.jacrev(lambda x, c: program.network(x, c).reshape(-1), argnums=(0, 1)))
+    by_x, by_context = slopes(x, context)
     order = program.network.order.reshape(-1)
     seen = np.asarray(by_x).reshape(6, 6)[order][:, order]
     assert np.abs(np.triu(seen)).max() == 0

@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +44,16 @@ def uniforms(seed: int = 1) -> list[list[np.ndarray]]:
 
 def outputs(engine: Any, network: Any, noise: Any = None) -> np.ndarray:
     noise = None if noise is None else [[engine.array(own) for own in layer] for layer in noise]
+    if engine is NUMPYRO:
+        return np.asarray(whole(network, engine.array(rows()), noise))
     with torch.no_grad():
         return np.asarray(network(engine.array(rows()), noise=noise))
+
+
+@eqx.filter_jit
+def whole(network: Any, x: jax.Array, noise: Any) -> jax.Array:
+    """What a network of Equinox gives, compiled once."""
+    return network(x, noise=noise)
 
 
 def losses(engine: Any, objective: Any, made: Any, number: int) -> np.ndarray:

@@ -6,12 +6,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from engines import ENGINES
 from registry import INSTANCES, Instance, randomised
 
 from deepgen.capabilities import capability
+from deepgen.program.numpyro import propose
 
 ROWS, TAPE = 6, 17
 TOLERANCE: dict[str, float] = {"rtol": 2e-4, "atol": 2e-5}
@@ -60,13 +63,20 @@ def carried(instance: Instance, written: Any, read: Any, folder: Path) -> Any:
     return read.face.load(where)
 
 
+@cache
+def latents_of(instance: Instance) -> dict[str, np.ndarray]:
+    """Noise in the shapes of the latents, which are found without computing them."""
+    guide, x = original(instance, ENGINES[0]).guide, jnp.asarray(rows(instance))
+    shapes = jax.eval_shape(lambda key: propose(key, guide, x)[0], jax.random.key(0))
+    rng = np.random.default_rng(TAPE)
+    return {name: rng.standard_normal(value.shape).astype(np.float32) for name, value in shapes.items()}
+
+
 def numbers(engine: Any, program: Any, instance: Instance) -> dict[str, np.ndarray]:
     """Everything of a program that depends on its parameters, its data and the tape alone, by name."""
     x = rows(instance)
     holes, observed = with_holes(instance) if instance.holes else (None, None)
-    shapes = ENGINES[0].draw_latents(original(instance, ENGINES[0]), x)
-    rng = np.random.default_rng(TAPE)
-    latents = {name: rng.standard_normal(value.shape).astype(np.float32) for name, value in shapes.items()}
+    latents = latents_of(instance)
     objectives = {"ELBO": engine.face.ELBO(), "ELBO with beta": engine.face.ELBO(beta=0.5, free_bits=0.3)}
     found = engine.numbers(program, latents, x, (holes, observed), TAPE, objectives)
     for name, value in found.items():
@@ -74,7 +84,11 @@ def numbers(engine: Any, program: Any, instance: Instance) -> dict[str, np.ndarr
             found[name] = value / max(np.abs(value).max(), 1e-3)
     for verb, arguments in {"reconstruct": (holes,), "interpolate": (x[:2], x[2:4], 3), "active_units": (x,)}.items():
         if capability(instance.family, engine.name, verb).supported:
-            result = engine.on_tape(TAPE, verb, program, *arguments)
+            # what is not drawn needs no tape, which keeps it from being compiled
+            if verb == "reconstruct":
+                result = engine.on_tape(TAPE, verb, program, *arguments)
+            else:
+                result = engine.call(verb, program, *arguments)
             # named tuples of arrays, or one array
             parts = result._asdict() if hasattr(result, "_asdict") else {"": result}
             found |= {f"{verb} {part}".strip(): np.asarray(value) for part, value in parts.items()}
