@@ -1,9 +1,15 @@
 """Refusals: what was wrong, what came, what is needed and what to do, before any compute."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+
+TO_NUMBERS = (
+    "Convert it first, e.g. with np.asarray(x, dtype=np.float32), or a DataFrame with NA with "
+    "x.to_numpy(dtype=np.float32, na_value=np.nan); encode categories as integers (deepgen.data.Encoding does)."
+)
+"""What to do with data that NumPy does not take for numbers."""
 
 
 def problem(what: str, *, got: Any, expected: Any, fix: str) -> ValueError:
@@ -67,7 +73,7 @@ def data(
             what,
             got=f"dtype {array.dtype}",
             expected="a numeric array",
-            fix="Convert it first, e.g. with np.asarray(..., dtype=np.float32); encode categories as integers.",
+            fix=TO_NUMBERS,
         )
     if array.ndim != len(event_shape) + 1 or array.shape[1:] != tuple(event_shape):
         raise problem(
@@ -129,6 +135,12 @@ def with_mask(x: Any, observed: Any | None) -> tuple[np.ndarray, np.ndarray | No
         unmasked = ~np.ma.getmaskarray(x)
         seen = unmasked if seen is None or seen.shape != unmasked.shape else unmasked & seen
     return np.asarray(x), seen
+
+
+def columns_of(x: Any, columns: Sequence[str] | None) -> Sequence[str] | None:
+    """The names of a table's columns: those that were passed, else a data frame's own, else None."""
+    own = getattr(x, "columns", None)
+    return columns if columns is not None or own is None else [str(name) for name in own]
 
 
 def _shape_advice(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ from deepgen.cli.recipes import RECIPES
 from deepgen.cli.sources import Settings, open_for
 from deepgen.cli.views import VIEWS, normality, scales
 from deepgen.evaluation import read_posterior
+from deepgen.inference.imputation.methods import METHODS
 
 FEW = ["--rows", "6", "--steps", "12", "--no-progress"]
 CLOUD = ["--draws", "20", "--chains", "2", "--warmup", "10", "--particles", "8"]
@@ -44,12 +45,26 @@ def images(path: Path, rows: int = 60) -> Path:
 def test_recipes_are_declared_with_families_views_and_references() -> None:
     assert {made.family for made in RECIPES.values()} <= set(families())
     assert all(set(made.views) <= set(VIEWS) for made in RECIPES.values())
+    assert all(set(made.imputers) <= set(METHODS) for made in RECIPES.values())
     for name in ENGINES:
         face = Engine(name, 0).face
+        assert all(made.imputers == getattr(face, made.program).imputers for made in RECIPES.values())
         assert all(
             made.constructor is None or callable(getattr(getattr(face, made.program), made.constructor))
             for made in RECIPES.values()
         )
+
+
+def test_help_names_all_families_and_methods() -> None:
+    # as it is wrapped, a blank may stand anywhere
+    shown = {command: "".join(done(command, "--help").stdout.split()) for command in ("run", "fit", "impute")}
+    assert all(f"Oneof{','.join(RECIPES)}(deepgenlist)." in shown[command] for command in ("run", "fit"))
+    for command in ("run", "impute"):
+        assert all(f":{','.join(made.imputers)}" in shown[command] for made in RECIPES.values())
+        assert "score,score-conv:predictor-corrector" in shown[command]
+        assert "ofatable'sblanks,auto" in shown[command]
+    assert "Ofvae,ebm.mlp" in shown["run"]
+    assert "Theobservationlaw,ofvae,made,pixelcnn,wavenet,transformer." in shown["fit"]
 
 
 @pytest.fixture(scope="module")

@@ -40,12 +40,17 @@ def zoo(path: Path, between: str = ";", comma: str = ",") -> Path:
     return path
 
 
+def warned(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if line.startswith("Warning")]
+
+
 @pytest.mark.parametrize("engine", SLOW_IN_JAX)
 def test_a_table_of_every_kind_is_completed_by_one_command(engine: str, tmp_path: Path) -> None:
     path = zoo(tmp_path / "zoo.v1.csv")
     kinds = ["--categorical", "code", "--ordinal", "stage=low,mid,high"]
     shown = done("impute", "vae", path, "--engine", engine, *READING, *kinds, *TINY, *FEW)
-    assert "Warning" not in shown.stderr.replace("Warning: the chains of", "")
+    # so short chains disagree, and nothing else may be said
+    assert all(re.search(r"the chains of .*: raise --warmup and --draws", line) for line in warned(shown.stderr))
     before, after = (
         pd.read_csv(tmp_path / name, sep=";", dtype=str, keep_default_na=False)
         for name in ("zoo.v1.csv", "zoo.v1.completed.csv")

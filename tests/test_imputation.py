@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import pandas as pd
 import pyro
 import pytest
 import torch
@@ -120,6 +121,21 @@ def test_columns_become_coordinates(engine: Any) -> None:
         assert post[group][variable].dims[-1] == "column"
         assert list(post[group]["column"].values) == names
     assert post.posterior["x"].sel(column="income", row=2).shape == (1, 10)
+
+
+@BOTH
+def test_a_data_frame_brings_its_columns(engine: Any) -> None:
+    program, names = oracle_program(ORACLE, engine), list("abcde")
+    frame = pd.DataFrame(rows(), columns=names)
+    post = engine.call("impute", program, frame, **QUICK)
+    assert list(post.posterior["column"].values) == names
+    post = engine.call("impute", program, frame, columns=list("vwxyz"), **QUICK)
+    assert list(post.posterior["column"].values) == list("vwxyz")
+    nullable = frame.astype("Float64").convert_dtypes()
+    with pytest.raises(ValueError, match=r"got dtype object.*x\.to_numpy\(dtype=np\.float32, na_value=np\.nan\)"):
+        engine.call("impute", program, nullable, **QUICK)
+    converted = nullable.to_numpy(dtype=np.float32, na_value=np.nan)
+    np.testing.assert_array_equal(converted, rows())
 
 
 @BOTH

@@ -278,7 +278,13 @@ def test_a_law_of_the_user_s_own_is_told_what_its_start_needs() -> None:
 REFUSED: list[tuple[str, Any, str]] = [
     ("bernoulli", [[0.0, 255.0, 3.0]], r"values from 0 to 255 under the Bernoulli.*rng\.random\(x\.shape\) < x / 255"),
     ("bernoulli", [[0.0, 0.5, 1.0]], r"values from 0 to 1 under the Bernoulli likelihood; expected 0 and 1 only"),
-    ("bernoulli", [[-1.0, 0.0, 1.0]], r"values from -1 to 1 under the Bernoulli.*scaled to \[0, 1\]"),
+    ("bernoulli", [[0.0, 0.5, 1.0]], r"Binarise with `\(rng\.random\(x\.shape\) < x\)\.astype\('float32'\)`, or"),
+    (
+        "bernoulli",
+        [[-1.0, 0.0, 1.0]],
+        r"from -1 to 1 under the Bernoulli.*Scale x to \[0, 1\], then binarise with `\(rng",
+    ),
+    ("bernoulli", [[0.0, 999.0, 1.0]], r"Scale x to \[0, 1\], then binarise"),
     ("categorical", [[0, 1, 4]], r"values from 0 to 4 under the categorical likelihood; expected the integers 0 to 3"),
     ("categorical", [[0.0, 1.5, 2.0]], r"expected the integers 0 to 3\. Encode the categories"),
     ("gaussian", [[0.0, math.inf, 2.0]], r"x: got 1 infinite values, the first at \(0, 1\)"),

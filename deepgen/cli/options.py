@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from deepgen.cli.recipes import RECIPES, takers, ways_to_impute
+
 
 class EngineName(StrEnum):
     """The engines."""
@@ -25,7 +27,7 @@ class NetworkName(StrEnum):
 Family = Annotated[
     str,
     typer.Argument(
-        help="vae, made, pixelcnn, wavenet, transformer, nice, realnvp, maf, nsf, cnf or glow (deepgen list).",
+        help=f"One of {', '.join(RECIPES)} (deepgen list).",
         metavar="FAMILY",
     ),
 ]
@@ -43,26 +45,29 @@ Steps = Annotated[
 LatentDim = Annotated[
     int | None,
     typer.Option(
-        "--latent-dim", min=1, help="How many latents of vae. Default: 16 of a run, 8; of table: its features."
+        "--latent-dim",
+        min=1,
+        help=f"How many latents. Of {takers('latent_dim')}. Default: 16 of a run, 8; of table: its features.",
     ),
 ]
 Hidden = Annotated[
     list[int] | None,
-    typer.Option(
-        "--hidden", min=1, help="Width of a hidden layer; once for each. Of vae: 256 256, 128 128 or 64 64 if left out."
-    ),
+    typer.Option("--hidden", min=1, help=f"Width of a hidden layer; once for each. Of {takers('hidden')}."),
 ]
 NetworkOption = Annotated[
     NetworkName | None,
-    typer.Option("--network", help="Of vae. mlp (default); conv: for images; table: from a multivariate normal on."),
+    typer.Option(
+        "--network",
+        help=f"Of {takers('network')}. mlp (default); conv: for images; table (vae): from a multivariate normal on.",
+    ),
 ]
 Likelihood = Annotated[
     str | None,
     typer.Option(
         "--likelihood",
-        help="The observation law. Default: bernoulli for 0/1 data; else gaussian_predicted of vae, categorical or "
-        "gaussian_mixture of made, pixelcnn, wavenet, transformer. discretized_logistic: for pixels, as integers 0 to "
-        "255.",
+        help=f"The observation law, of {takers('likelihood')}. Default: bernoulli for 0/1 data; else of vae "
+        "gaussian_predicted, of the others categorical or gaussian_mixture. discretized_logistic: for pixels, as "
+        "integers 0 to 255.",
     ),
 ]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="Of Adam.")]
@@ -81,8 +86,8 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="Of imputation. vae: mcmc, sir, gibbs, pseudo-gibbs, adaptive-gibbs, lair, auto; made, pixelcnn, wavenet, "
-        "transformer: auto, exact, smc, enumerate. Default: the program's first.",
+        help=f"Of imputation. {ways_to_impute()}. Default: the first; of network table, and so of a table's blanks, "
+        "auto.",
     ),
 ]
 Draws = Annotated[int, typer.Option("--draws", min=1, help="Draws of each chain.")]

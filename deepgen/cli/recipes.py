@@ -40,6 +40,7 @@ class Recipe:
         particles: by default.
         views: the pictures of its own that a report shows.
         objective: what `fit` minimises, in words; None for the likelihood or its bound.
+        imputers: the ways to impute that its programs offer in either engine, the first by default.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Recipe:
     particles: int = 1000
     views: tuple[str, ...] = ()
     objective: str | None = None
+    imputers: tuple[str, ...] = ()
 
 
 _LAWS = {"boolean": "bernoulli", "levels": "categorical"}
@@ -70,7 +72,15 @@ _LAWS = {"boolean": "bernoulli", "levels": "categorical"}
 def _autoregressive(title: str, constructor: str, **more: Any) -> Recipe:
     laws = {**_LAWS, "real": "gaussian_mixture", "unit_interval": "gaussian_mixture"}
     return Recipe(
-        title, "autoregressive", "AutoregressiveModel", constructor, laws=laws, grey="levels", views=_ORDERED, **more
+        title,
+        "autoregressive",
+        "AutoregressiveModel",
+        constructor,
+        laws=laws,
+        grey="levels",
+        views=_ORDERED,
+        imputers=("auto", "exact", "smc", "enumerate"),
+        **more,
     )
 
 
@@ -93,6 +103,7 @@ def _flow(title: str, constructor: str, **more: Any) -> Recipe:
         starts=True,
         rows=100,
         logit=True,
+        imputers=("auto", "hmc", "pl-mcmc", "importance"),
         **options,
     )
 
@@ -107,6 +118,7 @@ def _score(title: str, constructor: str, **more: Any) -> Recipe:
         starts=True,
         views=_NOISED,
         objective="denoising score matching",
+        imputers=("predictor-corrector", "annealed-langevin", "annealed-mala"),
         **more,
     )
 
@@ -122,6 +134,7 @@ def _energy(title: str, constructor: str | None, **more: Any) -> Recipe:
         rows=20,
         particles=200,
         views=("energies",),
+        imputers=("clamped",),
         **more,
     )
 
@@ -139,6 +152,7 @@ RECIPES: dict[str, Recipe] = {
         defaults={"latent_dim": 8, "hidden": (128, 128)},
         wide={"latent_dim": 16, "hidden": (256, 256)},
         views=("reconstructions", "units"),
+        imputers=("mcmc", "sir", "gibbs", "pseudo-gibbs", "adaptive-gibbs", "lair", "auto"),
     ),
     "made": _autoregressive(
         "masked autoregressive perceptron",
@@ -233,6 +247,19 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 """Every recipe by its name on the command line."""
+
+
+def takers(option: str) -> str:
+    """The recipes that use an option, for its help."""
+    return ", ".join(name for name, made in RECIPES.items() if option in made.takes)
+
+
+def ways_to_impute() -> str:
+    """The methods of all recipes, for the help: those of the same methods together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, made in RECIPES.items():
+        groups.setdefault(made.imputers, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {', '.join(methods)}" for methods, names in groups.items())
 
 
 def recipe(name: str) -> Recipe:

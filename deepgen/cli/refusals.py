@@ -57,7 +57,7 @@ def plain_warnings() -> Iterator[None]:
     """Within, warnings meant for users are one line on stderr, and those for programmers are silent."""
 
     def show(message: Warning | str, *_: Any) -> None:
-        typer.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+        typer.echo(f"Warning: {_worded(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,8 +84,12 @@ def closest(value: str, choices: Iterable[str]) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = _DIALECT.sub(_dialect, _COLUMNS.sub(_repeated, str(error)))
-    text = " ".join(text.split()) or type(error).__name__
+    return _worded(str(error)) or type(error).__name__
+
+
+def _worded(text: str) -> str:
+    """On one line, and in the words of the command line."""
+    text = " ".join(_DIALECT.sub(_dialect, _COLUMNS.sub(_repeated, text)).split())
     for argument, option in _OPTIONS.items():
         text = text.replace(argument, option)
     return text

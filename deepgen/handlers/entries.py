@@ -7,7 +7,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from deepgen.checks import problem
+from deepgen.checks import TO_NUMBERS, problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def split(what: str, data: Any, observed: Any = None) -> Entries:
             what,
             got=f"dtype {array.dtype}",
             expected="a numeric array",
-            fix="Convert it first, e.g. with np.asarray(..., dtype=np.float32); encode categories as integers.",
+            fix=TO_NUMBERS,
         )
     nan = np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, dtype=bool)
     if observed is None:

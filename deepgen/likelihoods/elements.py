@@ -22,12 +22,13 @@ class BernoulliLaw(laws.Law):
         if not ((x == 0) | (x == 1) | ~observed).all():
             values = x[observed]
             low, high = values.min(), values.max()
-            scale = "x / 255" if high > 1 and low >= 0 else "x, scaled to [0, 1],"
+            share = "x / 255" if low >= 0 and 1 < high <= 255 else "x"
+            first = "Binarise" if share != "x" or (low >= 0 and high <= 1) else "Scale x to [0, 1], then binarise"
             raise checks.problem(
                 "x",
                 got=f"values from {low:g} to {high:g} under the Bernoulli likelihood",
                 expected="0 and 1 only",
-                fix=f"Binarise with `(rng.random(x.shape) < {scale.rstrip(',')}).astype('float32')`, "
+                fix=f"{first} with `(rng.random(x.shape) < {share}).astype('float32')`, "
                 "or take a likelihood for real numbers such as 'gaussian_predicted'.",
             )
 

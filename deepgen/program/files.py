@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -62,8 +63,8 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
 def write(path: str | os.PathLike[str], program: Any, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a program's description and its tensors.
 
-    The parameters carry the description too, so that an interruption between the two files leaves a pair that
-    `read` can still judge.
+    The parameters carry the description too, so that an interruption between the two files leaves a program that `read`
+    can still have.
 
     Args:
         path: the folder; made if need be.
@@ -100,7 +101,12 @@ def read(path: str | os.PathLike[str], *, family: str | None = None) -> tuple[di
 
     Raises:
         FileNotFoundError: no program is there.
-        ValueError: a file is cut short or damaged, of another family, or of a newer format.
+        ValueError: a file is cut short or damaged, of another family, or of a newer format; or the two files are not of
+            one program, and the parameters do not say of which they are.
+
+    Warns:
+        UserWarning: the two files are of two programs, as after a save over another program that was cut off between
+            them. The description is then that of the parameters, the newer of the two.
     """
     folder = Path(path)
     for name in (DESCRIPTION, PARAMS):
@@ -110,37 +116,71 @@ def read(path: str | os.PathLike[str], *, family: str | None = None) -> tuple[di
             )
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
-        stated = {key: _typed(description, key, kind) for key, kind in _FIELDS.items()}
+        stated = _stated(description)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / DESCRIPTION} is cut short or no description of a program ({error}): "
             "save the program again, or restore the file."
         ) from error
+    _refuse_newer(folder, stated)
+    try:
+        with safetensors.safe_open(folder / PARAMS, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            said = json.loads((file.metadata() or {}).get("deepgen", "{}"))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{folder / PARAMS} is cut short or damaged ({error}): save the program again, or restore the file."
+        ) from error
+    written = said if isinstance(said, dict) else {}
+    shapes = {name: list(array.shape) for name, array in tensors.items()}
+    if shapes != stated["tensors"] or any(written.get(key) != stated[key] for key in ("family", "config")):
+        description = _of_the_parameters(folder, written, shapes)
+    if family is not None and description["family"] != family:
+        raise ValueError(
+            f"{folder} holds a program of the family {description['family']!r}, and {family!r} was asked for: "
+            f"load it as {description['family']!r}, or pass another folder."
+        )
+    return description, tensors
+
+
+def _stated(description: Any) -> dict[str, Any]:
+    """The fields of a description.
+
+    Raises:
+        KeyError: one is missing.
+        TypeError: one is of another type.
+    """
+    return {key: _typed(description, key, kind) for key, kind in _FIELDS.items()}
+
+
+def _refuse_newer(folder: Path, stated: Mapping[str, Any]) -> None:
     if stated["format"] > FORMAT:
         raise ValueError(
             f"{folder} was written in format {stated['format']} (deepgen {stated['versions'].get('deepgen')}), "
             f"and this deepgen reads formats up to {FORMAT}: upgrade deepgen."
         )
-    if family is not None and stated["family"] != family:
-        raise ValueError(
-            f"{folder} holds a program of the family {stated['family']!r}, and {family!r} was asked for: "
-            f"load it as {stated['family']!r}, or pass another folder."
-        )
+
+
+def _of_the_parameters(folder: Path, written: dict[str, Any], shapes: Mapping[str, list[int]]) -> dict[str, Any]:
+    """The description that the parameters carry, where the other file is of another program."""
     try:
-        with safetensors.safe_open(folder / PARAMS, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            written = json.loads((file.metadata() or {}).get("deepgen", "{}"))
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(
-            f"{folder / PARAMS} is cut short or damaged ({error}): save the program again, or restore the file."
-        ) from error
-    shapes = {name: list(array.shape) for name, array in tensors.items()}
-    if shapes != stated["tensors"] or any(written.get(key) != stated[key] for key in ("family", "config")):
+        stated = _stated(written)
+        whole = stated["tensors"] == shapes
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
         raise ValueError(
             f"{DESCRIPTION} and {PARAMS} in {folder} are not of one program (they differ in their family, "
             "configuration or tensors): restore the pair, or save the program again."
         )
-    return description, tensors
+    _refuse_newer(folder, stated)
+    warnings.warn(
+        f"{DESCRIPTION} and {PARAMS} in {folder} are of two programs, as after a save that was cut off between them: "
+        f"the program of {PARAMS}, a {stated['family']}, is taken. Save it again to mend the pair.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return written
 
 
 def rebuild(

@@ -130,7 +130,7 @@ def impute(
             (pl-mcmc), or of flips or sweeps (clamped); levels of noise (predictor-corrector and the annealed ones).
         num_particles: proposals of each row (sir, lair, importance, auto), particles of each chain (smc, auto), shared
             out among the members of an ensemble.
-        columns: the names of a table's columns, for the result's coordinates.
+        columns: the names of a table's columns, for the result's coordinates; None takes those of a DataFrame.
         model_args: arguments of a plain model.
         model_kwargs: keyword arguments of a plain model.
         progress: whether to show a bar; None: on a terminal only.
@@ -153,6 +153,7 @@ def impute(
         "num_steps": num_steps,
         "num_particles": num_particles,
     }
+    columns = checks.columns_of(x, columns)
     original, mask = checks.with_mask(x, observed)
     if not isinstance(program, Program):
         if y is not None:
