@@ -113,8 +113,9 @@ def impute(
     Of an energy-based program, ``"clamped"``: chains of its own kernel over the missing entries (Hamiltonian, flips or
     block Gibbs), the observed ones clamped.
 
-    For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`. They are judged
-    together: ``sample_stats["r_hat"]`` has the largest R-hat of the log joint, of each latent and of what is missing.
+    For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`. They are
+    judged together: ``sample_stats["r_hat"]`` has the largest R-hat of the log joint, of each latent and of what is
+    missing.
 
     Args:
         rng_key: the key.
