@@ -30,6 +30,7 @@ from deepgen.inference.imputation.sequential import numpyro as sequential
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, given, takes_labels
 from deepgen.program.invertible import Invertible
+from deepgen.program.numpyro import check_key
 from deepgen.program.sequence import Sequential
 
 if TYPE_CHECKING:
@@ -143,12 +144,21 @@ def impute(
         and where chains were not judged (``not_judged``), as one alone is not.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: data that the program does not take, a method that it does not offer, an option that the method does
             not use.
 
     Warns:
         UserWarning: where the weights or chains of some rows are not to be trusted.
     """
+    check_key(rng_key)
+    if not isinstance(program, Program) and not callable(program):
+        raise checks.wrong_type(
+            "program",
+            program,
+            expected="a program, or a plain model",
+            fix="Pass the program itself, or the model of a pair (model, guide).",
+        )
     chosen = {
         "num_samples": num_samples,
         "num_warmup": num_warmup,

@@ -141,12 +141,20 @@ def impute(
         and where chains were not judged (``not_judged``), as one alone is not.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: data that the program does not take, a method that it does not offer, an option that the method does
             not use.
 
     Warns:
         UserWarning: where the weights or chains of some rows are not to be trusted.
     """
+    if not isinstance(program, Program) and not callable(program):
+        raise checks.wrong_type(
+            "program",
+            program,
+            expected="a program, or a plain model",
+            fix="Pass the program itself, or the model of a pair (model, guide).",
+        )
     chosen = {
         "num_samples": num_samples,
         "num_warmup": num_warmup,

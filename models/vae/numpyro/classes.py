@@ -141,7 +141,7 @@ class ClassVAE(eqx.Module):
         """
         law = likelihoods.observation(likelihood, tuple(event_shape), num_categories)
         data = None if data is None else laws.check_data(law, data, missing=True)
-        classes.check_sizes(num_classes, latent_dim)
+        classes.check_sizes(num_classes, latent_dim, hidden)
         size = math.prod(law.feature_shape)
         keys = jax.random.split(key, 3)
         classifier = nn.MLP(size, num_classes, tuple(hidden), activation=activation, key=keys[0])

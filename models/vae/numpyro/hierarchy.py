@@ -19,6 +19,7 @@ from deepgen.models.vae import activity, hierarchy
 from deepgen.models.vae.hierarchy import Level, Normal
 from deepgen.models.vae.numpyro import parts
 from deepgen.nn import equinox as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.numpyro import declare
 
@@ -133,7 +134,7 @@ class HierarchicalVAE(eqx.Module):
         data = None if data is None else laws.check_data(law, data, missing=True)
         key_encoder, key_prior, key_decoder = jax.random.split(key, 3)
         options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
-        upwards, downwards = tuple(hidden), tuple(reversed(hidden))
+        upwards, downwards = wholes("hidden", hidden), wholes("hidden", hidden)[::-1]
         size = math.prod(law.feature_shape)
         encoder = [
             nn.MLP(*sizes, upwards, key=jax.random.fold_in(key_encoder, index), **options)

@@ -132,7 +132,7 @@ class ClassVAE(torch.nn.Module):
         """
         law = likelihoods.observation(likelihood, tuple(event_shape), num_categories)
         data = None if data is None else laws.check_data(law, data, missing=True)
-        classes.check_sizes(num_classes, latent_dim)
+        classes.check_sizes(num_classes, latent_dim, hidden)
         size = math.prod(law.feature_shape)
         classifier = nn.MLP(size, num_classes, tuple(hidden), activation=activation)
         encoder = nn.MLP(size + num_classes, 2 * latent_dim, tuple(hidden), activation=activation)

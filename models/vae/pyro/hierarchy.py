@@ -17,6 +17,7 @@ from deepgen.models.vae import activity, hierarchy
 from deepgen.models.vae.hierarchy import Level, Normal
 from deepgen.models.vae.pyro import parts
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.pyro import declare, tensor
 
@@ -123,7 +124,7 @@ class HierarchicalVAE(torch.nn.Module):
         law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
         data = None if data is None else laws.check_data(law, data, missing=True)
         options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
-        upwards, downwards = tuple(hidden), tuple(reversed(hidden))
+        upwards, downwards = wholes("hidden", hidden), wholes("hidden", hidden)[::-1]
         size = math.prod(law.feature_shape)
         encoder = [nn.MLP(*sizes, upwards, **options) for sizes in hierarchy.encoder_sizes(size, dims, upwards)]
         prior = [nn.MLP(above, 2 * below, downwards, **options) for below, above in pairwise(dims)]
