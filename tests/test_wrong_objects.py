@@ -109,6 +109,8 @@ def test_what_is_never_observed_is_not_fitted(engine: Any) -> None:
     holes[:, 2] = np.nan
     with pytest.raises(ValueError, match=r"data: got no observed entry in column 2; expected at least one in each"):
         engine.call("fit", PROGRAM[engine], holes, steps=1)
+    with pytest.raises(ValueError, match=r"x: got no observed entry in column 2; expected at least one in each"):
+        engine.call("fit_table", np.tile(holes, (4, 1)), steps=1)
     holes[0, 2] = X[0, 2]
     assert np.isfinite(engine.call("fit", PROGRAM[engine], holes, steps=1, progress=False).losses).all()
     image = engine.call(engine.face.VAE.mlp, (1, 2, 2), 1, "gaussian", hidden=(3,))

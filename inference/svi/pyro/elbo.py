@@ -138,7 +138,8 @@ class ELBO(infer.ELBO):
         with poutine.trace(param_only=True) as met:
             particles = [self._terms(*traces) for traces in self._get_traces(model, guide, args, kwargs)]
         if callable(self.beta):
-            self._find([site["value"].unconstrained() for site in met.trace.nodes.values() if site["type"] == "param"])
+            sites: list[Any] = [site for site in met.trace.nodes.values() if site["type"] == "param"]
+            self._find([site["value"].unconstrained() for site in sites])
         beta = self.beta(self.step) if callable(self.beta) else self.beta
         loss = _mean([particle.reconstruction for particle in particles])
         for group in particles[0].kl:

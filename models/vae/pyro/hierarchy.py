@@ -42,6 +42,8 @@ class HierarchicalVAE(torch.nn.Module):
     price is that no q is wider than its prior, and that training it moves the prior's networks too. With one level it
     is the `VAE` with a diagonal posterior. Where x is missing the encoder is shown the data's mean.
 
+    Its top prior is a standard normal. Unlike `VAE` it takes no ``prior=`` or ``posterior=``, and has no ``.conv``.
+
     Sonderby, Raiko, Maaloe, Sonderby & Winther 2016, Ladder Variational Autoencoders; Burda, Grosse & Salakhutdinov
     2016, Importance weighted autoencoders, for two levels.
 

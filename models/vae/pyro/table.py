@@ -76,7 +76,6 @@ def fit_table(
     checks.positive("learning_rate", learning_rate)
     start = VAE.table(x, likelihood=likelihood, latent_dim=latent_dim, hidden=hidden)
     data = start.check_data(x, missing=True)
-    checks.observed_somewhere("x", np.isnan(data))
     checks.tell_constant("x", data)
     train, held = recipe.split(data, validation, seed)
     count = min(recipe.PSEUDO_ROWS * data.shape[1], 2 * len(train)) if pseudo_rows is None else pseudo_rows
