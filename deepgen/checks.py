@@ -1,5 +1,6 @@
 """Refusals: what was wrong, what came, what is needed and what to do, before any compute."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,71 @@ def problem(what: str, *, got: Any, expected: Any, fix: str) -> ValueError:
         A ``ValueError`` to be raised.
     """
     return ValueError(f"{what}: got {got}; expected {expected}. {fix}")
+
+
+def wrong_type(what: str, value: Any, *, expected: str, fix: str) -> TypeError:
+    """The error for an argument of another type than is needed, in the form of `problem`.
+
+    Args:
+        what: the argument.
+        value: what came.
+        expected: what is needed.
+        fix: what to do about it.
+
+    Returns:
+        A ``TypeError`` to be raised.
+    """
+    if isinstance(value, tuple):
+        got = f"a tuple of {len(value)}"
+    elif isinstance(value, str | type):
+        got = repr(value)
+    else:
+        name = getattr(value, "__qualname__", None)
+        got = f"a {type(value).__name__}" + (f", {name}" if name else "")
+    return TypeError(f"{what}: got {got}; expected {expected}. {fix}")
+
+
+def observed_somewhere(what: str, missing: np.ndarray) -> None:
+    """Refuse data of which an entry (a column of a table, a pixel) is missing in every row.
+
+    Args:
+        what: the argument's name, for the message.
+        missing: (n, *event_shape) booleans.
+
+    Raises:
+        ValueError: naming the first such entry.
+    """
+    never = np.argwhere(missing.all(0))
+    if len(never):
+        first = tuple(int(i) for i in never[0])
+        where = f"column {first[0]}" if len(first) == 1 else f"the entries {first}"
+        raise problem(
+            what,
+            got=f"no observed entry in {where}" + (f" and {len(never) - 1} others" if len(never) > 1 else ""),
+            expected="at least one in each",
+            fix="There is nothing to learn from it; leave it out.",
+        )
+
+
+def tell_constant(what: str, x: np.ndarray) -> None:
+    """Warn of columns of a table whose observed entries are all the same.
+
+    Args:
+        what: the argument's name, for the message.
+        x: (n, d), NaN where missing, something observed in each column.
+
+    Warns:
+        UserWarning: naming the first such column.
+    """
+    found = np.asarray(x, dtype=float)
+    constant = np.flatnonzero(np.nanmax(found, axis=0) == np.nanmin(found, axis=0))
+    if len(constant):
+        more = f", and so it is in {len(constant) - 1} others" if len(constant) > 1 else ""
+        warnings.warn(
+            f"{what}: column {constant[0]} has the same value in all observed entries{more}. There is nothing to learn "
+            "from it, and its density grows as the scale of its law shrinks; leave it out.",
+            stacklevel=4,
+        )
 
 
 def one_of(what: str, value: Any, choices: Iterable[Any]) -> None:

@@ -192,6 +192,15 @@ def test_chains_that_disagree_are_announced() -> None:
     assert np.isnan(result.r_hat(lp[:, :3])).all()
 
 
+@pytest.mark.parametrize("lp", [np.zeros((1, 100, 3)), np.zeros((4, 3, 3))], ids=["one chain", "three draws"])
+def test_what_was_not_judged_is_said(lp: np.ndarray) -> None:
+    """No row counts as one whose chains agree."""
+    stats_, said = result.chain_stats(lp)
+    assert np.isnan(stats_["r_hat"][1]).all()
+    assert np.isnan(said["rows_with_high_r_hat"])
+    assert said["not_judged"].startswith("R-hat, which takes two chains or more")
+
+
 def test_chains_that_never_move_do_not_pass_for_converged() -> None:
     lp = np.zeros((4, 100, 3)) + np.arange(4.0)[:, None, None]
     lp[:, :, 1] = np.random.default_rng(0).standard_normal((4, 100))

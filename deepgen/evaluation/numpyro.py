@@ -16,8 +16,8 @@ from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.numpyro import log_prob, log_weights
 from deepgen.inference.likelihood.weighted import by_guide, check_rows
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Program, TakesHoles
-from deepgen.program.numpyro import log_densities, propose
+from deepgen.program import Program, TakesHoles, check_program
+from deepgen.program.numpyro import check_key, log_densities, propose
 
 if TYPE_CHECKING:
     import pandas
@@ -48,12 +48,16 @@ def compare(
         A line for each program, best first, with the columns of ``az.compare``, untrusted_rows and kind.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: fewer than two programs, an `MNAR` beside what is none, data that a program does not take, or a
             ``num_particles`` that is not positive.
 
     Warns:
         UserWarning: where the weights of some rows are not to be trusted.
     """
+    check_key(rng_key)
+    for program in programs.values():
+        check_program(program)
     count = 1000 if num_particles is None else int(num_particles)
     checks.at_least("num_particles", count, 1)
     refuse_one(programs)
@@ -90,9 +94,12 @@ def rate_distortion(rng_key: jax.Array, program: Program, x: Any, *, num_particl
         Both, for each row in nats.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: a program without latents or one that models which entries are observed, data that the program does
             not take, or a ``num_particles`` that is not positive.
     """
+    check_key(rng_key)
+    check_program(program)
     checks.at_least("num_particles", num_particles, 1)
     refuse_unsplit(program)
     batches, observed, n = _batches(program, x, 1)

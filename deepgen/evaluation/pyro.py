@@ -13,7 +13,7 @@ from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.pyro import log_prob, log_weights
 from deepgen.inference.likelihood.weighted import by_guide, check_rows
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import Program, TakesHoles
+from deepgen.program import Program, TakesHoles, check_program
 from deepgen.program.pyro import isolated, log_densities, propose, tensor
 
 if TYPE_CHECKING:
@@ -42,12 +42,15 @@ def compare(programs: Mapping[str, Program], x: Any, *, num_particles: int | Non
         A line for each program, best first, with the columns of ``az.compare``, untrusted_rows and kind.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: fewer than two programs, an `MNAR` beside what is none, data that a program does not take, or a
             ``num_particles`` that is not positive.
 
     Warns:
         UserWarning: where the weights of some rows are not to be trusted.
     """
+    for program in programs.values():
+        check_program(program)
     count = 1000 if num_particles is None else int(num_particles)
     checks.at_least("num_particles", count, 1)
     refuse_one(programs)
@@ -83,9 +86,11 @@ def rate_distortion(program: Program, x: Any, *, num_particles: int = 100) -> Ra
         Both, for each row in nats.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: a program without latents or one that models which entries are observed, data that the program does
             not take, or a ``num_particles`` that is not positive.
     """
+    check_program(program)
     checks.at_least("num_particles", num_particles, 1)
     refuse_unsplit(program)
     with torch.no_grad(), isolated():

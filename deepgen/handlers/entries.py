@@ -256,7 +256,8 @@ def taken(name: str) -> ValueError:
         f"site {name!r}",
         got="a site that already has a value (obs=..., or a handler inside of missing)",
         expected="a site that the model leaves unobserved",
-        fix="Leave obs away (or pass obs=None): missing provides the data.",
+        fix="Leave obs away (or pass obs=None): missing provides the data. A model that is called with its data, holes "
+        "and all, is wrapped by ObservedModel instead.",
     )
 
 

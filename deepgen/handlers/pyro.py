@@ -155,7 +155,8 @@ def missing(
 
     With ``latent=False`` there is no new site and the density is that of the observed elements alone: exact where the
     elements of the site are independent given the rest *and nothing in the model reads the site's value*. The value
-    holds the data, its missing entries drawn from the site's distribution.
+    holds the data, its missing entries drawn from the site's distribution. The model is called without its data; one
+    that is to take them with their holes, as a program's in a plain ``SVI``, is wrapped by `ObservedModel` instead.
 
     ``pyro.sample(..., obs_mask=...)`` is something else: it masks whole events, never elements within one, and its
     unobserved part is an auxiliary site drawn from the prior.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepgen.checks import positive, problem
+from deepgen.checks import observed_somewhere, positive, problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +99,14 @@ def fit_gaussian(x: np.ndarray, *, pseudo_rows: float = 1.0, max_steps: int = 20
     positive("pseudo_rows", pseudo_rows)
     positive("max_steps", float(max_steps))
     positive("tolerance", tolerance)
-    if x.ndim != 2 or not x.size or np.isinf(x).any() or np.isnan(x).all(0).any():
+    if x.ndim != 2 or not x.size or np.isinf(x).any():
         raise problem(
             "x",
             got=f"shape {x.shape}" + (" with infinite values" if np.isinf(x).any() else ""),
-            expected="(n, d) finite numbers or NaN, with an observed cell in every column",
-            fix="Leave out columns that are all missing.",
+            expected="(n, d) finite numbers or NaN",
+            fix="Pass a table; set what is infinite to NaN where it stands for missing.",
         )
+    observed_somewhere("x", np.isnan(x))
     n = len(x)
     mean, variance = np.nanmean(x, axis=0), np.nanvar(x, axis=0)
     # A constant column keeps a small variance of its own.

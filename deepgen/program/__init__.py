@@ -40,6 +40,20 @@ class Program(Protocol):
 
 
 @runtime_checkable
+class TakesData(Protocol):
+    """What every verb asks of a program."""
+
+    def model(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Program`."""
+
+    def guide(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Program`."""
+
+    def check_data(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Program`."""
+
+
+@runtime_checkable
 class ModelsMissingness(Protocol):
     """A program whose model takes data with holes as they are, and says itself why an entry is missing.
 
@@ -134,6 +148,22 @@ class Conditional(Protocol):
 
     def given(self, context: Any) -> Any:
         """The program's ``model`` and ``guide`` as functions of x alone, given the context of the rows."""
+
+
+def check_program(program: Any, expected: str = "a program, such as VAE.mlp makes") -> None:
+    """Refuse what is no program, such as a model of one, a pair (model, guide), or a key in its place.
+
+    Args:
+        program: what was passed as one.
+        expected: for the message.
+
+    Raises:
+        TypeError: naming the argument.
+    """
+    if isinstance(program, type) or not isinstance(program, TakesData):
+        raise checks.wrong_type(
+            "program", program, expected=expected, fix="Pass the program itself, and not its class, model or guide."
+        )
 
 
 def takes_labels(program: Any, what: str = "y") -> Labelled:

@@ -16,11 +16,27 @@ from numpyro.contrib.module import eqx_module
 from deepgen import checks
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
-from deepgen.program import Program, drawn_by, files, known
+from deepgen.program import Program, check_program, drawn_by, files, known
 from deepgen.program import given as given_labels
 from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)
+
+
+def check_key(rng_key: Any) -> None:
+    """Refuse what is no random key, such as the program in its place.
+
+    Args:
+        rng_key: what was passed as one.
+
+    Raises:
+        TypeError: naming the argument.
+    """
+    dtype = rng_key.dtype if isinstance(rng_key, jax.Array | np.ndarray) else None
+    if dtype is None or not (jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
+        raise checks.wrong_type(
+            "rng_key", rng_key, expected="a random key", fix="The key comes first: pass jax.random.key(0), say."
+        )
 
 
 def declare(name: str, module: Any) -> Any:
@@ -79,8 +95,10 @@ def save(program: Any, path: str | os.PathLike[str]) -> None:
         path: the folder; made if need be. Other files in it are left alone.
 
     Raises:
+        TypeError: no program where there should be one.
         OSError: the folder cannot be written to.
     """
+    check_program(program)
     files.write(path, program, {name: np.asarray(array) for name, array in state_dict(program).items()})
 
 
@@ -148,9 +166,12 @@ def sample(
         (num_samples, *event_shape).
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: ``num_samples`` is not positive, labels, known entries, a method or steps that the program does not
             take.
     """
+    check_key(rng_key)
+    check_program(program)
     checks.positive("num_samples", num_samples)
     program = drawn_by(program, method, num_steps)
     if given is not None:

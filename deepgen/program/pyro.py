@@ -14,7 +14,7 @@ from pyro import poutine
 
 from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
-from deepgen.program import Program, drawn_by, files, known
+from deepgen.program import Program, check_program, drawn_by, files, known
 from deepgen.program import given as given_labels
 from deepgen.program.said import is_declared
 from deepgen.program.unnormalised import HasUnnormalisedLaw
@@ -77,8 +77,10 @@ def save(program: Any, path: str | os.PathLike[str]) -> None:
         path: the folder; made if need be. Other files in it are left alone.
 
     Raises:
+        TypeError: no program where there should be one.
         OSError: the folder cannot be written to.
     """
+    check_program(program)
     state = program.state_dict()
     files.write(path, program, {name: tensor.detach().cpu().numpy() for name, tensor in state.items()})
 
@@ -156,9 +158,11 @@ def sample(
         (num_samples, *event_shape).
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: ``num_samples`` is not positive, labels, known entries, a method or steps that the program does not
             take.
     """
+    check_program(program)
     checks.positive("num_samples", num_samples)
     program = drawn_by(program, method, num_steps)
     if given is not None:

@@ -30,6 +30,7 @@ from deepgen.inference.imputation.sequential import numpyro as sequential
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, given, takes_labels
 from deepgen.program.invertible import Invertible
+from deepgen.program.numpyro import check_key
 from deepgen.program.sequence import Sequential
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def impute(
     Of an energy-based program, ``"clamped"``: chains of its own kernel over the missing entries (Hamiltonian, flips or
     block Gibbs), the observed ones clamped.
 
-    For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
+    For a plain NumPyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`. They are
+    judged together: ``sample_stats["r_hat"]`` has the largest R-hat of the log joint, of each latent and of what is
+    missing.
 
     Args:
         rng_key: the key.
@@ -137,15 +140,25 @@ def impute(
 
     Returns:
         Groups ``posterior``: ``x`` (chain, draw, row, ...), completed, the observed entries bit for bit, and the
-        latents; ``sample_stats``; ``observed_data``; ``constant_data``. The attrs say the method and its draws' law.
+        latents; ``sample_stats``; ``observed_data``; ``constant_data``. The attrs say the method and its draws' law,
+        and where chains were not judged (``not_judged``), as one alone is not.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: data that the program does not take, a method that it does not offer, an option that the method does
             not use.
 
     Warns:
         UserWarning: where the weights or chains of some rows are not to be trusted.
     """
+    check_key(rng_key)
+    if not isinstance(program, Program) and not callable(program):
+        raise checks.wrong_type(
+            "program",
+            program,
+            expected="a program, or a plain model",
+            fix="Pass the program itself, or the model of a pair (model, guide).",
+        )
     chosen = {
         "num_samples": num_samples,
         "num_warmup": num_warmup,
@@ -280,12 +293,9 @@ def _nuts(
     entries = sites.pop("x_missing", np.zeros((options["num_chains"], options["num_samples"], 0), x.dtype))
     extra = {name: np.asarray(value) for name, value in mcmc.get_extra_fields(group_by_chain=True).items()}
     seen = split("x", x, observed).observed
-    per_draw = ("chain", "draw")
-    stats = {
-        "lp": (per_draw, -extra["potential_energy"]),
-        "acceptance_rate": (per_draw, extra["accept_prob"]),
-        "diverging": (per_draw, extra["diverging"]),
-    }
+    stats, said, coords = result.joint_stats(
+        -extra["potential_energy"], sites, entries, acceptance_rate=extra["accept_prob"], diverging=extra["diverging"]
+    )
     return result.inference_data(
         x,
         seen,
@@ -297,4 +307,6 @@ def _nuts(
         options=options,
         columns=columns,
         by_row=False,
+        attrs=said,
+        coords_of_stats=coords,
     )

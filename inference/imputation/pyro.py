@@ -112,7 +112,9 @@ def impute(
     Of an energy-based program, ``"clamped"``: chains of its own kernel over the missing entries (Hamiltonian, flips or
     block Gibbs), the observed ones clamped.
 
-    For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`.
+    For a plain Pyro model: ``"nuts"``, its latents and missing entries sampled together through `missing`. They are
+    judged together: ``sample_stats["r_hat"]`` has the largest R-hat of the log joint, of each latent and of what is
+    missing.
 
     Args:
         program: a program, or a plain model with a site ``"x"`` of the data's shape, called without x.
@@ -135,15 +137,24 @@ def impute(
 
     Returns:
         Groups ``posterior``: ``x`` (chain, draw, row, ...), completed, the observed entries bit for bit, and the
-        latents; ``sample_stats``; ``observed_data``; ``constant_data``. The attrs say the method and its draws' law.
+        latents; ``sample_stats``; ``observed_data``; ``constant_data``. The attrs say the method and its draws' law,
+        and where chains were not judged (``not_judged``), as one alone is not.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: data that the program does not take, a method that it does not offer, an option that the method does
             not use.
 
     Warns:
         UserWarning: where the weights or chains of some rows are not to be trusted.
     """
+    if not isinstance(program, Program) and not callable(program):
+        raise checks.wrong_type(
+            "program",
+            program,
+            expected="a program, or a plain model",
+            fix="Pass the program itself, or the model of a pair (model, guide).",
+        )
     chosen = {
         "num_samples": num_samples,
         "num_warmup": num_warmup,
@@ -249,30 +260,30 @@ def _nuts(
     checks.data("x", x, x.shape[1:], missing=True, observed=observed)
     result.event_dims(x.shape[1:], columns)
     masks = None if observed is None else {"x": observed}
-    chains, lps, divergences = [], [], []
+    chains, lps, accepted, divergences = [], [], [], []
     for _ in range(options["num_chains"]):
         energies: list[float] = []
+        means: list[float] = []
         kernel = NUTS(missing(model, data={"x": x}, observed=masks))
         mcmc = MCMC(
             kernel,
             num_samples=options["num_samples"],
             warmup_steps=options["num_warmup"],
             disable_progbar=not progress,
-            hook_fn=lambda kernel, _, stage, __, to=energies: _note(kernel, stage, to),
+            hook_fn=lambda kernel, _, stage, __, to=(energies, means): _note(kernel, stage, *to),
         )
         mcmc.run(*model_args, **model_kwargs)
         chains.append({name: value.cpu().numpy() for name, value in mcmc.get_samples().items()})
         lps.append([-energy for energy in energies])
+        accepted.append(np.diff(np.arange(len(means) + 1) * np.array([0.0, *means])))
         divergences.append(np.isin(np.arange(options["num_samples"]), mcmc.diagnostics()["divergences"]["chain 0"]))
     sites = {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}
     empty = np.zeros((options["num_chains"], options["num_samples"], 0), x.dtype)
     entries = sites.pop("x_missing", empty)
     seen = split("x", x, observed).observed
-    per_draw = ("chain", "draw")
-    stats = {
-        "lp": (per_draw, np.array(lps)),
-        "diverging": (per_draw, np.stack(divergences)),
-    }
+    stats, said, coords = result.joint_stats(
+        np.array(lps), sites, entries, acceptance_rate=np.array(accepted), diverging=np.stack(divergences)
+    )
     return result.inference_data(
         x,
         seen,
@@ -284,11 +295,14 @@ def _nuts(
         options=options,
         columns=columns,
         by_row=False,
+        attrs=said,
+        coords_of_stats=coords,
     )
 
 
-def _note(kernel: NUTS, stage: str, energies: list[float]) -> None:
-    # MCMC keeps the draws only; the kernel holds the potential energy of the last one
+def _note(kernel: NUTS, stage: str, energies: list[float], means: list[float]) -> None:
+    # MCMC keeps the draws only; the kernel holds the potential energy of the last one, and the mean acceptance so far
     if not stage.lower().startswith("warm"):
         last: Any = kernel._potential_energy_last
         energies.append(float(last))
+        means.append(float(kernel._mean_accept_prob))

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import arviz
 
 
+LARGEST_R_HAT = 1.1
+"""Above it chains are said to disagree."""
+
+
 class Draws(NamedTuple):
     """What a method returns.
 
@@ -86,6 +90,7 @@ def inference_data(
     columns: Sequence[str] | None = None,
     by_row: bool = True,
     attrs: Mapping[str, Any] | None = None,
+    coords_of_stats: Mapping[str, Sequence[str]] | None = None,
 ) -> "arviz.InferenceData":
     """Put draws under their names.
 
@@ -101,6 +106,7 @@ def inference_data(
         columns: the names of a table's columns.
         by_row: whether the latents belong to rows.
         attrs: further attributes.
+        coords_of_stats: by dimension of ``stats`` that the draws do not have, the names along it.
 
     Returns:
         Groups ``posterior`` (``x`` and the latents), ``sample_stats``, ``observed_data`` (``x``, NaN where missing) and
@@ -133,7 +139,7 @@ def inference_data(
         posterior=xr.Dataset(posterior, coords=sampled, attrs=said),
         sample_stats=xr.Dataset(
             {name: (list(own), values) for name, (own, values) in stats.items()},
-            coords={name: value for name, value in sampled.items() if name in present},
+            coords={name: value for name, value in {**sampled, **(coords_of_stats or {})}.items() if name in present},
             attrs=said,
         ),
         observed_data=xr.Dataset({"x": (["row", *dims], seen)}, coords=coords, attrs=said),
@@ -149,11 +155,11 @@ def r_hat(values: np.ndarray) -> np.ndarray:
         values: (chain, draw, n), such as the log joint.
 
     Returns:
-        (n,); NaN with fewer than four draws; infinite where no chain moves and they do not agree.
+        (n,); NaN with one chain or fewer than four draws; infinite where no chain moves and they do not agree.
     """
     import arviz as az
 
-    if values.shape[1] < 4:
+    if not _judged(values):
         return np.full(values.shape[2], np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         hat = np.array([az.rhat(values[:, :, i].astype(float)) for i in range(values.shape[2])], dtype=float)
@@ -177,13 +183,13 @@ def chain_stats(
         diverging: (chain, n) how many trajectories diverged; None where there are none.
 
     Returns:
-        Statistics with their dimensions, and attributes.
+        Statistics with their dimensions, and attributes; these say where one chain, or too few draws, were not judged.
 
     Warns:
         UserWarning: where some rows have an R-hat above 1.1.
     """
     hat = r_hat(lp)
-    bad = int((hat > 1.1).sum())
+    bad = int((hat > LARGEST_R_HAT).sum())
     if bad:
         warnings.warn(
             f"the chains of {bad} of {len(hat)} rows disagree (R-hat of the log joint above 1.1, largest "
@@ -194,7 +200,65 @@ def chain_stats(
     per_chain = {"acceptance_rate": acceptance_rate, "step_size": step_size, "diverging": diverging}
     stats: dict[str, Any] = {"lp": (("chain", "draw", "row"), lp), "r_hat": (("row",), hat)}
     stats |= {name: (("chain", "row"), values) for name, values in per_chain.items() if values is not None}
-    return stats, {"rows_with_high_r_hat": bad}
+    return stats, {"rows_with_high_r_hat": bad} if _judged(lp) else {"rows_with_high_r_hat": np.nan, **_UNJUDGED}
+
+
+def joint_stats(
+    lp: np.ndarray,
+    sites: Mapping[str, np.ndarray],
+    entries: np.ndarray,
+    *,
+    acceptance_rate: np.ndarray,
+    diverging: np.ndarray,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]]]:
+    """What Markov chains on all latents and missing entries together say of themselves, and a warning.
+
+    Args:
+        lp: (chain, draw) log joint, nats.
+        sites: by name, (chain, draw, ...) of the latents.
+        entries: (chain, draw, m) of the missing entries of x.
+        acceptance_rate: (chain, draw).
+        diverging: (chain, draw) whether the trajectory diverged.
+
+    Returns:
+        Statistics with their dimensions: those of each draw, and as ``r_hat`` the largest of the log joint, of each
+        latent and of the missing entries; attributes; and the names along the dimension ``quantity`` of ``r_hat``.
+
+    Warns:
+        UserWarning: where one of these is above 1.1.
+    """
+    judged = {"lp": lp, **sites, **({"x": entries} if entries.shape[2] else {})}
+    hats = {name: r_hat(values.reshape(*lp.shape, -1)) for name, values in judged.items()}
+    largest = {name: float(np.nanmax(hat)) if (~np.isnan(hat)).any() else np.nan for name, hat in hats.items()}
+    bad = {name: hat for name, hat in largest.items() if hat > LARGEST_R_HAT}
+    divergences = int(diverging.sum())
+    if bad:
+        said = ", ".join(f"{name} {hat:.2f}" for name, hat in bad.items())
+        also = f"; {divergences} of {diverging.size} trajectories diverged" if divergences else ""
+        warnings.warn(
+            f"the chains disagree (R-hat above 1.1, largest of {said}{also}): raise num_warmup and num_samples, or "
+            "write the model such that its posterior has one mode, before trusting these draws "
+            "(sample_stats['r_hat']).",
+            stacklevel=4,
+        )
+    per_draw = ("chain", "draw")
+    stats = {
+        "lp": (per_draw, lp),
+        "acceptance_rate": (per_draw, acceptance_rate),
+        "diverging": (per_draw, diverging),
+        "r_hat": (("quantity",), np.array(list(largest.values()))),
+    }
+    count = {"quantities_with_high_r_hat": len(bad)} if _judged(lp) else {"quantities_with_high_r_hat": np.nan}
+    attrs = {**count, "divergences": divergences, **({} if _judged(lp) else _UNJUDGED)}
+    return stats, attrs, {"quantity": list(largest)}
+
+
+_UNJUDGED = {"not_judged": "R-hat, which takes two chains or more, of four draws or more"}
+
+
+def _judged(values: np.ndarray) -> bool:
+    """Whether there are chains and draws enough for R-hat."""
+    return values.shape[0] > 1 and values.shape[1] > 3
 
 
 def weight_stats(judged: importance.Weights, num_particles: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -25,11 +25,12 @@ from deepgen.program import (
     Program,
     TakesHoles,
     check_given,
+    check_program,
     given,
     takes_labels,
 )
 from deepgen.program.invertible import Invertible
-from deepgen.program.numpyro import log_joint, propose
+from deepgen.program.numpyro import check_key, log_joint, propose
 from deepgen.program.sequence import Sequential
 from deepgen.program.unnormalised import HasUnnormalisedLaw
 
@@ -128,11 +129,14 @@ def log_prob(
         Value, standard error and kind.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
 
     Warns:
         UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
+    check_key(rng_key)
+    check_program(program)
     if isinstance(program, Estimates):
         return LogProb(*_estimates(rng_key, program, x, y, num_particles), program.likelihood)
     particles = _usual(num_particles)

@@ -23,6 +23,7 @@ from deepgen.program import (
     Program,
     TakesHoles,
     check_given,
+    check_program,
     given,
     takes_labels,
 )
@@ -114,11 +115,13 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
         Value, standard error and kind.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
 
     Warns:
         UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
+    check_program(program)
     if isinstance(program, Estimates):
         return LogProb(*_estimates(program, x, y, num_particles), program.likelihood)
     particles = _usual(num_particles)

@@ -87,6 +87,25 @@ def of_program(program: Any, data: Any, y: Any = None) -> Call:
     return Call((x, check_given(program, y, len(x))), {})
 
 
+def training(program: Any, data: Any, y: Any = None) -> Call:
+    """The arguments of a program's model for the rows that it is fitted to, of which each entry is observed somewhere.
+
+    Args:
+        program: the program.
+        data: (n, *event_shape), missing entries allowed.
+        y: (n,) labels or (n, context_dim) a context, or None.
+
+    Returns:
+        As `of_program`.
+
+    Raises:
+        ValueError: as `of_program`, or an entry that is missing in every row.
+    """
+    call = of_program(program, data, y)
+    checks.observed_somewhere("data", is_missing(np.asarray(call.args[0])))
+    return call
+
+
 def held_out(program: Any, validation: Any, y: Any = None, show: Callable[[Any], Any] = lambda x: x) -> Call:
     """The arguments of a program's model for held-out data.
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from deepgen import checks
+from deepgen.nn.arguments import wholes
 
 UNKNOWN = -1
 CLASSIFIERS = ("guide", "importance")
@@ -130,14 +131,15 @@ def posterior(log_joint: np.ndarray, stderr: np.ndarray) -> ClassProbabilities:
     return ClassProbabilities(value, value * np.sqrt(np.maximum(variance, 0.0)), "estimate")
 
 
-def check_sizes(num_classes: Any, latent_dim: Any) -> None:
-    """Refuse fewer than two classes, or no latent.
+def check_sizes(num_classes: Any, latent_dim: Any, hidden: Any = ()) -> None:
+    """Refuse fewer than two classes, no latent, or widths of layers that are none.
 
     Raises:
         ValueError: naming the argument.
     """
     checks.at_least("num_classes", num_classes, 2)
     checks.positive("latent_dim", latent_dim)
+    wholes("hidden", hidden)
 
 
 def refuse_alpha() -> ValueError:

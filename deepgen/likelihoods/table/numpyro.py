@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from deepgen import checks
 from deepgen.likelihoods import laws
 from deepgen.likelihoods.table import law, ordinal, starts
 from deepgen.likelihoods.table.columns import Bounds, ColumnLaw, admissible, columns_of, features, layout
@@ -74,9 +75,15 @@ class Table(law.TableLaw, eqx.Module):
 
         Raises:
             ValueError: columns that are not allowed, data that do not fit them, or a column without an observed entry.
+
+        Warns:
+            UserWarning: a column whose observed entries are all the same.
         """
         table = cls(columns)
-        return load_state_dict(table, starts.fitted(table.columns, laws.check_data(table, data, missing=True)))
+        rows = laws.check_data(table, data, missing=True)
+        own = starts.fitted(table.columns, rows)
+        checks.tell_constant("data", rows)
+        return load_state_dict(table, own)
 
     def numbers(self) -> dict[str, np.ndarray]:
         """The law's own tensors by name, as float64."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.distributions import constraints
 
+from deepgen import checks
 from deepgen.likelihoods import laws
 from deepgen.likelihoods.table import law, ordinal, starts
 from deepgen.likelihoods.table.columns import Bounds, ColumnLaw, admissible, columns_of, features, layout
@@ -76,9 +77,14 @@ class Table(law.TableLaw, nn.Module):
 
         Raises:
             ValueError: columns that are not allowed, data that do not fit them, or a column without an observed entry.
+
+        Warns:
+            UserWarning: a column whose observed entries are all the same.
         """
         table = cls(columns)
-        own = starts.fitted(table.columns, laws.check_data(table, data, missing=True))
+        rows = laws.check_data(table, data, missing=True)
+        own = starts.fitted(table.columns, rows)
+        checks.tell_constant("data", rows)
         table.load_state_dict({name: torch.as_tensor(value) for name, value in own.items()})
         return table
 

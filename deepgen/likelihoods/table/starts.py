@@ -59,14 +59,7 @@ def fitted(columns: tuple[ColumnLaw, ...], data: np.ndarray) -> dict[str, np.nda
         ValueError: a column without an observed entry.
     """
     where, data = layout(columns), np.asarray(data, dtype=float)
-    empty = np.isnan(data).all(0)
-    if empty.any():
-        raise checks.problem(
-            "data",
-            got=f"no observed entry in column {int(np.argmax(empty))}",
-            expected="at least one in each",
-            fix="There is nothing to learn from it; leave it out.",
-        )
+    checks.observed_somewhere("data", np.isnan(data))
     seen = features(data, where.codes, where)
     seen[np.isnan(data[:, where.column_of])] = np.nan
     centre = np.nanmean(seen, axis=0)

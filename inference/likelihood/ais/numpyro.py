@@ -16,9 +16,9 @@ from deepgen.inference.hmc import numpyro as hmc
 from deepgen.inference.likelihood.ais import annealing, bounds
 from deepgen.inference.likelihood.ais.bounds import Bracket
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, Program, takes_labels
+from deepgen.program import LogProb, Program, check_program, takes_labels
 from deepgen.program.latents import numpyro as latents
-from deepgen.program.numpyro import log_densities, log_joint, propose
+from deepgen.program.numpyro import check_key, log_densities, log_joint, propose
 
 __all__ = ["Bracket", "ais", "bdmc"]
 
@@ -75,6 +75,7 @@ def ais(
         Value, standard error and the kind ``"estimate"``.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: data or labels that the program does not take, labels of which some are unknown, a program without
             latents, with discrete ones or with a law of which entries are observed, or an argument out of range.
 
@@ -82,6 +83,8 @@ def ais(
         Neal, "Annealed importance sampling" (2001); Wu, Burda, Salakhutdinov and Grosse, "On the quantitative analysis
         of decoder-based generative models" (2017).
     """
+    check_key(rng_key)
+    check_program(program)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)
     array = program.check_data(x, missing=True)
@@ -128,12 +131,15 @@ def bdmc(
         Both bounds and their gap, means over the rows with standard errors, and each row's.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: a program without latents, with discrete ones or with a law of which entries are observed, or an
             argument out of range.
 
     References:
         Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
     """
+    check_key(rng_key)
+    check_program(program)
     checks.at_least("num_rows", num_rows, 2)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)

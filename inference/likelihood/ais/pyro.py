@@ -12,7 +12,7 @@ from deepgen.inference.hmc import pyro as hmc
 from deepgen.inference.likelihood.ais import annealing, bounds
 from deepgen.inference.likelihood.ais.bounds import Bracket
 from deepgen.likelihoods.laws import is_missing
-from deepgen.program import LogProb, Program, takes_labels
+from deepgen.program import LogProb, Program, check_program, takes_labels
 from deepgen.program.latents import pyro as latents
 from deepgen.program.pyro import isolated, log_densities, log_joint, propose, tensor
 
@@ -66,6 +66,7 @@ def ais(
         Value, standard error and the kind ``"estimate"``.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: data or labels that the program does not take, labels of which some are unknown, a program without
             latents, with discrete ones or with a law of which entries are observed, or an argument out of range.
 
@@ -73,6 +74,7 @@ def ais(
         Neal, "Annealed importance sampling" (2001); Wu, Burda, Salakhutdinov and Grosse, "On the quantitative analysis
         of decoder-based generative models" (2017).
     """
+    check_program(program)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)
     array = program.check_data(x, missing=True)
@@ -117,12 +119,14 @@ def bdmc(
         Both bounds and their gap, means over the rows with standard errors, and each row's.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: a program without latents, with discrete ones or with a law of which entries are observed, or an
             argument out of range.
 
     References:
         Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
     """
+    check_program(program)
     checks.at_least("num_rows", num_rows, 2)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)

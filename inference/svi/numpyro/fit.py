@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from numpyro.infer import elbo
 
+from deepgen import checks
 from deepgen.inference.svi import checkpoint as files
-from deepgen.inference.svi import loop, rows
+from deepgen.inference.svi import kinds, loop, rows
 from deepgen.inference.svi.checkpoint import Checkpoint
 from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.numpyro.elbo import ELBO
@@ -19,6 +20,7 @@ from deepgen.inference.svi.numpyro.observed import CompleteGuide, ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
 from deepgen.program import HasObjective, ModelsMissingness, TakesHoles
+from deepgen.program.numpyro import check_key
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -102,7 +104,8 @@ def fit(
         UserWarning: an interrupt, or what the program's own ``diagnose`` says, such as a collapsed posterior.
 
     Raises:
-        ValueError: an argument or the data is not acceptable, or the checkpoint is of another fit.
+        ValueError: an argument or the data is not acceptable, an entry of these is missing in every row, or the
+            checkpoint is of another fit.
         TypeError: an argument is of the wrong type.
         NonFiniteLoss: the loss or a gradient was not finite; the error holds the last good state.
 
@@ -110,6 +113,15 @@ def fit(
         Hoffman et al. 2013, "Stochastic variational inference"; Kingma and Welling 2014, "Auto-encoding variational
         Bayes"; Mattei and Frellsen 2019, "MIWAE: deep generative modelling and imputation of incomplete data sets".
     """
+    check_key(rng_key)
+    kinds.check(program, objective)
+    if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+        raise checks.wrong_type(
+            "optimizer",
+            optimizer,
+            expected="an optimizer of optax",
+            fix="Pass optax.adam(1e-3), say; those of numpyro.optim are for a plain SVI.",
+        )
     loop.check_settings(
         steps=steps,
         batch_size=batch_size,
@@ -132,7 +144,9 @@ def fit(
 
     if augment is not None:
         rows.check_augment(augment, pair)
-    call = rows.as_call(data) if pair and y is None else rows.of_program(program, show(data), y)
+    # an augmentation may hide an entry by chance
+    taken = rows.training if augment is None else rows.of_program
+    call = rows.as_call(data) if pair and y is None else taken(program, show(data), y)
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)

@@ -16,8 +16,22 @@ from deepgen.program.said import complete_data
 class ObservedModel(eqx.Module):
     """A model whose site "x" has the density of its observed entries, the missing ones integrated out.
 
+    In a plain ``SVI`` it is how a program is fitted to data with holes; `fit` does so by itself. With `IWAE` its
+    loss is the MIWAE bound (Mattei & Frellsen 2019).
+
     Args:
         model: p(latents, x), the law of x independent over its elements given the latents.
+
+    Raises:
+        ValueError: when called, where the elements of x are not independent given the latents.
+
+    >>> import jax, jax.numpy as jnp, numpyro, deepgen.numpyro as dg
+    >>> vae = dg.VAE.mlp((2,), 1, "gaussian", hidden=(4,), key=jax.random.key(0))
+    >>> x = jnp.array([[0.5, jnp.nan], [jnp.nan, 1.0]])
+    >>> adam = numpyro.optim.Adam(1e-3)
+    >>> svi = numpyro.infer.SVI(dg.ObservedModel(vae.model), vae.guide, adam, dg.IWAE(num_particles=2))
+    >>> bool(jnp.isfinite(svi.run(jax.random.key(1), 3, x, progress_bar=False).losses).all())
+    True
     """
 
     model: Callable[..., Any]

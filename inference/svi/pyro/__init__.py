@@ -6,6 +6,7 @@ from deepgen.inference.svi.pyro.elbo import ELBO, count_steps
 from deepgen.inference.svi.pyro.enumeration import EnumELBO
 from deepgen.inference.svi.pyro.fit import fit
 from deepgen.inference.svi.pyro.importance import IWAE, DReG
+from deepgen.inference.svi.pyro.observed import ObservedModel
 from deepgen.inference.svi.schedules import Cyclical, Linear, Sigmoid
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Fit",
     "Linear",
     "NonFiniteLoss",
+    "ObservedModel",
     "Sigmoid",
     "count_steps",
     "fit",

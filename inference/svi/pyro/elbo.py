@@ -1,5 +1,6 @@
 """The evidence lower bound with beta, schedules and free bits, as an objective of Pyro's own SVI."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,23 @@ class Particle(NamedTuple):
     rows: dict[str, Any]
 
 
+class _Count:
+    """How many gradients were taken of some parameters, None of none at all."""
+
+    def __init__(self, params: list[Any] | None) -> None:
+        self.params, self.step = params, 0
+
+    def is_alive(self) -> bool:
+        """Whether the parameters are still there."""
+        return self.params is None or any(ref() is not None for ref in self.params)
+
+    def is_of(self, params: list[torch.Tensor]) -> bool:
+        """Whether one of the parameters is among these."""
+        if self.params is None or not params:
+            return self.params is None and not params
+        return any(ref() is param for ref in self.params for param in params)
+
+
 class ELBO(infer.ELBO):
     """The negative evidence lower bound, with the KL weighted by beta and counted from free bits on.
 
@@ -44,7 +62,9 @@ class ELBO(infer.ELBO):
         num_particles: how many draws of the latents are averaged.
 
     Attributes:
-        step: in a plain ``SVI``, how many gradients were taken: what a schedule is evaluated at. `fit` keeps its own.
+        step: in a plain ``SVI``, how many gradients were taken of the parameters met last: what a schedule is evaluated
+            at. Each set of parameters has its own count, from zero on, so that one objective serves several fits; that
+            of the same parameters goes on in another ``SVI``. `fit` keeps its own.
 
     Raises:
         ValueError: a negative beta or free bits, or ``num_particles`` below 1.
@@ -66,6 +86,7 @@ class ELBO(infer.ELBO):
         self.beta: Any = beta
         self.free_bits = dict(free_bits) if isinstance(free_bits, Mapping) else free_bits
         self.step = 0
+        self._counts: list[_Count] = []
         super().__init__(num_particles=num_particles)
 
     def __repr__(self) -> str:
@@ -76,6 +97,10 @@ class ELBO(infer.ELBO):
 
     def __hash__(self) -> int:
         return hash(self._settings())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # counts belong to tensors of this process
+        return {**self.__dict__, "step": 0, "_counts": []}
 
     def _settings(self) -> tuple[Any, ...]:
         free = tuple(sorted(self.free_bits.items())) if isinstance(self.free_bits, dict) else self.free_bits
@@ -101,6 +126,8 @@ class ELBO(infer.ELBO):
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
+        if callable(self.beta):
+            self._counts[0].step += 1
         self.step += 1
         return float(loss.detach())
 
@@ -108,14 +135,26 @@ class ELBO(infer.ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """The loss, as a tensor to be differentiated."""
+        with poutine.trace(param_only=True) as met:
+            particles = [self._terms(*traces) for traces in self._get_traces(model, guide, args, kwargs)]
+        if callable(self.beta):
+            sites: list[Any] = [site for site in met.trace.nodes.values() if site["type"] == "param"]
+            self._find([site["value"].unconstrained() for site in sites])
         beta = self.beta(self.step) if callable(self.beta) else self.beta
-        particles = [self._terms(*traces) for traces in self._get_traces(model, guide, args, kwargs)]
         loss = _mean([particle.reconstruction for particle in particles])
         for group in particles[0].kl:
             value = _mean([particle.kl[group] for particle in particles])
             rows = _mean([particle.rows[group] for particle in particles])
             loss = loss + beta * terms.penalised(value, rows, terms.free_bits_of(group, self.free_bits))
         return loss
+
+    def _find(self, params: list[torch.Tensor]) -> None:
+        """Go on with the count of these parameters, which then stands first; from zero where they are new."""
+        known = [count for count in self._counts if count.is_alive()]
+        own = next((count for count in known if count.is_of(params)), None)
+        own = _Count([weakref.ref(param) for param in params] or None) if own is None else own
+        self._counts = [own, *(count for count in known if count is not own)]
+        self.step = own.step
 
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

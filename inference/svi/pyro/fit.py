@@ -8,8 +8,9 @@ import pyro
 import torch
 from pyro import infer
 
+from deepgen import checks
 from deepgen.inference.svi import checkpoint as files
-from deepgen.inference.svi import loop, rows
+from deepgen.inference.svi import kinds, loop, rows
 from deepgen.inference.svi.checkpoint import Checkpoint
 from deepgen.inference.svi.loop import Fit
 from deepgen.inference.svi.pyro.elbo import ELBO
@@ -99,7 +100,8 @@ def fit(
         UserWarning: an interrupt, or what the program's own ``diagnose`` says, such as a collapsed posterior.
 
     Raises:
-        ValueError: an argument or the data is not acceptable, or the checkpoint is of another fit.
+        ValueError: an argument or the data is not acceptable, an entry of these is missing in every row, or the
+            checkpoint is of another fit.
         TypeError: an argument is of the wrong type.
         NonFiniteLoss: the loss or a gradient was not finite; the error holds the last good state.
 
@@ -107,6 +109,15 @@ def fit(
         Hoffman et al. 2013, "Stochastic variational inference"; Kingma and Welling 2014, "Auto-encoding variational
         Bayes"; Mattei and Frellsen 2019, "MIWAE: deep generative modelling and imputation of incomplete data sets".
     """
+    kinds.check(program, objective)
+    made = isinstance(optimizer, pyro.optim.PyroOptim | torch.optim.Optimizer)
+    if optimizer is not None and (made or not callable(optimizer)):
+        raise checks.wrong_type(
+            "optimizer",
+            optimizer,
+            expected="a function from the parameters to an optimizer of torch",
+            fix="Pass lambda params: torch.optim.Adam(params, lr=1e-3), say; those of pyro.optim are for a plain SVI.",
+        )
     loop.check_settings(
         steps=steps,
         batch_size=batch_size,
@@ -137,7 +148,9 @@ def fit(
 
     if augment is not None:
         rows.check_augment(augment, pair)
-    call = rows.as_call(data) if pair and y is None else rows.of_program(program, show(data), y)
+    # an augmentation may hide an entry by chance
+    taken = rows.training if augment is None else rows.of_program
+    call = rows.as_call(data) if pair and y is None else taken(program, show(data), y)
     held: Call | None = None
     if not isinstance(validation, int | float):
         held = rows.as_call(validation) if pair else rows.held_out(program, validation, y, show)

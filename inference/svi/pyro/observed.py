@@ -14,8 +14,22 @@ from deepgen.program.said import complete_data
 class ObservedModel:
     """A model whose site "x" has the density of its observed entries, the missing ones integrated out.
 
+    In a plain ``SVI`` it is how a program is fitted to data with holes; `fit` does so by itself. With `IWAE` its
+    loss is the MIWAE bound (Mattei & Frellsen 2019).
+
     Args:
         model: p(latents, x), the law of x independent over its elements given the latents.
+
+    Raises:
+        ValueError: when called, where the elements of x are not independent given the latents.
+
+    >>> import math, pyro, torch, deepgen.pyro as dg
+    >>> vae = dg.VAE.mlp((2,), 1, "gaussian", hidden=(4,))
+    >>> x = torch.tensor([[0.5, math.nan], [math.nan, 1.0]])
+    >>> adam = pyro.optim.Adam({"lr": 1e-3})
+    >>> svi = pyro.infer.SVI(dg.ObservedModel(vae.model), vae.guide, adam, dg.IWAE(num_particles=2))
+    >>> math.isfinite(svi.step(x))
+    True
     """
 
     def __init__(self, model: Callable[..., Any]) -> None:

@@ -17,6 +17,7 @@ from deepgen.models.ebm.numpyro import draws, energies
 from deepgen.models.ebm.numpyro.distribution import Base, EnergyBased
 from deepgen.models.vae.classes import check_labels
 from deepgen.nn import equinox as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import LikelihoodKind
 from deepgen.program.numpyro import declare
 
@@ -86,7 +87,7 @@ class ClassEnergyModel(eqx.Module):
         """
         shape = checks.event_shape(tuple(event_shape))
         checks.at_least("num_classes", num_classes, 2)
-        network = nn.MLP(recipe.size(shape), num_classes, tuple(hidden), activation=activation, key=key)
+        network = nn.MLP(recipe.size(shape), num_classes, wholes("hidden", hidden), activation=activation, key=key)
         return cls(Base(base, shape, data), energies.LogitsEnergy(network), num_classes)
 
     @property

@@ -10,6 +10,7 @@ from deepgen.models.ebm import recipe
 from deepgen.models.ebm.numpyro import energies
 from deepgen.models.ebm.numpyro.distribution import Base
 from deepgen.nn import equinox as nn
+from deepgen.nn.arguments import wholes
 
 
 def mlp(
@@ -41,7 +42,7 @@ def mlp(
     """
     shape = checks.event_shape(tuple(event_shape))
     law = Base(base, shape, data)
-    network = nn.MLP(recipe.size(shape), 1, tuple(hidden), activation=activation, key=key)
+    network = nn.MLP(recipe.size(shape), 1, wholes("hidden", hidden), activation=activation, key=key)
     return cls(law, energies.NetworkEnergy(network))
 
 
@@ -79,8 +80,15 @@ def conv(
     checks.image_shape(tuple(event_shape))
     shape = checks.event_shape(tuple(event_shape))
     law = Base(base, shape, data)
+    widths = wholes("hidden", hidden)
     network = nn.ConvEncoder(
-        shape, 1, tuple(channels), hidden=tuple(hidden), kernel_size=kernel_size, activation=activation, key=key
+        shape,
+        1,
+        tuple(channels),
+        hidden=widths,
+        kernel_size=kernel_size,
+        activation=activation,
+        key=key,
     )
     return cls(law, energies.NetworkEnergy(network))
 

@@ -15,6 +15,7 @@ from deepgen.models.ebm.pyro import draws, energies
 from deepgen.models.ebm.pyro.distribution import Base, EnergyBased
 from deepgen.models.vae.classes import check_labels
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import LikelihoodKind
 from deepgen.program.pyro import declare, tensor
 
@@ -79,7 +80,7 @@ class ClassEnergyModel(torch.nn.Module):
         """
         shape = checks.event_shape(tuple(event_shape))
         checks.at_least("num_classes", num_classes, 2)
-        network = nn.MLP(recipe.size(shape), num_classes, tuple(hidden), activation=activation)
+        network = nn.MLP(recipe.size(shape), num_classes, wholes("hidden", hidden), activation=activation)
         return cls(Base(base, shape, data), energies.LogitsEnergy(network), num_classes)
 
     @property

@@ -8,6 +8,7 @@ from deepgen.models.ebm import recipe
 from deepgen.models.ebm.pyro import energies
 from deepgen.models.ebm.pyro.distribution import Base
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 
 
 def mlp(
@@ -37,7 +38,7 @@ def mlp(
     """
     shape = checks.event_shape(tuple(event_shape))
     law = Base(base, shape, data)
-    network = nn.MLP(recipe.size(shape), 1, tuple(hidden), activation=activation)
+    network = nn.MLP(recipe.size(shape), 1, wholes("hidden", hidden), activation=activation)
     return cls(law, energies.NetworkEnergy(network))
 
 
@@ -74,7 +75,7 @@ def conv(
     shape = checks.event_shape(tuple(event_shape))
     law = Base(base, shape, data)
     network = nn.ConvEncoder(
-        shape, 1, tuple(channels), hidden=tuple(hidden), kernel_size=kernel_size, activation=activation
+        shape, 1, tuple(channels), hidden=wholes("hidden", hidden), kernel_size=kernel_size, activation=activation
     )
     return cls(law, energies.NetworkEnergy(network))
 

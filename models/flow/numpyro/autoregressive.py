@@ -14,6 +14,7 @@ from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
 from deepgen.nn import equinox as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 Law = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -199,8 +200,9 @@ def _perceptron(
     context_dim: int,
     key: jax.Array,
 ) -> Any:
+    widths = wholes("hidden", hidden)
     network = nn.MaskedMLP(
-        (size,), num_params, tuple(hidden), order=order, activation=activation, context_size=context_dim, direct=False,
+        (size,), num_params, widths, order=order, activation=activation, context_size=context_dim, direct=False,
         key=key,
     )  # fmt: skip
     return nn.silent(network)

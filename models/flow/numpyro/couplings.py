@@ -11,6 +11,7 @@ from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
 from deepgen.nn import equinox as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 
@@ -212,7 +213,7 @@ def _perceptron(
 ) -> nn.MLP:
     found = shapes.split(shapes.check_mask(mask))
     size = num_params * len(found.moved)
-    network = nn.MLP(len(found.kept) + context_dim, size, tuple(hidden), activation=activation, key=key)
+    network = nn.MLP(len(found.kept) + context_dim, size, wholes("hidden", hidden), activation=activation, key=key)
     return nn.silent(network)
 
 

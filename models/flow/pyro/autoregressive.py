@@ -11,6 +11,7 @@ from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 Law = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -185,8 +186,9 @@ def _perceptron(
     activation: str,
     context_dim: int,
 ) -> Any:
+    widths = wholes("hidden", hidden)
     network = nn.MaskedMLP(
-        (size,), num_params, tuple(hidden), order=order, activation=activation, context_size=context_dim, direct=False,
+        (size,), num_params, widths, order=order, activation=activation, context_size=context_dim, direct=False,
     )  # fmt: skip
     return nn.silent(network)
 

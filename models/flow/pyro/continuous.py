@@ -11,6 +11,7 @@ from deepgen.models.flow import shapes
 from deepgen.models.flow.pyro.transforms import Conditioned, FlowDistribution, FlowTransform, rows
 from deepgen.nn import arguments
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 from deepgen.ode import pyro as ode
 from deepgen.ode.arguments import check_settings
 from deepgen.program import files
@@ -92,7 +93,7 @@ class CNF(FlowTransform):
             The transform.
         """
         size = arguments.whole("size", size)
-        network = nn.silent(nn.MLP(size + context_dim + 1, size, tuple(hidden), activation=activation))
+        network = nn.silent(nn.MLP(size + context_dim + 1, size, wholes("hidden", hidden), activation=activation))
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "adjoint": adjoint}
         return cls(network, size, num_probes=num_probes, context_dim=context_dim, **options)
 

@@ -9,6 +9,7 @@ from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 
@@ -193,7 +194,7 @@ def _perceptron(
 ) -> nn.MLP:
     found = shapes.split(shapes.check_mask(mask))
     size = num_params * len(found.moved)
-    network = nn.MLP(len(found.kept) + context_dim, size, tuple(hidden), activation=activation)
+    network = nn.MLP(len(found.kept) + context_dim, size, wholes("hidden", hidden), activation=activation)
     return nn.silent(network)
 
 

@@ -53,7 +53,7 @@ class ClassVAE(eqx.Module):
     with q(y | x) from classifier(x) and a diagonal normal q(z | x, y) from encoder(x, y). A known label stands at the
     site ``"y"`` itself, and its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, marked to
     be summed out by `EnumELBO`, which `fit` takes; NumPyro's ``TraceGraph_ELBO`` draws it. Where x is missing the
-    networks are shown the data's mean.
+    networks are shown the data's mean. Unlike `VAE` it takes no ``prior=`` or ``posterior=``, and has no ``.conv``.
 
     Kingma, Mohamed, Rezende & Welling 2014, Semi-supervised learning with deep generative models.
 
@@ -142,7 +142,7 @@ class ClassVAE(eqx.Module):
         """
         law = likelihoods.observation(likelihood, tuple(event_shape), num_categories)
         data = None if data is None else laws.check_data(law, data, missing=True)
-        classes.check_sizes(num_classes, latent_dim)
+        classes.check_sizes(num_classes, latent_dim, hidden)
         size = math.prod(law.feature_shape)
         keys = jax.random.split(key, 3)
         classifier = nn.MLP(size, num_classes, tuple(hidden), activation=activation, key=keys[0])

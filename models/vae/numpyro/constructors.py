@@ -16,6 +16,7 @@ from deepgen.models.vae import linear
 from deepgen.models.vae import prior as priors_of
 from deepgen.models.vae.numpyro import posteriors, priors
 from deepgen.nn import equinox as nn
+from deepgen.nn.arguments import wholes
 
 
 def mlp(
@@ -70,8 +71,8 @@ def mlp(
     key_encoder, key_decoder = jax.random.split(key)
     options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
     wanted = parts["posterior"].num_params(latent_dim)
-    encoder = nn.MLP(size, wanted, tuple(hidden), key=key_encoder, **options)
-    decoder = nn.MLP(latent_dim, law.num_outputs, tuple(reversed(hidden)), key=key_decoder, **options)
+    encoder = nn.MLP(size, wanted, wholes("hidden", hidden), key=key_encoder, **options)
+    decoder = nn.MLP(latent_dim, law.num_outputs, wholes("hidden", hidden)[::-1], key=key_decoder, **options)
     if data is not None:
         decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
     return cls(encoder, decoder, law, latent_dim, input_shape=(size,), data=data, **parts)
@@ -132,13 +133,13 @@ def conv(
     options: dict[str, Any] = {"kernel_size": kernel_size, "activation": activation}
     wanted = parts["posterior"].num_params(latent_dim)
     encoder = nn.ConvEncoder(
-        (inputs, height, width), wanted, tuple(channels), hidden=tuple(hidden), key=key_encoder, **options
+        (inputs, height, width), wanted, tuple(channels), hidden=wholes("hidden", hidden), key=key_encoder, **options
     )
     decoder = nn.ConvDecoder(
         latent_dim,
         (outputs, height, width),
         tuple(reversed(channels)),
-        hidden=tuple(reversed(hidden)),
+        hidden=wholes("hidden", hidden)[::-1],
         key=key_decoder,
         **options,
     )
@@ -189,11 +190,11 @@ def table(
     latent_dim = min(size, linear.MOST_LATENTS) if latent_dim is None else latent_dim
     checks.positive("latent_dim", latent_dim)
     gaussian = fit_gaussian(features) if gaussian is None else gaussian
-    start = linear.start(law, gaussian, latent_dim, tuple(hidden))
+    start = linear.start(law, gaussian, latent_dim, wholes("hidden", hidden))
     key_encoder, key_decoder = jax.random.split(key)
     options: dict[str, Any] = {"activation": activation}
-    encoder = nn.MLP(2 * size, 2 * latent_dim, tuple(hidden), key=key_encoder, **options)
-    decoder = nn.MLP(latent_dim, law.num_outputs, tuple(hidden), skip=True, key=key_decoder, **options)
+    encoder = nn.MLP(2 * size, 2 * latent_dim, wholes("hidden", hidden), key=key_encoder, **options)
+    decoder = nn.MLP(latent_dim, law.num_outputs, wholes("hidden", hidden), skip=True, key=key_decoder, **options)
     posterior = posteriors.Conjugate(size, latent_dim)
     program = cls(
         encoder, decoder, law, latent_dim, input_shape=(2 * size,), posterior=posterior, sees_mask=True, data=data

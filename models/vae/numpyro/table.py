@@ -70,12 +70,16 @@ def fit_table(
 
     Raises:
         ValueError: data that the law does not take, too few rows, or what `fit` refuses.
+
+    Warns:
+        UserWarning: a column whose observed entries are all the same, and what `fit` warns of.
     """
     key_init, key_rows, key_fit, key_compare = jax.random.split(rng_key, 4)
     seed = int(jax.random.bits(key_rows, dtype=jnp.uint32))
     checks.positive("learning_rate", learning_rate)
     start = VAE.table(x, likelihood=likelihood, latent_dim=latent_dim, hidden=hidden, key=key_init)
     data = start.check_data(x, missing=True)
+    checks.tell_constant("x", data)
     train, held = recipe.split(data, validation, seed)
     count = min(recipe.PSEUDO_ROWS * data.shape[1], 2 * len(train)) if pseudo_rows is None else pseudo_rows
     checks.at_least("pseudo_rows", count, 0)

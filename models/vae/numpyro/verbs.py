@@ -11,8 +11,8 @@ from deepgen import checks
 from deepgen.inference.likelihood.numpyro import class_log_prob
 from deepgen.models.vae import activity, autoencoder, classes, interpolation
 from deepgen.models.vae.numpyro import parts
-from deepgen.program import Labelled, takes_labels
-from deepgen.program.numpyro import propose
+from deepgen.program import Labelled, check_program, takes_labels
+from deepgen.program.numpyro import check_key, propose
 
 
 def reconstruct(rng_key: jax.Array, program: Any, x: Any, *, y: Any = None) -> jax.Array:
@@ -29,8 +29,11 @@ def reconstruct(rng_key: jax.Array, program: Any, x: Any, *, y: Any = None) -> j
         (n, *event_shape).
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: a program that is no VAE, or data that it does not take.
     """
+    check_key(rng_key)
+    check_program(program)
     vae, array = autoencoder.within(program), program.check_data(x, missing=True)
     return _reconstruct(rng_key, vae, jnp.asarray(array), _labels(vae, y, len(array)))
 
@@ -54,9 +57,11 @@ def interpolate(
         (num_points, n, *event_shape).
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: a program that is no VAE, fewer than two points, an unknown kind or level, or data that it does not
             take.
     """
+    check_program(program)
     checks.at_least("num_points", num_points, 2)
     checks.one_of("kind", kind, interpolation.KINDS)
     vae = autoencoder.within(program)
@@ -82,8 +87,10 @@ def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01
         The activity of every latent.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: a program that is no VAE, or data that it does not take.
     """
+    check_program(program)
     vae, array = autoencoder.within(program), program.check_data(x, missing=True)
     labels = _labels(vae, y, len(array))
     return activity.of_levels(parts.levels(vae, jnp.asarray(array), labels), threshold)
@@ -110,8 +117,11 @@ def classify(
         The probabilities, their standard errors and of what kind they are.
 
     Raises:
+        TypeError: no key, or no program where there should be one.
         ValueError: data that the program does not take, a program without classes, or a method that is none of its.
     """
+    check_key(rng_key)
+    check_program(program)
     classifiers = takes_labels(program, "program").classifiers
     method = classifiers[0] if method is None else method
     checks.one_of("method", method, classifiers)

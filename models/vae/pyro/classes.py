@@ -52,7 +52,7 @@ class ClassVAE(torch.nn.Module):
     with q(y | x) from classifier(x) and a diagonal normal q(z | x, y) from encoder(x, y). A known label stands at the
     site ``"y"`` itself, and its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, marked to
     be summed out by `EnumELBO`, which `fit` takes, or Pyro's ``TraceEnum_ELBO``. Where x is missing the networks are
-    shown the data's mean.
+    shown the data's mean. Unlike `VAE` it takes no ``prior=`` or ``posterior=``, and has no ``.conv``.
 
     Kingma, Mohamed, Rezende & Welling 2014, Semi-supervised learning with deep generative models.
 
@@ -133,7 +133,7 @@ class ClassVAE(torch.nn.Module):
         """
         law = likelihoods.observation(likelihood, tuple(event_shape), num_categories)
         data = None if data is None else laws.check_data(law, data, missing=True)
-        classes.check_sizes(num_classes, latent_dim)
+        classes.check_sizes(num_classes, latent_dim, hidden)
         size = math.prod(law.feature_shape)
         classifier = nn.MLP(size, num_classes, tuple(hidden), activation=activation)
         encoder = nn.MLP(size + num_classes, 2 * latent_dim, tuple(hidden), activation=activation)

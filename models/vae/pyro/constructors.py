@@ -15,6 +15,7 @@ from deepgen.models.vae import linear
 from deepgen.models.vae import prior as priors_of
 from deepgen.models.vae.pyro import posteriors, priors
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 
 
 def mlp(
@@ -66,8 +67,8 @@ def mlp(
     parts = _parts(law, latent_dim, posterior, prior, num_components, data)
     options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
     wanted = parts["posterior"].num_params(latent_dim)
-    encoder = nn.MLP(size, wanted, tuple(hidden), **options)
-    decoder = nn.MLP(latent_dim, law.num_outputs, tuple(reversed(hidden)), **options)
+    encoder = nn.MLP(size, wanted, wholes("hidden", hidden), **options)
+    decoder = nn.MLP(latent_dim, law.num_outputs, wholes("hidden", hidden)[::-1], **options)
     if data is not None:
         nn.output_bias(decoder, law.start(data).reshape(-1))
     return cls(encoder, decoder, law, latent_dim, input_shape=(size,), data=data, **parts)
@@ -124,12 +125,14 @@ def conv(
     parts = _parts(law, latent_dim, posterior, prior, num_components, data)
     options: dict[str, Any] = {"kernel_size": kernel_size, "activation": activation}
     wanted = parts["posterior"].num_params(latent_dim)
-    encoder = nn.ConvEncoder((inputs, height, width), wanted, tuple(channels), hidden=tuple(hidden), **options)
+    encoder = nn.ConvEncoder(
+        (inputs, height, width), wanted, tuple(channels), hidden=wholes("hidden", hidden), **options
+    )
     decoder = nn.ConvDecoder(
         latent_dim,
         (outputs, height, width),
         tuple(reversed(channels)),
-        hidden=tuple(reversed(hidden)),
+        hidden=wholes("hidden", hidden)[::-1],
         **options,
     )
     if data is not None:
@@ -177,10 +180,10 @@ def table(
     latent_dim = min(size, linear.MOST_LATENTS) if latent_dim is None else latent_dim
     checks.positive("latent_dim", latent_dim)
     gaussian = fit_gaussian(features) if gaussian is None else gaussian
-    start = linear.start(law, gaussian, latent_dim, tuple(hidden))
+    start = linear.start(law, gaussian, latent_dim, wholes("hidden", hidden))
     options: dict[str, Any] = {"activation": activation}
-    encoder = nn.MLP(2 * size, 2 * latent_dim, tuple(hidden), **options)
-    decoder = nn.MLP(latent_dim, law.num_outputs, tuple(hidden), skip=True, **options)
+    encoder = nn.MLP(2 * size, 2 * latent_dim, wholes("hidden", hidden), **options)
+    decoder = nn.MLP(latent_dim, law.num_outputs, wholes("hidden", hidden), skip=True, **options)
     posterior = posteriors.Conjugate(size, latent_dim)
     program = cls(
         encoder, decoder, law, latent_dim, input_shape=(2 * size,), posterior=posterior, sees_mask=True, data=data

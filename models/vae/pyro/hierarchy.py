@@ -17,6 +17,7 @@ from deepgen.models.vae import activity, hierarchy
 from deepgen.models.vae.hierarchy import Level, Normal
 from deepgen.models.vae.pyro import parts
 from deepgen.nn import torch as nn
+from deepgen.nn.arguments import wholes
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.pyro import declare, tensor
 
@@ -40,6 +41,8 @@ class HierarchicalVAE(torch.nn.Module):
     large s_l leave the prior, and a level is used as far as x has to say something that the level above does not. The
     price is that no q is wider than its prior, and that training it moves the prior's networks too. With one level it
     is the `VAE` with a diagonal posterior. Where x is missing the encoder is shown the data's mean.
+
+    Its top prior is a standard normal. Unlike `VAE` it takes no ``prior=`` or ``posterior=``, and has no ``.conv``.
 
     Sonderby, Raiko, Maaloe, Sonderby & Winther 2016, Ladder Variational Autoencoders; Burda, Grosse & Salakhutdinov
     2016, Importance weighted autoencoders, for two levels.
@@ -123,7 +126,7 @@ class HierarchicalVAE(torch.nn.Module):
         law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
         data = None if data is None else laws.check_data(law, data, missing=True)
         options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
-        upwards, downwards = tuple(hidden), tuple(reversed(hidden))
+        upwards, downwards = wholes("hidden", hidden), wholes("hidden", hidden)[::-1]
         size = math.prod(law.feature_shape)
         encoder = [nn.MLP(*sizes, upwards, **options) for sizes in hierarchy.encoder_sizes(size, dims, upwards)]
         prior = [nn.MLP(above, 2 * below, downwards, **options) for below, above in pairwise(dims)]

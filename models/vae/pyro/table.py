@@ -68,11 +68,15 @@ def fit_table(
 
     Raises:
         ValueError: data that the law does not take, too few rows, or what `fit` refuses.
+
+    Warns:
+        UserWarning: a column whose observed entries are all the same, and what `fit` warns of.
     """
     seed = int(torch.randint(2**31 - 1, ()))
     checks.positive("learning_rate", learning_rate)
     start = VAE.table(x, likelihood=likelihood, latent_dim=latent_dim, hidden=hidden)
     data = start.check_data(x, missing=True)
+    checks.tell_constant("x", data)
     train, held = recipe.split(data, validation, seed)
     count = min(recipe.PSEUDO_ROWS * data.shape[1], 2 * len(train)) if pseudo_rows is None else pseudo_rows
     checks.at_least("pseudo_rows", count, 0)

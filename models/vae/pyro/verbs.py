@@ -9,7 +9,7 @@ from deepgen import checks
 from deepgen.inference.likelihood.pyro import class_log_prob
 from deepgen.models.vae import activity, autoencoder, classes, interpolation
 from deepgen.models.vae.pyro import parts
-from deepgen.program import Labelled, takes_labels
+from deepgen.program import Labelled, check_program, takes_labels
 from deepgen.program.pyro import isolated, propose, tensor
 
 
@@ -26,8 +26,10 @@ def reconstruct(program: Any, x: Any, *, y: Any = None) -> torch.Tensor:
         (n, *event_shape).
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: a program that is no VAE, or data that it does not take.
     """
+    check_program(program)
     vae = autoencoder.within(program)
     batch = tensor(vae, program.check_data(x, missing=True))
     labels = _labels(vae, y, len(batch))
@@ -56,9 +58,11 @@ def interpolate(
         (num_points, n, *event_shape).
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: a program that is no VAE, fewer than two points, an unknown kind or level, or data that it does not
             take.
     """
+    check_program(program)
     checks.at_least("num_points", num_points, 2)
     checks.one_of("kind", kind, interpolation.KINDS)
     vae = autoencoder.within(program)
@@ -90,8 +94,10 @@ def active_units(program: Any, x: Any, *, y: Any = None, threshold: float = 0.01
         The activity of every latent.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: a program that is no VAE, or data that it does not take.
     """
+    check_program(program)
     vae = autoencoder.within(program)
     batch = tensor(vae, program.check_data(x, missing=True))
     return activity.of_levels(parts.levels(vae, batch, _labels(vae, y, len(batch))), threshold)
@@ -117,8 +123,10 @@ def classify(
         The probabilities, their standard errors and of what kind they are.
 
     Raises:
+        TypeError: no program where there should be one.
         ValueError: data that the program does not take, a program without classes, or a method that is none of its.
     """
+    check_program(program)
     classifiers = takes_labels(program, "program").classifiers
     method = classifiers[0] if method is None else method
     checks.one_of("method", method, classifiers)
