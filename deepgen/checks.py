@@ -314,3 +314,23 @@ def one_a_row(what: str, values: tuple[int, ...], rows: int, fix: str) -> None:
             expected=f"one number a row, ({rows},)",
             fix=fix,
         )
+
+
+def numbers(what: str, lost: np.ndarray) -> None:
+    """Refuse a result that is NaN: parameters, a network or an energy gave it.
+
+    Args:
+        what: of which it is the result.
+        lost: (n,) whether a row has NaN.
+
+    Raises:
+        ValueError: with the number of such rows, and the first of them.
+    """
+    if lost.any():
+        raise problem(
+            what,
+            got=f"NaN in {int(lost.sum())} of {lost.size} rows, the first of them row {int(lost.argmax())}",
+            expected="numbers",
+            fix="Look for NaN in the program's parameters and in what its network or energy gives; where training led "
+            "there, fit it anew with a lower learning_rate or clip_norm=1.0.",
+        )

@@ -168,7 +168,7 @@ def sample(
     Raises:
         TypeError: no key, or no program where there should be one.
         ValueError: ``num_samples`` is not positive, labels, known entries, a method or steps that the program does not
-            take.
+            take; or its draws or their energies are NaN.
     """
     check_key(rng_key)
     check_program(program)
@@ -178,9 +178,24 @@ def sample(
         known_x = jnp.asarray(known(program, given, num_samples, y))
         return _sample_given(rng_key, given_labels(program, y, num_samples), known_x)
     view = given_labels(program, y, num_samples)
-    if isinstance(view, HasUnnormalisedLaw):
-        return view.draw(rng_key, num_samples)
-    return _sample(rng_key, view, num_samples)
+    if not isinstance(view, HasUnnormalisedLaw):
+        found = _sample(rng_key, view, num_samples)
+        _check("sample", found)
+        return found
+    found = view.draw(rng_key, num_samples)
+    # chains do not move where the energy is NaN
+    _check("energy", _log_density(view.distribution(), found))
+    return found
+
+
+def _check(what: str, found: jax.Array) -> None:
+    if not isinstance(found, jax.core.Tracer):
+        checks.numbers(what, np.asarray(jnp.isnan(found).reshape(len(found), -1).any(1)))
+
+
+@eqx.filter_jit
+def _log_density(law: Any, x: jax.Array) -> jax.Array:
+    return law.log_prob(x)
 
 
 @eqx.filter_jit

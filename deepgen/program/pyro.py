@@ -160,7 +160,7 @@ def sample(
     Raises:
         TypeError: no program where there should be one.
         ValueError: ``num_samples`` is not positive, labels, known entries, a method or steps that the program does not
-            take.
+            take; or its draws or their energies are NaN.
     """
     check_program(program)
     checks.positive("num_samples", num_samples)
@@ -171,7 +171,18 @@ def sample(
             return given_labels(program, y, num_samples).sample_given(x)
     view = given_labels(program, y, num_samples)
     with torch.no_grad(), isolated():
-        return view.draw(num_samples) if isinstance(view, HasUnnormalisedLaw) else decode(view.model, {}, num_samples)
+        if not isinstance(view, HasUnnormalisedLaw):
+            found = decode(view.model, {}, num_samples)
+            _check("sample", found)
+            return found
+        found = view.draw(num_samples)
+        # chains do not move where the energy is NaN
+        _check("energy", view.distribution().log_prob(found))
+        return found
+
+
+def _check(what: str, found: torch.Tensor) -> None:
+    checks.numbers(what, found.isnan().reshape(len(found), -1).any(1).numpy(force=True))
 
 
 def propose(

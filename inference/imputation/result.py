@@ -111,10 +111,16 @@ def inference_data(
     Returns:
         Groups ``posterior`` (``x`` and the latents), ``sample_stats``, ``observed_data`` (``x``, NaN where missing) and
         ``constant_data`` (``observed``).
+
+    Raises:
+        ValueError: draws of missing entries are NaN.
     """
     import arviz as az
     import xarray as xr
 
+    if draws.dtype.kind == "f":
+        lost = np.isnan(draws).any((0, 1)) & ~observed
+        checks.numbers("impute", lost.reshape(len(lost), -1).any(1))
     dims, coords = event_dims(original.shape[1:], columns)
     coords = {"row": np.arange(len(original)), **coords}
     sampled = {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1]), **coords}

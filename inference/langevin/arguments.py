@@ -1,6 +1,7 @@
 """What the Langevin kernels refuse before any compute, and what they warn of after it."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -221,9 +222,36 @@ def check_value(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> N
         ValueError: with both shapes.
     """
     if got != expected:
-        meaning = "one number for each position" if len(expected) == 1 else "the gradient at each position"
-        fix = "Sum over all axes but the first." if len(expected) == 1 else "Return an array of the position's shape."
+        kinds = {
+            (): ("one number", "Sum over all axes."),
+            expected[:1]: ("one number for each position", "Sum over all axes but the first."),
+        }
+        gradient = "the gradient at each position", "Return an array of the position's shape."
+        meaning, fix = gradient if name == "score_fn" else kinds[expected]
         raise checks.problem(name, got=f"a result of shape {got}", expected=f"{meaning}, shape {expected}", fix=fix)
+
+
+def check_score(got: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a score of another structure than the state's.
+
+    Args:
+        got: the shape of each array of the score.
+        expected: of each array of the state.
+
+    Raises:
+        ValueError: with both.
+    """
+    if dict(got) != dict(expected):
+
+        def say(shapes: Mapping[str, tuple[int, ...]]) -> str:
+            return ", ".join(f"{name}: {shape}" if name else f"{shape}" for name, shape in shapes.items())
+
+        raise checks.problem(
+            "score_fn",
+            got=f"a result of shape {say(got)}",
+            expected=f"the gradient by each array of the state, {say(expected)}",
+            fix="Return what the state is, each array of the same shape.",
+        )
 
 
 def check_finite(finite: np.ndarray) -> None:

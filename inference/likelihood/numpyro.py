@@ -130,13 +130,20 @@ def log_prob(
 
     Raises:
         TypeError: no key, or no program where there should be one.
-        ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive.
+        ValueError: data or labels that the program does not take, or a ``num_particles`` that is not positive;
+            or the density of a row is NaN.
 
     Warns:
         UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
     check_key(rng_key)
     check_program(program)
+    found = _of_its_kind(rng_key, program, x, y, num_particles)
+    checks.numbers("log_prob", np.isnan(found.value))
+    return found
+
+
+def _of_its_kind(rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int | None) -> LogProb:
     if isinstance(program, Estimates):
         return LogProb(*_estimates(rng_key, program, x, y, num_particles), program.likelihood)
     particles = _usual(num_particles)

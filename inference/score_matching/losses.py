@@ -150,6 +150,25 @@ def observed_sites(sites: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sites)
 
 
+def check_real(discrete: bool, site: str) -> None:
+    """Refuse a law of whole numbers, which has no score.
+
+    Args:
+        discrete: whether the law's support is.
+        site: its name.
+
+    Raises:
+        ValueError: it is.
+    """
+    if discrete:
+        raise checks.problem(
+            f"site {site!r}",
+            got="a law of zeros and ones or other whole numbers",
+            expected="real numbers, whose density has a gradient",
+            fix="Take ContrastiveDivergence for such an energy, or ELBO for a law with a likelihood.",
+        )
+
+
 def denoises(law: Any, site: str) -> Any:
     """The law, where it has a score at every level of noise.
 

@@ -51,6 +51,7 @@ class _ScoreMatching(elbo.ELBO, ABC):
         total = jnp.zeros(())
         for number, (name, site) in enumerate(sites.items()):
             law, mask = site["fn"], None
+            losses.check_real(bool(law.support.is_discrete), name)
             while isinstance(law, dist.ExpandedDistribution | dist.MaskedDistribution):
                 mask = law._mask if isinstance(law, dist.MaskedDistribution) else mask
                 law = law.base_dist
@@ -90,7 +91,7 @@ class ExactScoreMatching(_ScoreMatching):
     observed site need not be normalised, and a model has no latents.
 
     Raises:
-        ValueError: a model with latents, once it is called.
+        ValueError: a model with latents, or a site of whole numbers, once it is called.
 
     References:
         Hyvärinen 2005, "Estimation of non-normalized statistical models by score matching".
@@ -123,7 +124,7 @@ class SlicedScoreMatching(_ScoreMatching):
             :math:`\tfrac12 (v^\top s(x))^2`.
 
     Raises:
-        ValueError: ``num_projections`` below 1; a model with latents, once it is called.
+        ValueError: ``num_projections`` below 1; a model with latents, or a site of whole numbers, once it is called.
         TypeError: ``num_projections`` is no integer.
 
     References:
@@ -166,7 +167,8 @@ class DenoisingScoreMatching(_ScoreMatching):
         sigma: the standard deviation of the noise, in the data's units; None for the levels of the site's law.
 
     Raises:
-        ValueError: a ``sigma`` that is not positive; a model with latents or a law without levels, once it is called.
+        ValueError: a ``sigma`` that is not positive; a model with latents, a site of whole numbers or a law without
+            levels, once it is called.
 
     References:
         Vincent 2011, "A connection between score matching and denoising autoencoders"; Song & Ermon 2019, "Generative

@@ -57,6 +57,7 @@ class _ScoreMatching(infer.ELBO):
         for trace, _ in self._get_traces(model, guide, args, kwargs):
             nodes = {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
             for name, site in losses.observed_sites(nodes).items():
+                losses.check_real(bool(site["fn"].support.is_discrete), name)
                 rows = self.rows(site["fn"], site["value"], name)
                 total = total + scale_and_mask(rows, site["scale"], site["mask"]).sum()
         return total
@@ -96,7 +97,7 @@ class ExactScoreMatching(_ScoreMatching):
     observed site need not be normalised, and a model has no latents.
 
     Raises:
-        ValueError: a model with latents, once it is called.
+        ValueError: a model with latents, or a site of whole numbers, once it is called.
 
     References:
         Hyvärinen 2005, "Estimation of non-normalized statistical models by score matching".
@@ -131,7 +132,7 @@ class SlicedScoreMatching(_ScoreMatching):
             :math:`\tfrac12 (v^\top s(x))^2`.
 
     Raises:
-        ValueError: ``num_projections`` below 1; a model with latents, once it is called.
+        ValueError: ``num_projections`` below 1; a model with latents, or a site of whole numbers, once it is called.
         TypeError: ``num_projections`` is no integer.
 
     References:
@@ -174,7 +175,8 @@ class DenoisingScoreMatching(_ScoreMatching):
         sigma: the standard deviation of the noise, in the data's units; None for the levels of the site's law.
 
     Raises:
-        ValueError: a ``sigma`` that is not positive; a model with latents or a law without levels, once it is called.
+        ValueError: a ``sigma`` that is not positive; a model with latents, a site of whole numbers or a law without
+            levels, once it is called.
 
     References:
         Vincent 2011, "A connection between score matching and denoising autoencoders"; Song & Ermon 2019, "Generative

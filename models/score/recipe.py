@@ -51,6 +51,51 @@ def judge(network: Any, num_probes: int) -> str:
     return "probability flow by probes" if num_probes else "probability flow"
 
 
+def check_score(found: tuple[int, ...], x: tuple[int, ...]) -> None:
+    """Refuse a network that does not give a number for each entry that it is shown.
+
+    Args:
+        found: the shape of what it gave.
+        x: of what it was shown.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if found != x:
+        raise checks.problem(
+            "network",
+            got=f"a result of shape {found}",
+            expected=f"scores of the shape of x, {x}",
+            fix="Give the network's last layer one output for each entry of a datum.",
+        )
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A network of a program that was made from another one for the sake of its draws."""
+
+    made_by: str
+
+
+def check_own(network: Any, verb: str) -> None:
+    """Refuse to fit or save what was made from another program.
+
+    Args:
+        network: of the program.
+        verb: what is asked of it.
+
+    Raises:
+        ValueError: it was.
+    """
+    if isinstance(network, Derived):
+        raise checks.problem(
+            "program",
+            got=f"one made by {network.made_by}(...)",
+            expected="one that stands by itself",
+            fix=f"To {verb} it, {verb} the program that it was made from, and call {network.made_by} again.",
+        )
+
+
 def check_density(values: tuple[int, ...], rows: int) -> None:
     """Refuse a density that does not give one number a row.
 
@@ -119,7 +164,12 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spec(program: Any, networks: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of a program."""
+    """The description of a program.
+
+    Raises:
+        ValueError: it was made from another one.
+    """
+    check_own(program.network, "save")
     known = isinstance(program.network, tuple(networks.values()))
     return {
         "event_shape": list(program.event_shape),

@@ -42,7 +42,7 @@ class HamiltonianSteps:
 
     def tempered(self, law: Any, x: torch.Tensor, temperature: Any) -> torch.Tensor:
         """log base(x) - temperature energy(x), (n,)."""
-        return law.base.log_prob(x) - temperature * law.energy(x)
+        return _base(law, x) - temperature * law.energy(x)
 
     def step(
         self,
@@ -151,7 +151,7 @@ class LangevinSteps:
 
     def tempered(self, law: Any, x: torch.Tensor, temperature: Any) -> torch.Tensor:
         """log base(x) - temperature energy(x), (n,)."""
-        return law.base.log_prob(x) - temperature * law.energy(x)
+        return _base(law, x) - temperature * law.energy(x)
 
     def step(
         self,
@@ -198,3 +198,9 @@ class _Clamped:
 
 def _spread(law: Any) -> torch.Tensor:
     return law.base.variance.sqrt().reshape(-1)
+
+
+def _base(law: Any, x: torch.Tensor) -> torch.Tensor:
+    # a proposal may be NaN: that is for the acceptance test to reject, not for the base to refuse
+    real = torch.isfinite(x)
+    return law.base.log_prob(x.where(real, 0.0)).where(real.reshape(len(x), -1).all(1), torch.nan)

@@ -1,6 +1,7 @@
 """NumPyro's ``MCMCKernel`` over any of the dynamics."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -100,7 +101,20 @@ class Adapter(MCMCKernel):
         return _one(state) if single else state
 
     def sample(self, state: LangevinState, model_args: Any, model_kwargs: Any) -> LangevinState:
-        """The state after one step."""
+        """The state after one step, with a ``DivergenceWarning`` where a chain without an acceptance test leaves."""
+        new = self.advance(state, model_args, model_kwargs)
+        if not self.dynamics.adjusted:
+            left = new.diverging & ~state.diverging
+            # the engine's MCMC has no hook at its end, and a callback that is not called costs nothing
+            lax.cond(left.any(), lambda: jax.debug.callback(self._left, left), lambda: None)
+        return new
+
+    def _left(self, left: Any) -> None:
+        if np.any(left):
+            arguments.warn_of_divergence(self.dynamics, np.atleast_1d(left), 1)
+
+    def advance(self, state: LangevinState, model_args: Any, model_kwargs: Any) -> LangevinState:
+        """The state after one step, without a word."""
         single = is_prng_key(state.rng_key)
         wide = _several(state) if single else state
         new = self._next(wide, model_args, {} if model_kwargs is None else model_kwargs)
@@ -119,12 +133,20 @@ class Adapter(MCMCKernel):
     def _evaluate(self, rng_keys: Array, args: Any, kwargs: Any) -> langevin.Evaluate:
         potential, score = self._space.potential(args, kwargs), self._space.score_fn
 
+        def energy(rng_key: Array, flat: Array) -> Array:
+            assert potential is not None
+            value = jnp.asarray(potential(rng_key, self._unravel(flat)))
+            arguments.check_value("potential_fn", value.shape, ())
+            return value
+
         def one(rng_key: Array, flat: Array) -> tuple[Array, Array]:
             if score is not None:
-                value = jnp.asarray(jnp.nan) if potential is None else potential(rng_key, self._unravel(flat))
-                return -value, flatten(score(self._unravel(flat)), self._space.categories)[0]
-            assert potential is not None
-            value, gradient = jax.value_and_grad(lambda x: potential(rng_key, self._unravel(x)))(flat)
+                value = jnp.asarray(jnp.nan) if potential is None else energy(rng_key, flat)
+                z = self._unravel(flat)
+                found = score(z)
+                arguments.check_score(_shapes(found), _shapes(z))
+                return -value, flatten(found, self._space.categories)[0]
+            value, gradient = jax.value_and_grad(partial(energy, rng_key))(flat)
             return -value, -gradient
 
         return lambda position: jax.vmap(one)(rng_keys, position)
@@ -198,6 +220,10 @@ class Adapter(MCMCKernel):
                 closing[i], lambda: tuning.close_window(seen, step_size=plan.adapt_step_size), lambda: seen
             )
         return learned
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path): jnp.shape(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _split(rng_keys: Array, count: int) -> tuple[Array, ...]:

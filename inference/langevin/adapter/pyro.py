@@ -202,7 +202,7 @@ class _Loop:
         """One chain, in functional form."""
         if self.score_fn is not None:
             return self.scored(x)
-        gradient, value = torch.func.grad_and_value(lambda y: self.potential(self.layout.one(y)))(x)
+        gradient, value = torch.func.grad_and_value(lambda y: self.energy(self.layout.one(y)))(x)
         return -value, -gradient
 
     def one(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,16 +211,24 @@ class _Loop:
             return self.scored(x)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            value = self.potential(self.layout.one(leaf))
+            value = self.energy(self.layout.one(leaf))
             (gradient,) = torch.autograd.grad(value, leaf)
         return -value.detach(), -gradient
 
     def scored(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One chain, the score given."""
         z = self.layout.one(x)
-        value = torch.full_like(x[:1].sum(), torch.nan) if self.potential is None else self.potential(z)
-        score = self.layout.flatten({name: value[None] for name, value in self.score_fn(z).items()})[0]
+        value = torch.full_like(x[:1].sum(), torch.nan) if self.potential is None else self.energy(z)
+        found = self.score_fn(z)
+        arguments.check_score(_shapes(found), _shapes(z))
+        score = self.layout.flatten({name: value[None] for name, value in found.items()})[0]
         return -value, score
+
+    def energy(self, z: dict[str, Tensor]) -> Tensor:
+        """The potential of one chain."""
+        value = self.potential(z)
+        arguments.check_value("potential_fn", tuple(value.shape), ())
+        return value
 
     def first(self, position: Tensor, step_size: float) -> tuple[LangevinState, Tensor]:
         """The state at a position, and whether energy and score are finite there."""
@@ -274,3 +282,9 @@ class _Loop:
             chain=chain,
             learned=learned,
         )
+
+
+def _shapes(found: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(found, Mapping):
+        return {"": tuple(getattr(found, "shape", ()))}
+    return {name: tuple(value.shape) for name, value in found.items()}

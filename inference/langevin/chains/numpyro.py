@@ -117,10 +117,11 @@ def _compiled(kernel: Any) -> Any:
         def advance(given: Any, stores: Any) -> Any:
             state, (made, bad, stop, thinning), args, kwargs, num_warmup, extra_fields = given
             stops = hasattr(kernel, "dynamics")
+            step = kernel.advance if stops else kernel.sample
 
             def iterate(carry: Any) -> Any:
                 (i, bad, state), stores = carry
-                state = kernel.sample(state, args, kwargs)
+                state = step(state, args, kwargs)
                 k = jnp.maximum(i - num_warmup, 0) // thinning
                 bad = in_a_row(bad, state.diverging) if stops else bad
                 return (i + 1, bad, state), jax.tree.map(

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -137,6 +138,7 @@ class ScoreBased(dist.Distribution):
         Returns:
             Of the value's shape.
         """
+        recipe.check_own(self.network, "fit")
         (x, lead), (epsilon, _) = self._rows(value), self._rows(noise)
         t, shown = self.sde.time(jnp.reshape(level, -1)), jnp.reshape(drop, -1) >= self.drop
         score = Score(self.network, self.sde, told(self.context, self.context_dim, lead, shown))
@@ -274,7 +276,7 @@ class ScoreBased(dist.Distribution):
         score = lax.stop_gradient(self.score(at.reshape(jnp.shape(value)))).reshape(x.shape)
         # zero, with the score for a derivative
         slope = jnp.sum((score * (x - at)).reshape(len(x), -1), axis=1)
-        known = {
+        known: dict[str, Callable[[], Any]] = {
             "score": lambda: lax.stop_gradient(self._density(at, lead)),
             "score alone": lambda: jnp.nan,
             recipe.SLOPE: lambda: 0.0,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -308,6 +308,8 @@ class Guided(eqx.Module):
         weight: w.
     """
 
+    made_by: ClassVar[str] = "guided"
+
     network: Any
     log_likelihood: Any
     weight: float = eqx.field(static=True)
@@ -334,6 +336,8 @@ class Judged(eqx.Module):
         network: of scaled scores.
         log_prob: x to (n,) nats.
     """
+
+    made_by: ClassVar[str] = "with_density"
 
     network: Any
     log_prob: Any

@@ -273,6 +273,7 @@ class ScoreModel(eqx.Module):
 
     def objective(self) -> Any:
         """What `fit` minimises by default: denoising score matching over all levels of noise."""
+        recipe.check_own(self.network, "fit")
         return DenoisingScoreMatching()
 
     def estimate(self, rng_key: jax.Array, x: Any, num_probes: int) -> jax.Array:

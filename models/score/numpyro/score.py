@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deepgen.models.score import sdes
+from deepgen.models.score import recipe, sdes
 
 __all__ = ["Score", "told"]
 
@@ -32,9 +32,9 @@ class Score(eqx.Module):
         """ρ s of data plus noise of standard deviations ρ."""
         context = self.context
         if not self.guidance:
-            return self.network(x, rho) if context is None else self.network(x, rho, context)
+            return self._told(x, rho, context)
         both = jnp.concatenate([context, jnp.zeros_like(context)])
-        found = self.network(jnp.concatenate([x, x]), jnp.concatenate([rho, rho]), both)
+        found = self._told(jnp.concatenate([x, x]), jnp.concatenate([rho, rho]), both)
         given, free = found[: len(x)], found[len(x) :]
         return (1 + self.guidance) * given - self.guidance * free
 
@@ -67,6 +67,11 @@ class Score(eqx.Module):
             return score(x.reshape(len(x), *event_shape), rows).reshape(x.shape)
 
         return scaled
+
+    def _told(self, x: Any, rho: Any, context: Any) -> Array:
+        found = self.network(x, rho) if context is None else self.network(x, rho, context)
+        recipe.check_score(tuple(found.shape), tuple(x.shape))
+        return found
 
 
 def told(context: Any, context_dim: int, lead: tuple[int, ...], shown: Any = None) -> Any:

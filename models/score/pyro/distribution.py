@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -125,6 +126,7 @@ class ScoreBased(TorchDistribution):
         Returns:
             Of the value's shape.
         """
+        recipe.check_own(self.network, "fit")
         (x, lead), (epsilon, _) = self._rows(value), self._rows(noise)
         t, shown = self.sde.time(level.reshape(-1)), drop.reshape(-1) >= self.drop
         score = Score(self.network, self.sde, told(self.context, self.context_dim, lead, x, shown))
@@ -255,11 +257,12 @@ class ScoreBased(TorchDistribution):
         at = x.detach()
         with torch.no_grad():
             score = self.score(at.reshape(value.shape)).reshape(x.shape)
-            density = {
+            known: dict[str, Callable[[], Any]] = {
                 "score": lambda: self._density(at, lead),
                 "score alone": lambda: torch.nan,
                 recipe.SLOPE: lambda: 0.0,
-            }[gradient]()
+            }
+            density = known[gradient]()
         # zero, with the score for a derivative
         slope = (score * (x - at)).reshape(len(x), -1).sum(1)
         return (slope + density).reshape(lead)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -274,6 +274,8 @@ class Guided(torch.nn.Module):
         weight: w.
     """
 
+    made_by: ClassVar[str] = "guided"
+
     def __init__(self, network: Any, log_likelihood: Any, weight: float) -> None:
         super().__init__()
         self.network, self.log_likelihood, self.weight = network, log_likelihood, weight
@@ -302,6 +304,8 @@ class Judged(torch.nn.Module):
         network: of scaled scores.
         log_prob: x to (n,) nats.
     """
+
+    made_by: ClassVar[str] = "with_density"
 
     def __init__(self, network: Any, log_prob: Any) -> None:
         super().__init__()

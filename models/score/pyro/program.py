@@ -255,6 +255,7 @@ class ScoreModel(torch.nn.Module):
 
     def objective(self) -> Any:
         """What `fit` minimises by default: denoising score matching over all levels of noise."""
+        recipe.check_own(self.network, "fit")
         return DenoisingScoreMatching()
 
     def estimate(self, x: Any, num_probes: int) -> torch.Tensor:

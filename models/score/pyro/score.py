@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deepgen.models.score import sdes
+from deepgen.models.score import recipe, sdes
 
 __all__ = ["Score", "told"]
 
@@ -30,9 +30,9 @@ class Score(torch.nn.Module):
         """ρ s of data plus noise of standard deviations ρ."""
         context = self.context
         if not self.guidance:
-            return self.network(x, rho) if context is None else self.network(x, rho, context)
+            return self._told(x, rho, context)
         both = torch.cat([context, torch.zeros_like(context)])
-        found = self.network(torch.cat([x, x]), torch.cat([rho, rho]), both)
+        found = self._told(torch.cat([x, x]), torch.cat([rho, rho]), both)
         given, free = found[: len(x)], found[len(x) :]
         return (1 + self.guidance) * given - self.guidance * free
 
@@ -65,6 +65,11 @@ class Score(torch.nn.Module):
             return score(x.reshape(len(x), *event_shape), rows).reshape(x.shape)
 
         return scaled
+
+    def _told(self, x: Any, rho: Any, context: Any) -> Tensor:
+        found = self.network(x, rho) if context is None else self.network(x, rho, context)
+        recipe.check_score(tuple(found.shape), tuple(x.shape))
+        return found
 
 
 def told(context: Any, context_dim: int, lead: tuple[int, ...], like: Tensor, shown: Any = None) -> Any:
