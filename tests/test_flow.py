@@ -148,3 +148,28 @@ def test_jax_compiles_once() -> None:
     NUMPYRO.call("log_prob", program, x)
     assert NUMPYRO.compiled(lambda: NUMPYRO.call("log_prob", moved(NUMPYRO, program), x)) <= 2
     assert isinstance(jax.tree.leaves(program)[0], jax.Array)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_a_transform_to_which_another_shape_comes_is_refused(engine: Any) -> None:
+    face = engine.face
+    coupling = engine.call(face.SplineCoupling.mlp, [True, False, True], hidden=(4,))
+    for name, transform in {
+        "SplineCoupling": coupling,
+        "AffineCoupling": engine.call(face.AffineCoupling.mlp, [True, False, True], hidden=(4,)),
+        "AffineAutoregressive": engine.call(face.AffineAutoregressive.mlp, 3, hidden=(4,)),
+        "Permute": face.Permute([2, 0, 1]),
+        "ActNorm": face.ActNorm(3),
+        "LULinear": face.LULinear(3),
+        "CNF": engine.call(face.CNF.mlp, 3, hidden=(4,)),
+    }.items():
+        message = rf"transforms\[1\], {name}: got shape \(4,\) from what stands before it; expected \(3,\)"
+        with pytest.raises(ValueError, match=message):
+            face.Flow(4, [face.Permute([2, 0, 1, 3]), transform])
+        assert face.Flow(3, [transform]).event_shape == (3,)
+    with pytest.raises(ValueError, match=r"transforms\[1\], ActNorm2d: got shape \(1, 2, 2\).*expected \(2, any, any\)"):
+        face.Flow(4, [face.Unflatten((1, 2, 2)), face.ActNorm2d(2)])
+    with pytest.raises(ValueError, match=r"transforms\[0\], Unflatten: got shape \(4,\).*expected \(8,\)"):
+        face.Flow(4, [face.Unflatten((2, 2, 2))])
+    with pytest.raises(ValueError, match=r"transforms\[0\], Split: got shape \(4,\).*expected \(8,\)"):
+        face.Flow(4, [face.Split([face.Unflatten((1, 2, 2))], (2, 2, 2))])

@@ -108,6 +108,11 @@ class CNF(FlowTransform):
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "adjoint": adjoint}
         return cls(network, size, num_probes=num_probes, context_dim=context_dim, **options)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (self.size,)
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         return _transport(self, x, context, 0.0, 1.0, None)

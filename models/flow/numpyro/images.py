@@ -46,6 +46,11 @@ class Squeeze(ImageTransform):
     def __init__(self) -> None:
         self.context_dim = 0
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (None, None, None)
+
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The image's shape."""
         return images.squeezed(shape, inverse=True)
@@ -98,10 +103,13 @@ class Split(FlowTransform):
         self.transforms = tuple(transforms)
         self.event_shape = images.check_pattern("channels", event_shape)
         self.context_dim = recipe.one_context([transform.context_dim for transform in self.transforms])
-        shape: tuple[int, ...] = (images.factored(self.event_shape)[0],)
-        for transform in self.transforms:
-            shape = tuple(transform.forward_shape(shape))
-        images.check_half(self.event_shape, shape)
+        size, _ = images.factored(self.event_shape)
+        images.check_half(self.event_shape, shapes.carried(size, self.transforms))
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (int(np.prod(self.event_shape)),)
 
     @property
     def codomain(self) -> Any:
@@ -194,6 +202,11 @@ class ActNorm2d(ImageTransform):
         found = [jnp.asarray(v, self.shift.dtype) for v in (loc, affine.raw_log_scale(log_scale))]
         return eqx.tree_at(lambda t: [t.shift, t.raw_log_scale], self, found)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.shift), None, None)
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         return self._carry(x, context, False)
@@ -241,6 +254,11 @@ class InvertibleConv1x1(ImageTransform):
         channels, self.context_dim = arguments.whole("channels", channels), 0
         self.weight, self.log_diagonal = jnp.zeros((channels, channels)), jnp.zeros(channels)
         self.permutation = shapes.channel_order(channels, permutation)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.log_diagonal), None, None)
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""

@@ -67,6 +67,11 @@ class AffineAutoregressive(FlowTransform):
         network = _perceptron(size, 2, order, hidden, activation, context_dim)
         return cls(network, parallel=parallel, context_dim=context_dim)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return tuple(self.network.event_shape)
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return _move(self, x, context, "forward", lambda v, p: elements.scaled(v, p, False))
@@ -148,6 +153,11 @@ class SplineAutoregressive(FlowTransform):
         """
         network = _perceptron(size, spline.num_params(num_bins), order, hidden, activation, context_dim)
         return cls(network, parallel=parallel, num_bins=num_bins, bound=bound, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return tuple(self.network.event_shape)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""

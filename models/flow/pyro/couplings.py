@@ -52,6 +52,11 @@ class AdditiveCoupling(FlowTransform):
         """
         return cls(_perceptron(mask, 1, hidden, activation, context_dim), mask, context_dim=context_dim)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return _couple(self, x, context, 1, lambda v, p: elements.additive(v, p, False))
@@ -104,6 +109,11 @@ class AffineCoupling(FlowTransform):
             The coupling.
         """
         return cls(_perceptron(mask, 2, hidden, activation, context_dim), mask, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -170,6 +180,11 @@ class SplineCoupling(FlowTransform):
         """
         network = _perceptron(mask, spline.num_params(num_bins), hidden, activation, context_dim)
         return cls(network, mask, num_bins=num_bins, bound=bound, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""

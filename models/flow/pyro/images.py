@@ -34,6 +34,11 @@ class Squeeze(ImageTransform):
         super().__init__()
         self.context_dim = 0
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (None, None, None)
+
     def forward_shape(self, shape: Any) -> torch.Size:
         """The image's shape."""
         return torch.Size(images.squeezed(shape, inverse=True))
@@ -84,12 +89,15 @@ class Split(FlowTransform):
         self.transforms = torch.nn.ModuleList(transforms)
         self.event_shape = images.check_pattern("channels", event_shape)
         self.context_dim = recipe.one_context([transform.context_dim for transform in self.transforms])
-        shape: tuple[int, ...] = (images.factored(self.event_shape)[0],)
-        for transform in self.transforms:
-            shape = tuple(transform.forward_shape(torch.Size(shape)))
-        images.check_half(self.event_shape, shape)
+        size, _ = images.factored(self.event_shape)
+        images.check_half(self.event_shape, shapes.carried(size, self.transforms, torch.Size))
 
     codomain = IMAGE
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (int(np.prod(self.event_shape)),)
 
     def forward_shape(self, shape: Any) -> torch.Size:
         """The image's shape."""
@@ -175,6 +183,11 @@ class ActNorm2d(ImageTransform):
             self.raw_log_scale.copy_(torch.as_tensor(affine.raw_log_scale(log_scale)))
         return self
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.shift), None, None)
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return self._carry(x, context, False)
@@ -219,6 +232,11 @@ class InvertibleConv1x1(ImageTransform):
         self.weight = torch.nn.Parameter(torch.zeros(channels, channels))
         self.log_diagonal = torch.nn.Parameter(torch.zeros(channels))
         self.permutation = shapes.channel_order(channels, permutation)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.log_diagonal), None, None)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""

@@ -78,7 +78,8 @@ class Flow(torch.nn.Module):
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``, standard and independent.
 
     Raises:
-        ValueError: an unknown base, or transforms that want contexts of several sizes.
+        ValueError: an unknown base, transforms that want contexts of several sizes, or one to which another shape comes
+            than it takes.
     """
 
     family: ClassVar[str] = "flow"
@@ -94,6 +95,7 @@ class Flow(torch.nn.Module):
         # what says the device and dtype of a flow without parameters
         self.register_buffer("like", torch.zeros(self.size), persistent=False)
         self._context_dim = recipe.one_context([getattr(each, "context_dim", 0) for each in self.transforms])
+        shapes.carried(self.size, self.transforms, torch.Size)
 
     nice = classmethod(constructors.nice)
     realnvp = classmethod(constructors.realnvp)
@@ -107,10 +109,7 @@ class Flow(torch.nn.Module):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
-        shape: tuple[int, ...] = (self.size,)
-        for transform in self.transforms:
-            shape = tuple(transform.forward_shape(torch.Size(shape)))
-        return shape
+        return shapes.carried(self.size, self.transforms, torch.Size)
 
     @property
     def context_dim(self) -> int:
