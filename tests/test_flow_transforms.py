@@ -56,7 +56,19 @@ EVENTS = {
 CONTEXTS = {**dict.fromkeys(MAKERS, C), "seen-image": 8}
 IMAGES_WITH_CONTEXT = ("additive-2d", "affine-2d", "checkerboard", "seen-image", "actnorm-2d", "conv1x1-plain", "split")
 WITH_CONTEXT = (*tuple(MAKERS)[:10], *IMAGES_WITH_CONTEXT)
-TOLD = ("affine", "spline", "iaf", "actnorm", "lu", "cnf", "affine-2d", "checkerboard", "actnorm-2d", "conv1x1", "split")
+TOLD = (
+    "affine",
+    "spline",
+    "iaf",
+    "actnorm",
+    "lu",
+    "cnf",
+    "affine-2d",
+    "checkerboard",
+    "actnorm-2d",
+    "conv1x1",
+    "split",
+)
 CASES = [(name, 0) for name in MAKERS if name != "seen-image"] + [(name, C) for name in TOLD] + [("seen-image", 8)]
 IDENTITY = WITH_CONTEXT[:-1]
 VOLUME_KEPT = ("additive", "permute", "unflatten", "additive-2d", "squeeze")

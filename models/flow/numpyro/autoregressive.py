@@ -13,6 +13,7 @@ from deepgen import checks
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import equinox as nn
 from deepgen.program import files
 
@@ -209,8 +210,9 @@ def _perceptron(
     context_dim: int,
     key: jax.Array,
 ) -> Any:
+    widths = arguments.wholes("hidden", hidden)
     network = nn.MaskedMLP(
-        (size,), num_params, tuple(hidden), order=order, activation=activation, context_size=context_dim, direct=False,
+        (size,), num_params, widths, order=order, activation=activation, context_size=context_dim, direct=False,
         key=key,
     )  # fmt: skip
     return nn.silent(network)

@@ -102,9 +102,13 @@ class CNF(FlowTransform):
 
         Returns:
             The transform.
+
+        Raises:
+            ValueError: a number that is not positive, or an unknown adjoint.
         """
         size = arguments.whole("size", size)
-        network = nn.silent(nn.MLP(size + context_dim + 1, size, tuple(hidden), activation=activation, key=key))
+        seen = size + arguments.whole("context_dim", context_dim, least=0) + 1
+        network = nn.silent(nn.MLP(seen, size, arguments.wholes("hidden", hidden), activation=activation, key=key))
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "adjoint": adjoint}
         return cls(network, size, num_probes=num_probes, context_dim=context_dim, **options)
 

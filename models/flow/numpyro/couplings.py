@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import equinox as nn
 from deepgen.program import files
 
@@ -227,7 +228,8 @@ def _perceptron(
 ) -> nn.MLP:
     found = shapes.split(shapes.check_mask(mask))
     size = num_params * len(found.moved)
-    network = nn.MLP(len(found.kept) + context_dim, size, tuple(hidden), activation=activation, key=key)
+    seen = len(found.kept) + arguments.whole("context_dim", context_dim, least=0)
+    network = nn.MLP(seen, size, arguments.wholes("hidden", hidden), activation=activation, key=key)
     return nn.silent(network)
 
 

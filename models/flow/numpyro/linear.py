@@ -212,6 +212,11 @@ class Logit(FlowTransform):
         self.alpha, self.axes, self.context_dim = float(alpha), arguments.whole("axes", axes), 0
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """What its images lie in: [0, 1], and as much more on both sides as alpha lets them come."""
+        return affine.logit_interval(self.alpha)
+
+    @property
     def takes(self) -> shapes.Takes:
         """See `FlowTransform`."""
         return (None,) * self.axes

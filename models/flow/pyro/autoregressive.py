@@ -10,6 +10,7 @@ from deepgen import checks
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import torch as nn
 from deepgen.program import files
 
@@ -195,8 +196,9 @@ def _perceptron(
     activation: str,
     context_dim: int,
 ) -> Any:
+    widths = arguments.wholes("hidden", hidden)
     network = nn.MaskedMLP(
-        (size,), num_params, tuple(hidden), order=order, activation=activation, context_size=context_dim, direct=False,
+        (size,), num_params, widths, order=order, activation=activation, context_size=context_dim, direct=False,
     )  # fmt: skip
     return nn.silent(network)
 

@@ -8,6 +8,7 @@ import torch
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import torch as nn
 from deepgen.program import files
 
@@ -208,7 +209,8 @@ def _perceptron(
 ) -> nn.MLP:
     found = shapes.split(shapes.check_mask(mask))
     size = num_params * len(found.moved)
-    network = nn.MLP(len(found.kept) + context_dim, size, tuple(hidden), activation=activation)
+    seen = len(found.kept) + arguments.whole("context_dim", context_dim, least=0)
+    network = nn.MLP(seen, size, arguments.wholes("hidden", hidden), activation=activation)
     return nn.silent(network)
 
 

@@ -213,6 +213,11 @@ class Logit(FlowTransform):
         return self.domain
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """What its images lie in: [0, 1], and as much more on both sides as alpha lets them come."""
+        return affine.logit_interval(self.alpha)
+
+    @property
     def takes(self) -> shapes.Takes:
         """See `FlowTransform`."""
         return (None,) * self.axes

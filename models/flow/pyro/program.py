@@ -224,10 +224,12 @@ class Flow(torch.nn.Module):
             x as a NumPy array of floats.
 
         Raises:
-            ValueError: wrong dtype or shape, empty, not finite, missing where it may not be, or a row of which nothing
-                is observed.
+            ValueError: wrong dtype or shape, empty, not finite, missing where it may not be, a row of which nothing is
+                observed, or a value outside the interval of which the flow takes the logit.
         """
-        return recipe.check_x(x, self.event_shape, missing=missing, observed=observed)
+        array = recipe.check_x(x, self.event_shape, missing=missing, observed=observed)
+        recipe.check_interval(array, self.transforms)
+        return array
 
     def diagnose(self, x: Any) -> list[Warning]:
         """A warning where the flow does not invert its own images of ``x`` in its precision, else nothing."""
