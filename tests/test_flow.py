@@ -137,6 +137,17 @@ def test_refusals(engine: Any) -> None:
         engine.face.Flow(2, [], base="cauchy")
     with pytest.raises(ValueError, match="mixing: got"):
         made(engine, "nsf", mixing="stir")
+    with pytest.raises(ValueError, match=r"hidden: got ''; expected a sequence of whole numbers"):
+        engine.call(engine.face.Flow.nsf, (2,), hidden="")
+    for name in ("realnvp", "maf", "cnf"):
+        with pytest.raises(ValueError, match=r"context_(dim|size): got -1; expected a whole number >= 0"):
+            made(engine, name, context_dim=-1)
+    with pytest.raises(ValueError, match=r"context: got 2 rows; expected 3, one for each row that is given or drawn"):
+        engine.call("sample", conditional, 3, y=context[:2])
+    unit = made(engine, "maf", num_transforms=1, logit=0.05)
+    with pytest.raises(ValueError, match=r"x: got values from -0.2.* to 0.5; expected values in \[0, 1\]"):
+        engine.call("log_prob", unit, np.float32([[-0.2, 0.5], [np.nan, 0.1]]))
+    assert np.isfinite(engine.call("log_prob", unit, np.float32([[0.0, 1.0]])).value).all()
     holes = np.where(x[:4] > 1, np.nan, x[:4])
     with pytest.raises(ValueError, match=r"missing entries|NaN"):
         plain.check_data(holes)
@@ -148,3 +159,30 @@ def test_jax_compiles_once() -> None:
     NUMPYRO.call("log_prob", program, x)
     assert NUMPYRO.compiled(lambda: NUMPYRO.call("log_prob", moved(NUMPYRO, program), x)) <= 2
     assert isinstance(jax.tree.leaves(program)[0], jax.Array)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_a_transform_to_which_another_shape_comes_is_refused(engine: Any) -> None:
+    face = engine.face
+    coupling = engine.call(face.SplineCoupling.mlp, [True, False, True], hidden=(4,))
+    for name, transform in {
+        "SplineCoupling": coupling,
+        "AffineCoupling": engine.call(face.AffineCoupling.mlp, [True, False, True], hidden=(4,)),
+        "AffineAutoregressive": engine.call(face.AffineAutoregressive.mlp, 3, hidden=(4,)),
+        "Permute": face.Permute([2, 0, 1]),
+        "ActNorm": face.ActNorm(3),
+        "LULinear": face.LULinear(3),
+        "CNF": engine.call(face.CNF.mlp, 3, hidden=(4,)),
+    }.items():
+        message = rf"transforms\[1\], {name}: got shape \(4,\) from what stands before it; expected \(3,\)"
+        with pytest.raises(ValueError, match=message):
+            face.Flow(4, [face.Permute([2, 0, 1, 3]), transform])
+        assert face.Flow(3, [transform]).event_shape == (3,)
+    with pytest.raises(
+        ValueError, match=r"transforms\[1\], ActNorm2d: got shape \(1, 2, 2\).*expected \(2, any, any\)"
+    ):
+        face.Flow(4, [face.Unflatten((1, 2, 2)), face.ActNorm2d(2)])
+    with pytest.raises(ValueError, match=r"transforms\[0\], Unflatten: got shape \(4,\).*expected \(8,\)"):
+        face.Flow(4, [face.Unflatten((2, 2, 2))])
+    with pytest.raises(ValueError, match=r"transforms\[0\], Split: got shape \(4,\).*expected \(8,\)"):
+        face.Flow(4, [face.Split([face.Unflatten((1, 2, 2))], (2, 2, 2))])

@@ -40,8 +40,8 @@ MAKERS: dict[str, Callable[[Any, Any], Any]] = {
         IMAGE, pattern="checkerboard", flip=True, hidden=(5,), **{"context_dim": 8, **kw}, context_image=True
     ),
     "actnorm-2d": lambda dg, kw: dg.ActNorm2d(IMAGE[0], **_without_key(kw)),
-    "conv1x1": lambda dg, _: dg.InvertibleConv1x1(IMAGE[0], permutation=[2, 0, 1]),
-    "conv1x1-plain": lambda dg, _: dg.InvertibleConv1x1(IMAGE[0]),
+    "conv1x1": lambda dg, kw: dg.InvertibleConv1x1(IMAGE[0], permutation=[2, 0, 1], **_without_key(kw)),
+    "conv1x1-plain": lambda dg, kw: dg.InvertibleConv1x1(IMAGE[0], **_without_key(kw)),
     "squeeze": lambda dg, _: dg.Squeeze(),
     "split": lambda dg, kw: dg.Split([dg.Unflatten(HALF), dg.ActNorm2d(2, **_without_key(kw)), _scale(dg, kw)], IMAGE),
     "logit-2d": lambda dg, _: dg.Logit(0.05, axes=3),
@@ -54,10 +54,23 @@ EVENTS = {
     "split": (24,),
 }
 CONTEXTS = {**dict.fromkeys(MAKERS, C), "seen-image": 8}
-WITH_CONTEXT = (*tuple(MAKERS)[:10], "additive-2d", "affine-2d", "checkerboard", "seen-image", "actnorm-2d", "split")
-TOLD = ("affine", "spline", "iaf", "actnorm", "lu", "cnf", "affine-2d", "checkerboard", "actnorm-2d", "split")
+IMAGES_WITH_CONTEXT = ("additive-2d", "affine-2d", "checkerboard", "seen-image", "actnorm-2d", "conv1x1-plain", "split")
+WITH_CONTEXT = (*tuple(MAKERS)[:10], *IMAGES_WITH_CONTEXT)
+TOLD = (
+    "affine",
+    "spline",
+    "iaf",
+    "actnorm",
+    "lu",
+    "cnf",
+    "affine-2d",
+    "checkerboard",
+    "actnorm-2d",
+    "conv1x1",
+    "split",
+)
 CASES = [(name, 0) for name in MAKERS if name != "seen-image"] + [(name, C) for name in TOLD] + [("seen-image", 8)]
-IDENTITY = (*WITH_CONTEXT[:-1], "conv1x1-plain")
+IDENTITY = WITH_CONTEXT[:-1]
 VOLUME_KEPT = ("additive", "permute", "unflatten", "additive-2d", "squeeze")
 
 

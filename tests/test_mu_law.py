@@ -1,5 +1,6 @@
 """The µ-law: its formula, its inverse, and both engines' arrays."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,3 +26,8 @@ def test_mu_law() -> None:
         np.testing.assert_allclose(mulaw.mu_law_decode(convert(k)), x, atol=1e-6)
     with pytest.raises(ValueError, match="num_values: got 1"):
         mulaw.mu_law_encode(y, 1)
+    for convert in (np.asarray, jnp.asarray, torch.as_tensor):
+        for wrong in ([12000.0, -3000.0, 5.0], [0.1, np.nan]):
+            with pytest.raises(ValueError, match=r"x: got values from .* expected sound within \[-1, 1\]"):
+                mulaw.mu_law_encode(convert(wrong))
+    np.testing.assert_array_equal(jax.jit(mulaw.mu_law_encode)(x), k)

@@ -38,7 +38,7 @@ def rows(context: Any, number: int, shapes: Sequence[tuple[int, ...]]) -> np.nda
         raise checks.problem(
             "context",
             got=f"{len(array)} rows",
-            expected=f"{number}, one for each row of x",
+            expected=f"{number}, one for each row that is given or drawn",
             fix="Pass as many of each.",
         )
     array = checks.data("context", array, array.shape[1:])

@@ -66,10 +66,10 @@ def log_mean(sums: Sums, count: int) -> tuple[Float[Any, " n"], Float[Any, " n"]
         Both, (n,) nats.
     """
     xp = array_api_compat.array_namespace(sums.first)
-    # where every weight was zero: no log of zero, no zero divided by zero
-    positive = sums.first > 0
-    first = xp.where(positive, sums.first, xp.ones_like(sums.first))
-    value = xp.where(positive, sums.largest + xp.log(first / count), -xp.inf * xp.ones_like(first))
+    # where every weight was zero: no log of zero, no zero divided by zero; one that is NaN stays so
+    zero = sums.first == 0
+    first = xp.where(zero, xp.ones_like(sums.first), sums.first)
+    value = xp.where(zero, -xp.inf * xp.ones_like(first), sums.largest + xp.log(first / count))
     variance = sums.second / (first * first) - 1 / count
     return value, xp.sqrt(xp.maximum(variance, xp.zeros_like(variance)))
 

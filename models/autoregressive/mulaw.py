@@ -23,7 +23,7 @@ def mu_law_encode(x: Float[Any, "*shape"], num_values: int = 256) -> Int[Any, "*
         Integers 0 … V - 1.
 
     Raises:
-        ValueError: fewer than two values.
+        ValueError: fewer than two values, or sound that is not within [-1, 1].
 
     >>> import numpy as np
     >>> mu_law_encode(np.array([-1.0, 0.0, 0.01, 1.0])).tolist()
@@ -31,6 +31,13 @@ def mu_law_encode(x: Float[Any, "*shape"], num_values: int = 256) -> Int[Any, "*
     """
     checks.at_least("num_values", num_values, 2)
     xp = array_api_compat.array_namespace(x)
+    if not _inside(xp.all(xp.abs(x) <= 1)):
+        raise checks.problem(
+            "x",
+            got=f"values from {xp.min(x)} to {xp.max(x)}",
+            expected="sound within [-1, 1]",
+            fix="Divide by the largest amplitude, of 16-bit integers by 32768.",
+        )
     mu = num_values - 1
     companded = xp.sign(x) * xp.log1p(mu * xp.abs(x)) / math.log1p(mu)
     return xp.astype(xp.clip(xp.round(mu * (companded + 1) / 2), 0, mu), xp.int32)
@@ -56,3 +63,11 @@ def mu_law_decode(k: Int[Any, "*shape"], num_values: int = 256) -> Float[Any, "*
     mu = num_values - 1
     companded = 2 * xp.astype(k, xp.float32) / mu - 1
     return xp.sign(companded) * xp.expm1(xp.abs(companded) * math.log1p(mu)) / mu
+
+
+def _inside(flag: Any) -> bool:
+    try:
+        return bool(flag)
+    except TypeError:
+        # traced by jax.jit: there are no values yet
+        return True

@@ -136,6 +136,16 @@ def logit(
     return xp.log(v) - xp.log1p(-v), stretch - xp.log(v) - xp.log1p(-v)
 
 
+def logit_interval(alpha: float) -> tuple[float, float]:
+    """Where `logit` is finite: [0, 1], and alpha / (1 - 2 alpha) more on both sides.
+
+    >>> logit_interval(0.25)
+    (-0.5, 1.5)
+    """
+    beyond = alpha / (1 - 2 * alpha)
+    return -beyond, 1 + beyond
+
+
 def dequantize(x: Float[Any, "*shape"], noise: Float[Any, "*shape"], num_values: int) -> Float[Any, "*shape"]:
     r"""Integers with uniform noise, brought into [0, 1): :math:`y = (x + u) / V`.
 

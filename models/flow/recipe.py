@@ -1,6 +1,6 @@
 """What the constructors of flows put together, apart from any engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +91,31 @@ def check_x(
     array = array if observed is None else np.where(observed, array, np.nan).astype(array.dtype)
     refuse_missing(~is_missing(array), missing)
     return array
+
+
+def check_interval(x: np.ndarray, transforms: Iterable[Any]) -> None:
+    """Refuse data outside what a flow's last transforms can give.
+
+    Args:
+        x: (n, *event_shape), NaN where missing.
+        transforms: of the flow; the images of one with an ``interval`` lie in it, those that stand behind it only
+            arrange entries.
+
+    Raises:
+        ValueError: naming the interval and what came.
+    """
+    ends = [transform.interval for transform in transforms if hasattr(transform, "interval")]
+    if not ends:
+        return
+    low, high = ends[-1]
+    beyond = 4 * np.finfo(x.dtype).eps
+    if np.nanmin(x) < low - beyond or np.nanmax(x) > high + beyond:
+        raise checks.problem(
+            "x",
+            got=f"values from {np.nanmin(x)} to {np.nanmax(x)}",
+            expected="values in [0, 1], of which the flow takes the logit",
+            fix="Divide by the largest value, or make the flow with logit=None.",
+        )
 
 
 class InversionWarning(UserWarning):

@@ -1,7 +1,7 @@
 """What a transform moves and what it looks at: masks, permutations, contexts, checked once for both engines."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ from deepgen.nn import arguments
 from deepgen.program import context as given
 
 DIRECTIONS = ("inverse", "forward")
+Takes = tuple[int | None, ...] | None
+"""The shape that a transform takes: None for an axis of any size, or for any shape."""
 
 
 class Split(NamedTuple):
@@ -142,6 +144,41 @@ def context_rows(context: Any, rows: int, context_dim: int) -> np.ndarray:
     """
     check_context(context_dim, np.shape(context))
     return given.rows(context, rows, [(context_dim,)])
+
+
+def carried(
+    size: int, transforms: Iterable[Any], shape_type: Callable[[tuple[int, ...]], Any] = tuple
+) -> tuple[int, ...]:
+    """The shape to which transforms carry a vector, each checked against what comes to it.
+
+    Args:
+        size: of the vector.
+        transforms: in order; those of this room say what they ``takes``.
+        shape_type: of the engine's shapes.
+
+    Returns:
+        The shape of the last image.
+
+    Raises:
+        ValueError: naming the transform to which another shape comes than it takes.
+    """
+    shape: tuple[int, ...] = (size,)
+    for i, transform in enumerate(transforms):
+        takes: Takes = getattr(transform, "takes", None)
+        if takes is not None and not _fits(shape, takes):
+            wanted = ", ".join("any" if n is None else str(n) for n in takes)
+            raise checks.problem(
+                f"transforms[{i}], {type(transform).__name__}",
+                got=f"shape {shape} from what stands before it",
+                expected=f"({wanted},)" if len(takes) == 1 else f"({wanted})",
+                fix="Make it for that shape, or begin with another size.",
+            )
+        shape = tuple(transform.forward_shape(shape_type(shape)))
+    return shape
+
+
+def _fits(shape: tuple[int, ...], takes: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(takes) and all(n is None or n == size for size, n in zip(shape, takes, strict=True))
 
 
 def check_network(wanted: int, shape: tuple[int, ...], rows: int) -> None:

@@ -356,7 +356,10 @@ def context_rows(context: Any, rows: int, context_dim: int) -> np.ndarray:
     check_context(context_dim, array.shape)
     if len(array) != rows:
         raise checks.problem(
-            "context", got=f"{len(array)} rows", expected=f"{rows}, one for each row of x", fix="Pass as many of each."
+            "context",
+            got=f"{len(array)} rows",
+            expected=f"{rows}, one for each row that is given or drawn",
+            fix="Pass as many of each.",
         )
     array = checks.data("context", array, (context_dim,))
     # a copy: torch warns of views that may not be written to

@@ -13,8 +13,8 @@ from deepgen import checks
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import equinox as nn
-from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 Law = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -75,6 +75,11 @@ class AffineAutoregressive(FlowTransform):
         """
         network = _perceptron(size, 2, order, hidden, activation, context_dim, key)
         return cls(network, parallel=parallel, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return tuple(self.network.event_shape)
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
@@ -165,6 +170,11 @@ class SplineAutoregressive(FlowTransform):
         network = _perceptron(size, spline.num_params(num_bins), order, hidden, activation, context_dim, key)
         return cls(network, parallel=parallel, num_bins=num_bins, bound=bound, context_dim=context_dim)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return tuple(self.network.event_shape)
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         return self._carry(x, context, "forward")
@@ -200,7 +210,7 @@ def _perceptron(
     context_dim: int,
     key: jax.Array,
 ) -> Any:
-    widths = wholes("hidden", hidden)
+    widths = arguments.wholes("hidden", hidden)
     network = nn.MaskedMLP(
         (size,), num_params, widths, order=order, activation=activation, context_size=context_dim, direct=False,
         key=key,

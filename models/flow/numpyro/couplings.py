@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import equinox as nn
-from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 
@@ -59,6 +59,11 @@ class AdditiveCoupling(FlowTransform):
             The coupling.
         """
         return cls(_perceptron(mask, 1, hidden, activation, context_dim, key), mask, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
@@ -117,6 +122,11 @@ class AffineCoupling(FlowTransform):
             The coupling.
         """
         return cls(_perceptron(mask, 2, hidden, activation, context_dim, key), mask, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
@@ -191,6 +201,11 @@ class SplineCoupling(FlowTransform):
         network = _perceptron(mask, spline.num_params(num_bins), hidden, activation, context_dim, key)
         return cls(network, mask, num_bins=num_bins, bound=bound, context_dim=context_dim)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         return self._carry(x, context, True)
@@ -213,7 +228,8 @@ def _perceptron(
 ) -> nn.MLP:
     found = shapes.split(shapes.check_mask(mask))
     size = num_params * len(found.moved)
-    network = nn.MLP(len(found.kept) + context_dim, size, wholes("hidden", hidden), activation=activation, key=key)
+    seen = len(found.kept) + arguments.whole("context_dim", context_dim, least=0)
+    network = nn.MLP(seen, size, arguments.wholes("hidden", hidden), activation=activation, key=key)
     return nn.silent(network)
 
 

@@ -146,7 +146,7 @@ def _parts(coupling: str, options: dict[str, Any], context_dim: int, key: jax.Ar
         coupling=couple(COUPLINGS[coupling]),
         prior=couple(AffineCoupling2d),
         norm=lambda channels, data: ActNorm2d(channels, data=data, context_dim=context_dim),
-        mix=lambda channels, order: InvertibleConv1x1(channels, permutation=order),
+        mix=lambda channels, order: InvertibleConv1x1(channels, permutation=order, context_dim=context_dim),
         split=Split,
         squeeze=Squeeze,
         unflatten=linear.Unflatten,

@@ -97,6 +97,11 @@ class AdditiveCoupling2d(ImageTransform):
         network = _convolutions(event_shape, options, 1, hidden, kernel_size, activation, key)
         return cls(network, event_shape, **options)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return self.event_shape
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         return _couple(self, x, context, 1, affine.shift, False)
@@ -191,6 +196,11 @@ class AffineCoupling2d(ImageTransform):
         }
         network = _convolutions(event_shape, options, 2, hidden, kernel_size, activation, key)
         return cls(network, event_shape, **options)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return self.event_shape
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""

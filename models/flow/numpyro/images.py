@@ -46,6 +46,11 @@ class Squeeze(ImageTransform):
     def __init__(self) -> None:
         self.context_dim = 0
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (None, None, None)
+
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The image's shape."""
         return images.squeezed(shape, inverse=True)
@@ -98,10 +103,13 @@ class Split(FlowTransform):
         self.transforms = tuple(transforms)
         self.event_shape = images.check_pattern("channels", event_shape)
         self.context_dim = recipe.one_context([transform.context_dim for transform in self.transforms])
-        shape: tuple[int, ...] = (images.factored(self.event_shape)[0],)
-        for transform in self.transforms:
-            shape = tuple(transform.forward_shape(shape))
-        images.check_half(self.event_shape, shape)
+        size, _ = images.factored(self.event_shape)
+        images.check_half(self.event_shape, shapes.carried(size, self.transforms))
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (int(np.prod(self.event_shape)),)
 
     @property
     def codomain(self) -> Any:
@@ -194,6 +202,11 @@ class ActNorm2d(ImageTransform):
         found = [jnp.asarray(v, self.shift.dtype) for v in (loc, affine.raw_log_scale(log_scale))]
         return eqx.tree_at(lambda t: [t.shift, t.raw_log_scale], self, found)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.shift), None, None)
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         return self._carry(x, context, False)
@@ -220,13 +233,15 @@ class InvertibleConv1x1(ImageTransform):
 
     The product is the inverse, the direction of densities; draws solve two triangular systems. L and U are at first the
     identity, the permutation P stays as it is. The log-Jacobian is minus the height times the width times the sum of
-    the logs of U's diagonal, within (-5, 5) each.
+    the logs of U's diagonal, within (-5, 5) each. With a context c the rows of U are scaled so that the logs of its
+    diagonal are those of d + S c in place of d, S zero at first.
 
     Kingma & Dhariwal 2018, Glow: generative flow with invertible 1x1 convolutions.
 
     Args:
         channels: c.
         permutation: (c,) P, each of 0 … c - 1 once; None for the identity.
+        context_dim: of a context; 0 for none.
 
     Raises:
         ValueError: channels that are no whole number, or no permutation of them.
@@ -234,36 +249,53 @@ class InvertibleConv1x1(ImageTransform):
 
     weight: jax.Array
     log_diagonal: jax.Array
+    context: nn.Linear | None
     permutation: tuple[int, ...] = eqx.field(static=True)
     context_dim: int = eqx.field(static=True)
 
-    def __init__(self, channels: int, *, permutation: Sequence[int] | None = None):
-        channels, self.context_dim = arguments.whole("channels", channels), 0
+    def __init__(self, channels: int, *, permutation: Sequence[int] | None = None, context_dim: int = 0):
+        channels, self.context_dim = arguments.whole("channels", channels), context_dim
         self.weight, self.log_diagonal = jnp.zeros((channels, channels)), jnp.zeros(channels)
         self.permutation = shapes.channel_order(channels, permutation)
+        self.context = silent_linear(context_dim, channels) if context_dim else None
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.log_diagonal), None, None)
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        lower, upper, log_det = self._parts(x, context)
-        batch, flat, _ = rows(x, None, 3)
+        batch, flat, lower, upper, gain, log_det = self._parts(x, context)
         pixels = jnp.moveaxis(flat, 1, 0).reshape(len(lower), -1)
         solved = solve_triangular(lower, pixels, lower=True, unit_diagonal=True)
+        if gain is not None:
+            solved = (solved.reshape(len(lower), len(flat), -1) * jnp.exp(-gain).T[..., None]).reshape(pixels.shape)
         value = solve_triangular(upper, solved, lower=False)[np.argsort(self.permutation)]
         value = jnp.moveaxis(value.reshape(len(lower), len(flat), *flat.shape[2:]), 0, 1)
-        return value.reshape(*batch, *flat.shape[1:]), jnp.broadcast_to(-log_det, batch)
+        return value.reshape(*batch, *flat.shape[1:]), -log_det.reshape(batch)
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        lower, upper, log_det = self._parts(y, context)
-        y = jnp.asarray(y)
-        value = images.mix(y, (lower @ upper)[:, np.argsort(self.permutation)])
-        return value, jnp.broadcast_to(log_det, y.shape[:-3])
+        batch, flat, lower, upper, gain, log_det = self._parts(y, context)
+        order = np.argsort(self.permutation)
+        if gain is None:
+            value = images.mix(flat, (lower @ upper)[:, order])
+        else:
+            value = images.mix(jnp.exp(gain)[..., None, None] * images.mix(flat, upper[:, order]), lower)
+        return value.reshape(*batch, *flat.shape[1:]), log_det.reshape(batch)
 
-    def _parts(self, x: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        shapes.check_context(0, None if context is None else jnp.shape(context))
+    def _parts(self, x: jax.Array, context: jax.Array | None) -> tuple[Any, ...]:
+        """The leading axes, the rows, L, U, the logs of the factors (n, c) of U's rows or None, and log-Jacobians."""
+        shapes.check_context(self.context_dim, None if context is None else jnp.shape(context))
         height, width = geometry.spatial("InvertibleConv1x1", jnp.shape(x), len(self.log_diagonal), 2)
-        log_diagonal = affine.kept(self.log_diagonal)
-        return *affine.triangles(self.weight, log_diagonal), height * width * log_diagonal.sum()
+        batch, flat, given = rows(x, context, 3)
+        own = affine.kept(self.log_diagonal)
+        logs, gain = jnp.broadcast_to(own, (len(flat), len(own))), None
+        if self.context is not None:
+            logs = affine.kept(self.log_diagonal + self.context(given))
+            gain = logs - own
+        return batch, flat, *affine.triangles(self.weight, own), gain, height * width * logs.sum(-1)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
@@ -271,6 +303,7 @@ class InvertibleConv1x1(ImageTransform):
             "transform": "InvertibleConv1x1",
             "channels": len(self.log_diagonal),
             "permutation": list(self.permutation),
+            "context_dim": self.context_dim,
         }
 
 

@@ -63,6 +63,11 @@ class ActNorm(FlowTransform):
         found = [jnp.asarray(v, self.shift.dtype) for v in (loc, affine.raw_log_scale(log_scale))]
         return eqx.tree_at(lambda t: [t.shift, t.raw_log_scale], self, found)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.shift),)
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         return self._carry(x, context, False)
@@ -111,6 +116,11 @@ class LULinear(FlowTransform):
         self.weight, self.log_diagonal, self.bias = jnp.zeros((size, size)), jnp.zeros(size), jnp.zeros(size)
         self.context = silent_linear(context_dim, size) if context_dim else None
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.bias),)
+
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
         lower, upper, bias = self._parts(context)
@@ -153,6 +163,11 @@ class Permute(FlowTransform):
 
     def __init__(self, permutation: Sequence[int]):
         self.permutation, self.context_dim = shapes.check_permutation(permutation), 0
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.permutation),)
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
@@ -197,6 +212,16 @@ class Logit(FlowTransform):
         self.alpha, self.axes, self.context_dim = float(alpha), arguments.whole("axes", axes), 0
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """What its images lie in: [0, 1], and as much more on both sides as alpha lets them come."""
+        return affine.logit_interval(self.alpha)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (None,) * self.axes
+
+    @property
     def domain(self) -> Any:
         """Arrays of real numbers."""
         return constraints.independent(constraints.real, self.axes)
@@ -239,6 +264,11 @@ class Unflatten(FlowTransform):
 
     def __init__(self, event_shape: Sequence[int]):
         self.event_shape, self.context_dim = checks.event_shape(tuple(event_shape)), 0
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (int(np.prod(self.event_shape)),)
 
     @property
     def codomain(self) -> Any:

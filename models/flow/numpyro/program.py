@@ -66,7 +66,8 @@ class Flow(eqx.Module):
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``, standard and independent.
 
     Raises:
-        ValueError: an unknown base, or transforms that want contexts of several sizes.
+        ValueError: an unknown base, transforms that want contexts of several sizes, or one to which another shape comes
+            than it takes.
     """
 
     family: ClassVar[str] = "flow"
@@ -80,6 +81,7 @@ class Flow(eqx.Module):
     def __init__(self, size: int, transforms: Sequence[Any], *, base: str = "normal"):
         self.size, self.transforms, self.base = shapes.check_base(size, base, LAWS), tuple(transforms), base
         recipe.one_context([getattr(transform, "context_dim", 0) for transform in self.transforms])
+        shapes.carried(self.size, self.transforms)
 
     nice = classmethod(constructors.nice)
     realnvp = classmethod(constructors.realnvp)
@@ -93,10 +95,7 @@ class Flow(eqx.Module):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
-        shape: tuple[int, ...] = (self.size,)
-        for transform in self.transforms:
-            shape = tuple(transform.forward_shape(shape))
-        return shape
+        return shapes.carried(self.size, self.transforms)
 
     @property
     def context_dim(self) -> int:
@@ -210,10 +209,12 @@ class Flow(eqx.Module):
             x as a NumPy array of floats.
 
         Raises:
-            ValueError: wrong dtype or shape, empty, not finite, missing where it may not be, or a row of which nothing
-                is observed.
+            ValueError: wrong dtype or shape, empty, not finite, missing where it may not be, a row of which nothing is
+                observed, or a value outside the interval of which the flow takes the logit.
         """
-        return recipe.check_x(x, self.event_shape, missing=missing, observed=observed)
+        array = recipe.check_x(x, self.event_shape, missing=missing, observed=observed)
+        recipe.check_interval(array, self.transforms)
+        return array
 
     def diagnose(self, x: Any) -> list[Warning]:
         """A warning where the flow does not invert its own images of ``x`` in its precision, else nothing."""

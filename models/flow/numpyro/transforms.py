@@ -48,6 +48,11 @@ class FlowTransform(eqx.Module, _Unregistered):
         """The inverse transform."""
         return _InverseTransform(self)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """The shape of what it carries towards the data, None where an axis may have any size; None for any shape."""
+        return None
+
     @abstractmethod
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """The image of x, and log |det dy/dx| of each."""

@@ -10,8 +10,8 @@ from deepgen import checks
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import torch as nn
-from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 Law = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -67,6 +67,11 @@ class AffineAutoregressive(FlowTransform):
         """
         network = _perceptron(size, 2, order, hidden, activation, context_dim)
         return cls(network, parallel=parallel, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return tuple(self.network.event_shape)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -150,6 +155,11 @@ class SplineAutoregressive(FlowTransform):
         network = _perceptron(size, spline.num_params(num_bins), order, hidden, activation, context_dim)
         return cls(network, parallel=parallel, num_bins=num_bins, bound=bound, context_dim=context_dim)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return tuple(self.network.event_shape)
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return self._carry(x, context, "forward")
@@ -186,7 +196,7 @@ def _perceptron(
     activation: str,
     context_dim: int,
 ) -> Any:
-    widths = wholes("hidden", hidden)
+    widths = arguments.wholes("hidden", hidden)
     network = nn.MaskedMLP(
         (size,), num_params, widths, order=order, activation=activation, context_size=context_dim, direct=False,
     )  # fmt: skip

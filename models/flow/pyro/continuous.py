@@ -11,7 +11,6 @@ from deepgen.models.flow import shapes
 from deepgen.models.flow.pyro.transforms import Conditioned, FlowDistribution, FlowTransform, rows
 from deepgen.nn import arguments
 from deepgen.nn import torch as nn
-from deepgen.nn.arguments import wholes
 from deepgen.ode import pyro as ode
 from deepgen.ode.arguments import check_settings
 from deepgen.program import files
@@ -91,11 +90,20 @@ class CNF(FlowTransform):
 
         Returns:
             The transform.
+
+        Raises:
+            ValueError: a number that is not positive, or an unknown adjoint.
         """
         size = arguments.whole("size", size)
-        network = nn.silent(nn.MLP(size + context_dim + 1, size, wholes("hidden", hidden), activation=activation))
+        seen = size + arguments.whole("context_dim", context_dim, least=0) + 1
+        network = nn.silent(nn.MLP(seen, size, arguments.wholes("hidden", hidden), activation=activation))
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "adjoint": adjoint}
         return cls(network, size, num_probes=num_probes, context_dim=context_dim, **options)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (self.size,)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""

@@ -8,8 +8,8 @@ import torch
 from deepgen.models.flow import shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
+from deepgen.nn import arguments
 from deepgen.nn import torch as nn
-from deepgen.nn.arguments import wholes
 from deepgen.program import files
 
 
@@ -52,6 +52,11 @@ class AdditiveCoupling(FlowTransform):
             The coupling.
         """
         return cls(_perceptron(mask, 1, hidden, activation, context_dim), mask, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -105,6 +110,11 @@ class AffineCoupling(FlowTransform):
             The coupling.
         """
         return cls(_perceptron(mask, 2, hidden, activation, context_dim), mask, context_dim=context_dim)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -172,6 +182,11 @@ class SplineCoupling(FlowTransform):
         network = _perceptron(mask, spline.num_params(num_bins), hidden, activation, context_dim)
         return cls(network, mask, num_bins=num_bins, bound=bound, context_dim=context_dim)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.mask),)
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return self._carry(x, context, True)
@@ -194,7 +209,8 @@ def _perceptron(
 ) -> nn.MLP:
     found = shapes.split(shapes.check_mask(mask))
     size = num_params * len(found.moved)
-    network = nn.MLP(len(found.kept) + context_dim, size, wholes("hidden", hidden), activation=activation)
+    seen = len(found.kept) + arguments.whole("context_dim", context_dim, least=0)
+    network = nn.MLP(seen, size, arguments.wholes("hidden", hidden), activation=activation)
     return nn.silent(network)
 
 

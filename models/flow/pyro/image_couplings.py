@@ -87,6 +87,11 @@ class AdditiveCoupling2d(ImageTransform):
         network = _convolutions(event_shape, options, 1, hidden, kernel_size, activation)
         return cls(network, event_shape, **options)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return self.event_shape
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return _couple(self, x, context, 1, affine.shift, False)
@@ -173,6 +178,11 @@ class AffineCoupling2d(ImageTransform):
         }
         network = _convolutions(event_shape, options, 2, hidden, kernel_size, activation)
         return cls(network, event_shape, **options)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return self.event_shape
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""

@@ -34,6 +34,11 @@ class Squeeze(ImageTransform):
         super().__init__()
         self.context_dim = 0
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (None, None, None)
+
     def forward_shape(self, shape: Any) -> torch.Size:
         """The image's shape."""
         return torch.Size(images.squeezed(shape, inverse=True))
@@ -84,12 +89,15 @@ class Split(FlowTransform):
         self.transforms = torch.nn.ModuleList(transforms)
         self.event_shape = images.check_pattern("channels", event_shape)
         self.context_dim = recipe.one_context([transform.context_dim for transform in self.transforms])
-        shape: tuple[int, ...] = (images.factored(self.event_shape)[0],)
-        for transform in self.transforms:
-            shape = tuple(transform.forward_shape(torch.Size(shape)))
-        images.check_half(self.event_shape, shape)
+        size, _ = images.factored(self.event_shape)
+        images.check_half(self.event_shape, shapes.carried(size, self.transforms, torch.Size))
 
     codomain = IMAGE
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (int(np.prod(self.event_shape)),)
 
     def forward_shape(self, shape: Any) -> torch.Size:
         """The image's shape."""
@@ -175,6 +183,11 @@ class ActNorm2d(ImageTransform):
             self.raw_log_scale.copy_(torch.as_tensor(affine.raw_log_scale(log_scale)))
         return self
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.shift), None, None)
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return self._carry(x, context, False)
@@ -201,46 +214,65 @@ class InvertibleConv1x1(ImageTransform):
 
     The product is the inverse, the direction of densities; draws solve two triangular systems. L and U are at first the
     identity, the permutation P stays as it is. The log-Jacobian is minus the height times the width times the sum of
-    the logs of U's diagonal, within (-5, 5) each.
+    the logs of U's diagonal, within (-5, 5) each. With a context c the rows of U are scaled so that the logs of its
+    diagonal are those of d + S c in place of d, S zero at first.
 
     Kingma & Dhariwal 2018, Glow: generative flow with invertible 1x1 convolutions.
 
     Args:
         channels: c.
         permutation: (c,) P, each of 0 … c - 1 once; None for the identity.
+        context_dim: of a context; 0 for none.
 
     Raises:
         ValueError: channels that are no whole number, or no permutation of them.
     """
 
-    def __init__(self, channels: int, *, permutation: Sequence[int] | None = None):
+    def __init__(self, channels: int, *, permutation: Sequence[int] | None = None, context_dim: int = 0):
         super().__init__()
-        channels, self.context_dim = arguments.whole("channels", channels), 0
+        channels, self.context_dim = arguments.whole("channels", channels), context_dim
         self.weight = torch.nn.Parameter(torch.zeros(channels, channels))
         self.log_diagonal = torch.nn.Parameter(torch.zeros(channels))
         self.permutation = shapes.channel_order(channels, permutation)
+        self.context = silent_linear(context_dim, channels) if context_dim else None
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.log_diagonal), None, None)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        lower, upper, log_det = self._parts(x, context)
-        batch, flat, _ = rows(x, None, 3)
+        batch, flat, lower, upper, gain, log_det = self._parts(x, context)
         pixels = flat.movedim(1, 0).reshape(len(lower), -1)
         solved = torch.linalg.solve_triangular(lower, pixels, upper=False, unitriangular=True)
+        if gain is not None:
+            solved = (solved.reshape(len(lower), len(flat), -1) * torch.exp(-gain).T[..., None]).reshape(pixels.shape)
         value = torch.linalg.solve_triangular(upper, solved, upper=True)[np.argsort(self.permutation).tolist()]
         value = value.reshape(len(lower), len(flat), *flat.shape[2:]).movedim(0, 1)
-        return value.reshape(*batch, *flat.shape[1:]), (-log_det).expand(batch)
+        return value.reshape(*batch, *flat.shape[1:]), -log_det.reshape(batch)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        lower, upper, log_det = self._parts(y, context)
-        value = images.mix(y, (lower @ upper)[:, np.argsort(self.permutation).tolist()])
-        return value, log_det.expand(y.shape[:-3])
+        batch, flat, lower, upper, gain, log_det = self._parts(y, context)
+        order = np.argsort(self.permutation).tolist()
+        if gain is None:
+            value = images.mix(flat, (lower @ upper)[:, order])
+        else:
+            value = images.mix(torch.exp(gain)[..., None, None] * images.mix(flat, upper[:, order]), lower)
+        return value.reshape(*batch, *flat.shape[1:]), log_det.reshape(batch)
 
-    def _parts(self, x: torch.Tensor, context: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        shapes.check_context(0, None if context is None else tuple(context.shape))
+    def _parts(self, x: torch.Tensor, context: Any) -> tuple[Any, ...]:
+        """The leading axes, the rows, L, U, the logs of the factors (n, c) of U's rows or None, and log-Jacobians."""
+        shapes.check_context(self.context_dim, None if context is None else tuple(context.shape))
         height, width = geometry.spatial("InvertibleConv1x1", tuple(x.shape), len(self.log_diagonal), 2)
-        log_diagonal = affine.kept(self.log_diagonal)
-        return *affine.triangles(self.weight, log_diagonal), height * width * log_diagonal.sum()
+        batch, flat, given = rows(x, context, 3)
+        own = affine.kept(self.log_diagonal)
+        logs, gain = own.expand(len(flat), -1), None
+        if self.context is not None:
+            logs = affine.kept(self.log_diagonal + self.context(given))
+            gain = logs - own
+        return batch, flat, *affine.triangles(self.weight, own), gain, height * width * logs.sum(-1)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
@@ -248,6 +280,7 @@ class InvertibleConv1x1(ImageTransform):
             "transform": "InvertibleConv1x1",
             "channels": len(self.log_diagonal),
             "permutation": list(self.permutation),
+            "context_dim": self.context_dim,
         }
 
 

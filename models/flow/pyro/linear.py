@@ -57,6 +57,11 @@ class ActNorm(FlowTransform):
             self.raw_log_scale.copy_(torch.as_tensor(affine.raw_log_scale(log_scale)))
         return self
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.shift),)
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return self._carry(x, context, False)
@@ -101,6 +106,11 @@ class LULinear(FlowTransform):
         self.log_diagonal = torch.nn.Parameter(torch.zeros(size))
         self.bias = torch.nn.Parameter(torch.zeros(size))
         self.context = silent_linear(context_dim, size) if context_dim else None
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.bias),)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -147,6 +157,11 @@ class Permute(FlowTransform):
         self.permutation, self.context_dim = shapes.check_permutation(permutation), 0
         self.register_buffer("there", torch.as_tensor(self.permutation), persistent=False)
         self.register_buffer("back", torch.as_tensor(np.argsort(self.permutation)), persistent=False)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (len(self.permutation),)
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
@@ -197,6 +212,16 @@ class Logit(FlowTransform):
         """Arrays of real numbers."""
         return self.domain
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What its images lie in: [0, 1], and as much more on both sides as alpha lets them come."""
+        return affine.logit_interval(self.alpha)
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (None,) * self.axes
+
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
         return self._carry(x, context, True)
@@ -233,6 +258,11 @@ class Unflatten(FlowTransform):
     def codomain(self) -> Any:
         """Arrays of real numbers."""
         return constraints.independent(constraints.real, len(self.event_shape))
+
+    @property
+    def takes(self) -> shapes.Takes:
+        """See `FlowTransform`."""
+        return (int(np.prod(self.event_shape)),)
 
     def forward_shape(self, shape: Any) -> torch.Size:
         """The image's shape."""

@@ -78,7 +78,8 @@ class Flow(torch.nn.Module):
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``, standard and independent.
 
     Raises:
-        ValueError: an unknown base, or transforms that want contexts of several sizes.
+        ValueError: an unknown base, transforms that want contexts of several sizes, or one to which another shape comes
+            than it takes.
     """
 
     family: ClassVar[str] = "flow"
@@ -94,6 +95,7 @@ class Flow(torch.nn.Module):
         # what says the device and dtype of a flow without parameters
         self.register_buffer("like", torch.zeros(self.size), persistent=False)
         self._context_dim = recipe.one_context([getattr(each, "context_dim", 0) for each in self.transforms])
+        shapes.carried(self.size, self.transforms, torch.Size)
 
     nice = classmethod(constructors.nice)
     realnvp = classmethod(constructors.realnvp)
@@ -107,10 +109,7 @@ class Flow(torch.nn.Module):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
-        shape: tuple[int, ...] = (self.size,)
-        for transform in self.transforms:
-            shape = tuple(transform.forward_shape(torch.Size(shape)))
-        return shape
+        return shapes.carried(self.size, self.transforms, torch.Size)
 
     @property
     def context_dim(self) -> int:
@@ -225,10 +224,12 @@ class Flow(torch.nn.Module):
             x as a NumPy array of floats.
 
         Raises:
-            ValueError: wrong dtype or shape, empty, not finite, missing where it may not be, or a row of which nothing
-                is observed.
+            ValueError: wrong dtype or shape, empty, not finite, missing where it may not be, a row of which nothing is
+                observed, or a value outside the interval of which the flow takes the logit.
         """
-        return recipe.check_x(x, self.event_shape, missing=missing, observed=observed)
+        array = recipe.check_x(x, self.event_shape, missing=missing, observed=observed)
+        recipe.check_interval(array, self.transforms)
+        return array
 
     def diagnose(self, x: Any) -> list[Warning]:
         """A warning where the flow does not invert its own images of ``x`` in its precision, else nothing."""

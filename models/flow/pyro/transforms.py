@@ -29,6 +29,11 @@ class FlowTransform(TransformModule, ABC):
     def __init__(self) -> None:
         super().__init__(cache_size=0)
 
+    @property
+    def takes(self) -> shapes.Takes:
+        """The shape of what it carries towards the data, None where an axis may have any size; None for any shape."""
+        return None
+
     @abstractmethod
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The image of x, and log |det dy/dx| of each."""
