@@ -51,9 +51,9 @@ class ClassVAE(eqx.Module):
         \qquad q(y \mid x)\, q(z \mid x, y)
 
     with q(y | x) from classifier(x) and a diagonal normal q(z | x, y) from encoder(x, y). A known label stands at the
-    site ``"y"`` itself, its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, summed out by
-    `EnumELBO`, which `fit` takes (NumPyro's ``TraceGraph_ELBO`` draws it). Where x is missing the networks are shown the
-    data's mean. Unlike `VAE` it takes no ``prior=`` or ``posterior=``, and has no ``.conv``.
+    site ``"y"``, its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, summed out by
+    `EnumELBO`, which `fit` takes (``TraceGraph_ELBO`` draws it). Networks see the data's mean where x is missing. There
+    is no ``prior=``, ``posterior=`` or ``.conv``.
 
     Kingma, Mohamed, Rezende & Welling 2014, Semi-supervised learning with deep generative models.
 
