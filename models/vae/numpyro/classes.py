@@ -16,8 +16,7 @@ from numpyro.contrib.module import eqx_module
 from deepgen.inference.svi.numpyro.enumeration import EnumELBO
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
-from deepgen.models.vae import activity, classes
-from deepgen.models.vae import posterior as reading
+from deepgen.models.vae import activity, classes, posterior
 from deepgen.models.vae.hierarchy import Level
 from deepgen.models.vae.numpyro import parts
 from deepgen.nn import equinox as nn
@@ -325,8 +324,8 @@ class ClassVAE(eqx.Module):
 
     def encode(self, x: jax.Array, y: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """The means and standard deviations of `posterior_of`, two arrays (n, latent_dim)."""
-        posterior = self.posterior_of(x, y)
-        return posterior.mean, jnp.sqrt(posterior.variance)
+        law = self.posterior_of(x, y)
+        return law.mean, jnp.sqrt(law.variance)
 
     def levels(self, x: jax.Array, y: jax.Array | None = None) -> tuple[Level, ...]:
         """The posterior of its one level at the `labels` of the rows, beside a standard normal.
@@ -360,7 +359,7 @@ class ClassVAE(eqx.Module):
     def _posterior(self, encoder: Any, features: jax.Array, y: jax.Array) -> dist.Distribution:
         raw = encoder(classes.beside(features, classes.one_hot(y, self.num_classes, features)))
         loc, raw_scale = jnp.split(raw, 2, axis=-1)
-        return dist.Normal(loc, reading.scale(raw_scale)).to_event(1)
+        return dist.Normal(loc, posterior.scale(raw_scale)).to_event(1)
 
 
 class Given(eqx.Module):

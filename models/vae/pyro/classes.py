@@ -13,8 +13,7 @@ from pyro import poutine
 from deepgen.inference.svi.pyro.enumeration import EnumELBO
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
-from deepgen.models.vae import activity, classes
-from deepgen.models.vae import posterior as reading
+from deepgen.models.vae import activity, classes, posterior
 from deepgen.models.vae.hierarchy import Level
 from deepgen.models.vae.pyro import parts
 from deepgen.nn import torch as nn
@@ -318,8 +317,8 @@ class ClassVAE(torch.nn.Module):
 
     def encode(self, x: torch.Tensor, y: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The means and standard deviations of `posterior_of`, two tensors (n, latent_dim)."""
-        posterior = self.posterior_of(x, y)
-        return posterior.mean, torch.sqrt(posterior.variance)
+        law = self.posterior_of(x, y)
+        return law.mean, torch.sqrt(law.variance)
 
     def levels(self, x: torch.Tensor, y: torch.Tensor | None = None) -> tuple[Level, ...]:
         """The posterior of its one level at the `labels` of the rows, beside a standard normal.
@@ -353,7 +352,7 @@ class ClassVAE(torch.nn.Module):
     def _posterior(self, encoder: Any, features: torch.Tensor, y: torch.Tensor) -> Any:
         raw = encoder(classes.beside(features, classes.one_hot(y, self.num_classes, features)))
         loc, raw_scale = raw.chunk(2, dim=-1)
-        return dist.Normal(loc, reading.scale(raw_scale)).to_event(1)
+        return dist.Normal(loc, posterior.scale(raw_scale)).to_event(1)
 
 
 class Given:
