@@ -44,6 +44,22 @@ def wrong_type(what: str, value: Any, *, expected: str, fix: str) -> TypeError:
     return TypeError(f"{what}: got {got}; expected {expected}. {fix}")
 
 
+def random_key(rng_key: Any) -> None:
+    """Refuse what is no random key of JAX, such as the program in its place.
+
+    Args:
+        rng_key: what was passed as one.
+
+    Raises:
+        TypeError: naming the argument.
+    """
+    dtype = getattr(rng_key, "dtype", None)
+    if not (str(dtype).startswith("key<") or str(dtype) == "uint32"):
+        raise wrong_type(
+            "rng_key", rng_key, expected="a random key", fix="The key comes first: pass jax.random.key(0), say."
+        )
+
+
 def observed_somewhere(what: str, missing: np.ndarray) -> None:
     """Refuse data of which an entry (a column of a table, a pixel) is missing in every row.
 

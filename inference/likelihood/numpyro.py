@@ -30,7 +30,7 @@ from deepgen.program import (
     takes_labels,
 )
 from deepgen.program.invertible import Invertible
-from deepgen.program.numpyro import check_key, log_joint, propose
+from deepgen.program.numpyro import log_joint, propose
 from deepgen.program.sequence import Sequential
 from deepgen.program.unnormalised import HasUnnormalisedLaw
 
@@ -135,7 +135,7 @@ def log_prob(
     Warns:
         UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     if isinstance(program, Estimates):
         return LogProb(*_estimates(rng_key, program, x, y, num_particles), program.likelihood)
