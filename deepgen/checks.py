@@ -98,7 +98,7 @@ def tell_constant(what: str, x: np.ndarray) -> None:
         more = f", and so it is in {len(constant) - 1} others" if len(constant) > 1 else ""
         warnings.warn(
             f"{what}: column {constant[0]} has the same value in all observed entries{more}. There is nothing to learn "
-            "from it, and its density grows as the scale of its law shrinks; leave it out.",
+            "from it (under a continuous law its density grows as the scale shrinks); leave it out.",
             stacklevel=4,
         )
 
