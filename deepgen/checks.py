@@ -50,6 +50,22 @@ def wrong_type(what: str, value: Any, *, expected: str, fix: str) -> TypeError:
     return TypeError(f"{what}: got {got}; expected {expected}. {fix}")
 
 
+def random_key(rng_key: Any) -> None:
+    """Refuse what is no random key of JAX, such as the program in its place.
+
+    Args:
+        rng_key: what was passed as one.
+
+    Raises:
+        TypeError: naming the argument.
+    """
+    dtype = getattr(rng_key, "dtype", None)
+    if not (str(dtype).startswith("key<") or str(dtype) == "uint32"):
+        raise wrong_type(
+            "rng_key", rng_key, expected="a random key", fix="The key comes first: pass jax.random.key(0), say."
+        )
+
+
 def observed_somewhere(what: str, missing: np.ndarray) -> None:
     """Refuse data of which an entry (a column of a table, a pixel) is missing in every row.
 
@@ -88,7 +104,7 @@ def tell_constant(what: str, x: np.ndarray) -> None:
         more = f", and so it is in {len(constant) - 1} others" if len(constant) > 1 else ""
         warnings.warn(
             f"{what}: column {constant[0]} has the same value in all observed entries{more}. There is nothing to learn "
-            "from it, and its density grows as the scale of its law shrinks; leave it out.",
+            "from it (under a continuous law its density grows as the scale shrinks); leave it out.",
             stacklevel=4,
         )
 

@@ -81,7 +81,8 @@ def test_start_moves_a_law_of_other_data_as_far_as_locations_can() -> None:
 
 def test_levels_that_never_occur_and_constant_columns_start_finite() -> None:
     data = np.array([[1.0, 2.0, 0.0, 0.0], [1.0, 2.0, 0.0, 3.0], [1.0, np.nan, 0.0, 3.0]])
-    law = law_of(NUMPYRO, ["real", ("categorical", 4), "count", ("ordinal", 5)], data)
+    with pytest.warns(UserWarning, match=r"data: column 0 has the same value .*, and so it is in 2 others"):
+        law = law_of(NUMPYRO, ["real", ("categorical", 4), "count", ("ordinal", 5)], data)
     assert all(np.isfinite(value).all() for value in law.numbers().values())
     assert np.isfinite(law.start(data)).all()
     x = np.nan_to_num(data).astype(np.float32)

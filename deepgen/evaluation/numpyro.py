@@ -17,7 +17,7 @@ from deepgen.inference.likelihood.numpyro import log_prob, log_weights
 from deepgen.inference.likelihood.weighted import by_guide, check_rows
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, TakesHoles, check_program
-from deepgen.program.numpyro import check_key, log_densities, propose
+from deepgen.program.numpyro import log_densities, propose
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +55,7 @@ def compare(
     Warns:
         UserWarning: where the weights of some rows are not to be trusted.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     for program in programs.values():
         check_program(program)
     count = 1000 if num_particles is None else int(num_particles)
@@ -98,7 +98,7 @@ def rate_distortion(rng_key: jax.Array, program: Program, x: Any, *, num_particl
         ValueError: a program without latents or one that models which entries are observed, data that the program does
             not take, or a ``num_particles`` that is not positive.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     checks.at_least("num_particles", num_particles, 1)
     refuse_unsplit(program)

@@ -23,22 +23,6 @@ from deepgen.program.unnormalised import HasUnnormalisedLaw
 P = TypeVar("P", bound=Any)
 
 
-def check_key(rng_key: Any) -> None:
-    """Refuse what is no random key, such as the program in its place.
-
-    Args:
-        rng_key: what was passed as one.
-
-    Raises:
-        TypeError: naming the argument.
-    """
-    dtype = rng_key.dtype if isinstance(rng_key, jax.Array | np.ndarray) else None
-    if dtype is None or not (jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
-        raise checks.wrong_type(
-            "rng_key", rng_key, expected="a random key", fix="The key comes first: pass jax.random.key(0), say."
-        )
-
-
 def declare(name: str, module: Any) -> Any:
     """Declare a module's parameters, where it has any; what it holds of the data stays as it is.
 
@@ -170,7 +154,7 @@ def sample(
         ValueError: ``num_samples`` is not positive, labels, known entries, a method or steps that the program does not
             take; or its draws or their energies are NaN.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     checks.positive("num_samples", num_samples)
     program = drawn_by(program, method, num_steps)

@@ -30,7 +30,6 @@ from deepgen.inference.imputation.sequential import numpyro as sequential
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, given, takes_labels
 from deepgen.program.invertible import Invertible
-from deepgen.program.numpyro import check_key
 from deepgen.program.sequence import Sequential
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def impute(
     Warns:
         UserWarning: where the weights or chains of some rows are not to be trusted.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     if not isinstance(program, Program) and not callable(program):
         raise checks.wrong_type(
             "program",

@@ -30,7 +30,7 @@ from deepgen.program import (
     takes_labels,
 )
 from deepgen.program.invertible import Invertible
-from deepgen.program.numpyro import check_key, log_joint, propose
+from deepgen.program.numpyro import log_joint, propose
 from deepgen.program.sequence import Sequential
 from deepgen.program.unnormalised import HasUnnormalisedLaw
 
@@ -136,7 +136,7 @@ def log_prob(
     Warns:
         UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     found = _of_its_kind(rng_key, program, x, y, num_particles)
     checks.numbers("log_prob", np.isnan(found.value))

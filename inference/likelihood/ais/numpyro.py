@@ -18,7 +18,7 @@ from deepgen.inference.likelihood.ais.bounds import Bracket
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import LogProb, Program, check_program, takes_labels
 from deepgen.program.latents import numpyro as latents
-from deepgen.program.numpyro import check_key, log_densities, log_joint, propose
+from deepgen.program.numpyro import log_densities, log_joint, propose
 
 __all__ = ["Bracket", "ais", "bdmc"]
 
@@ -83,7 +83,7 @@ def ais(
         Neal, "Annealed importance sampling" (2001); Wu, Burda, Salakhutdinov and Grosse, "On the quantitative analysis
         of decoder-based generative models" (2017).
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)
@@ -138,7 +138,7 @@ def bdmc(
     References:
         Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     checks.at_least("num_rows", num_rows, 2)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)

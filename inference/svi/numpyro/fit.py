@@ -20,7 +20,6 @@ from deepgen.inference.svi.numpyro.observed import CompleteGuide, ObservedModel
 from deepgen.inference.svi.numpyro.trainer import Problem, State, Trainer, init
 from deepgen.inference.svi.rows import Call
 from deepgen.program import HasObjective, ModelsMissingness, TakesHoles
-from deepgen.program.numpyro import check_key
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
@@ -113,7 +112,7 @@ def fit(
         Hoffman et al. 2013, "Stochastic variational inference"; Kingma and Welling 2014, "Auto-encoding variational
         Bayes"; Mattei and Frellsen 2019, "MIWAE: deep generative modelling and imputation of incomplete data sets".
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     kinds.check(program, objective)
     if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
         raise checks.wrong_type(

@@ -12,7 +12,7 @@ from deepgen.inference.likelihood.numpyro import class_log_prob
 from deepgen.models.vae import activity, autoencoder, classes, interpolation
 from deepgen.models.vae.numpyro import parts
 from deepgen.program import Labelled, check_program, takes_labels
-from deepgen.program.numpyro import check_key, propose
+from deepgen.program.numpyro import propose
 
 
 def reconstruct(rng_key: jax.Array, program: Any, x: Any, *, y: Any = None) -> jax.Array:
@@ -32,7 +32,7 @@ def reconstruct(rng_key: jax.Array, program: Any, x: Any, *, y: Any = None) -> j
         TypeError: no key, or no program where there should be one.
         ValueError: a program that is no VAE, or data that it does not take.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     vae, array = autoencoder.within(program), program.check_data(x, missing=True)
     return _reconstruct(rng_key, vae, jnp.asarray(array), _labels(vae, y, len(array)))
@@ -120,7 +120,7 @@ def classify(
         TypeError: no key, or no program where there should be one.
         ValueError: data that the program does not take, a program without classes, or a method that is none of its.
     """
-    check_key(rng_key)
+    checks.random_key(rng_key)
     check_program(program)
     classifiers = takes_labels(program, "program").classifiers
     method = classifiers[0] if method is None else method
