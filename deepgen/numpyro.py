@@ -117,6 +117,7 @@ if TYPE_CHECKING:
     from deepgen.nn import equinox as nn
     from deepgen.program import LogProb, Program
     from deepgen.program.numpyro import load, sample, save, with_params
+    from deepgen.report.references import citation
 else:
     __getattr__, __dir__ = faces.lazily(__name__, "numpyro")
 
@@ -226,6 +227,7 @@ __all__ = [
     "ais",
     "bayesian",
     "bdmc",
+    "citation",
     "classify",
     "compare",
     "complete",

@@ -125,3 +125,19 @@ def test_options_of_tables_are_for_tables(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.array([[1.0, np.nan]]))
     said = advice("impute", "vae", tmp_path / "x.npz", "--drop", "a", "--decimal", ",")
     assert re.search(r"options: got \['--drop', '--decimal'\] for .*they say how to read a table", said)
+    assert "they say how to read a table" in advice("fit", "vae", "iris", "--drop", "a")
+
+
+def test_fit_reads_a_table_as_it_is_told(tmp_path: Path) -> None:
+    path = zoo(tmp_path / "zoo.csv")
+    assert advice("fit", "vae", path, "--separator", ";", "--decimal", ",").endswith("--drop name --drop 'seen on'")
+    out = ["--engine", "pyro", "--out", tmp_path / "run"]
+    done("fit", "vae", path, *READING, "--ordinal", "stage=low,mid,high", *TINY, *out)
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [column["name"] for column in notes["encoding"]["columns"]] == [
+        *("weight", "stage", "young", "diet", "code", "tame"),
+    ]
+    assert notes["settings"]["reading"]["ordinal"] == {"stage": list(STAGES)}
+    # the run remembers how its table is read
+    shown = done("evaluate", tmp_path / "run", "--engine", "pyro", "--particles", "4").stdout
+    assert "12 rows: the held-out rows of" in shown

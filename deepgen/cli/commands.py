@@ -134,12 +134,14 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
                 expected="an npz file",
                 fix="Pass rows of the shape that the program was fitted to.",
             )
-        x, name = Encoding.from_dict(notes["encoding"]).encode(read_table(path)), path
+        reading = notes["settings"].reading or {}
+        written = {key: reading[key] for key in ("separator", "decimal") if key in reading}
+        x, name = Encoding.from_dict(notes["encoding"]).encode(read_table(path, **written)), path
     elif path.lower().endswith(".npz"):
         x, name = read_arrays(path), path
     else:
         settings = notes["settings"] if notes else Settings("vae", path)
-        x = open_for(replace(settings, source=path, seed=seed)).data.test
+        x = open_for(replace(settings, source=path, seed=seed, reading=None)).data.test
         name = f"the held-out rows of {path}"
     engine = Engine(engine_name, seed)
     program = open_program(engine, folder, notes)

@@ -22,6 +22,7 @@ from deepgen.cli.sources import (
     notes_of,
     open_program,
     read_arrays,
+    refuse_reading,
     stem_of,
     write_arrays,
     write_notes,
@@ -44,7 +45,6 @@ def impute(
     plan: Plan,
     keep: Path | None,
     *,
-    reading: dict[str, Any],
     resume: bool,
     progress: bool | None,
 ) -> list[str]:
@@ -54,10 +54,9 @@ def impute(
         target: a family, or the folder of a run.
         path: of a table or an npz.
         output: the completed file, or None for a name next to ``path``.
-        settings: of a fit.
+        settings: of a fit, and how to read a table.
         plan: of the imputation.
         keep: the folder of the program fitted here, or None for one next to the output.
-        reading: how to read a table, as `read_table` takes it.
         resume: whether to take up a fit that was interrupted.
         progress: whether to show bars; None: on a terminal.
 
@@ -75,12 +74,12 @@ def impute(
     notes = None if folder is None else notes_of(folder)
     table, encoding = None, None
     if is_table(path):
-        table = read_table(path, **reading)
+        table = read_table(path, **(settings.reading or {}))
         style = "codes" if settings.network == "table" else "indicators"
         encoding = _encoding(target, notes, table) if folder is not None else Encoding.fit(table, style=style)
         x = encoding.encode(table)
     else:
-        _refuse_reading(path, reading)
+        refuse_reading(path, settings.reading)
         x = read_arrays(path).astype(np.float32)
     output = _output(path, output)
     if not np.isnan(x).any():
@@ -143,16 +142,6 @@ def _refuse_fit_options(target: str, settings: Settings, keep: Path | None) -> N
             got=f"{given} with the fitted program of {target}",
             expected="none of the fit's options",
             fix="Leave them out, or name a family to fit a new program.",
-        )
-
-
-def _refuse_reading(path: str, reading: dict[str, Any]) -> None:
-    if reading:
-        raise checks.problem(
-            "options",
-            got=f"{['--' + name for name in reading]} for {path!r}",
-            expected="none of them: they say how to read a table",
-            fix="Leave them out.",
         )
 
 

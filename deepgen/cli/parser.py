@@ -56,6 +56,11 @@ def run(
     warmup: o.Warmup = 200,
     chains: o.Chains = 4,
     particles: o.Particles = None,
+    drop: o.Drop = None,
+    categorical: o.Categorical = None,
+    ordinal: o.Ordinal = None,
+    separator: o.Separator = None,
+    decimal: o.Decimal = ".",
     resume: o.Resume = True,
     progress: o.Progress = None,
 ) -> None:
@@ -67,8 +72,21 @@ def run(
     """
     from deepgen.cli import commands
 
+    reading = _reading(drop, categorical, ordinal, separator, decimal)
     settings = _settings(
-        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience, wide=True
+        family,
+        source,
+        engine,
+        seed,
+        network,
+        latent_dim,
+        hidden,
+        likelihood,
+        steps,
+        learning_rate,
+        patience,
+        reading,
+        wide=True,
     )
     plan = _plan(method, draws, warmup, chains, particles, missing=missing, rows=rows)
     folder = out or commands.default_folder(family, source)
@@ -89,6 +107,11 @@ def fit(
     likelihood: o.Likelihood = None,
     learning_rate: o.LearningRate = 1e-3,
     patience: o.Patience = None,
+    drop: o.Drop = None,
+    categorical: o.Categorical = None,
+    ordinal: o.Ordinal = None,
+    separator: o.Separator = None,
+    decimal: o.Decimal = ".",
     resume: o.Resume = True,
     progress: o.Progress = None,
 ) -> None:
@@ -99,8 +122,21 @@ def fit(
     """
     from deepgen.cli import commands
 
+    reading = _reading(drop, categorical, ordinal, separator, decimal)
     settings = _settings(
-        family, source, engine, seed, network, latent_dim, hidden, likelihood, steps, learning_rate, patience, wide=True
+        family,
+        source,
+        engine,
+        seed,
+        network,
+        latent_dim,
+        hidden,
+        likelihood,
+        steps,
+        learning_rate,
+        patience,
+        reading,
+        wide=True,
     )
     folder = out or commands.default_folder(family, source)
     _print(commands.fit(settings, folder, resume=resume, progress=progress))
@@ -177,6 +213,7 @@ def impute(
         steps,
         learning_rate,
         patience,
+        _reading(drop, categorical, ordinal, separator, decimal),
         default=completion.default_network(target, path),
     )
     plan = _plan(method, draws, warmup, chains, particles)
@@ -188,7 +225,6 @@ def impute(
             settings,
             plan,
             keep,
-            reading=_reading(drop, categorical, ordinal, separator, decimal),
             resume=resume,
             progress=progress,
         )
@@ -232,6 +268,7 @@ def _settings(
     steps: int | None,
     learning_rate: float,
     patience: int | None,
+    reading: dict[str, Any] | None,
     wide: bool = False,
     default: Any = "mlp",
 ) -> Any:
@@ -259,6 +296,7 @@ def _settings(
         steps=steps or Settings.steps,
         learning_rate=learning_rate,
         patience=patience,
+        reading=reading,
     )
 
 
@@ -268,12 +306,12 @@ def _reading(
     ordinal: list[str] | None,
     separator: str | None,
     decimal: str,
-) -> dict[str, Any]:
-    """What was said of how to read a table, as `read_table` takes it."""
+) -> dict[str, Any] | None:
+    """What was said of how to read a table, as `read_table` takes it; None where nothing was."""
     orders = {name: levels.split(",") if given else None for name, given, levels in map(_order, ordinal or [])}
     said: dict[str, Any] = {"drop": drop, "categorical": categorical, "ordinal": orders}
     said |= {"separator": "\t" if separator == "\\t" else separator, "decimal": None if decimal == "." else decimal}
-    return {name: value for name, value in said.items() if value}
+    return {name: value for name, value in said.items() if value} or None
 
 
 def _order(text: str) -> tuple[str, str, str]:

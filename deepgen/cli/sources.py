@@ -47,6 +47,7 @@ class Settings:
         learning_rate: of Adam.
         patience: stop after so many evaluations (one every 100 steps) without improvement; None takes 5, with
             ``"table"`` never.
+        reading: how to read a table, as `read_table` takes it; None for its defaults.
     """
 
     family: str
@@ -60,6 +61,7 @@ class Settings:
     steps: int = 3000
     learning_rate: float = 1e-3
     patience: int | None = None
+    reading: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,12 @@ def open_for(settings: Settings) -> Source:
     made = recipe(settings.family)
     network: Network | None = "conv" if made.images else settings.network
     return open_source(
-        settings.source, seed=settings.seed, network=network, likelihood=settings.likelihood, grey=made.grey
+        settings.source,
+        seed=settings.seed,
+        network=network,
+        likelihood=settings.likelihood,
+        grey=made.grey,
+        reading=settings.reading,
     )
 
 
@@ -95,6 +102,7 @@ def open_source(
     network: Network | None = "mlp",
     likelihood: str | None = None,
     grey: Grey = "fractions",
+    reading: dict[str, Any] | None = None,
 ) -> Source:
     """A data set by name or path, its images flattened for multilayer perceptrons.
 
@@ -108,6 +116,7 @@ def open_source(
         network: ``"conv"`` keeps images as they are.
         likelihood: the observation law.
         grey: what grey levels become.
+        reading: how to read a table.
 
     Returns:
         The data set.
@@ -116,6 +125,7 @@ def open_source(
         ValueError: an unknown name, with the closest one that is known; no images for a convolutional network.
         FileNotFoundError: a file that is not there.
     """
+    refuse_reading(name, reading)
     names = data.dataset_names()
     pictures = name in names and name not in TABLES and "/" not in name
     if pictures:
@@ -125,6 +135,10 @@ def open_source(
         raise checks.problem(
             "data set", got=repr(name), expected=f"one of {list(names)}, or the path of a file", fix=fix
         )
+    elif reading:
+        path = Path(name)
+        table = data.read_table(path, **reading)
+        found = data.table_dataset(path.name, table, seed=seed, description=f"the table {path.name}")
     else:
         found = data.load(name, seed=seed)
     if likelihood == PIXELS and found.support in ("unit_interval", "boolean"):
@@ -151,6 +165,21 @@ def open_source(
 def is_table(path: str) -> bool:
     """Whether a path is that of a table."""
     return path.lower().endswith(TABLE_ENDINGS)
+
+
+def refuse_reading(path: str, reading: Mapping[str, Any] | None) -> None:
+    """Refuse options that say how to read a table, where there is none.
+
+    Raises:
+        ValueError: naming the options.
+    """
+    if reading and not is_table(path):
+        raise checks.problem(
+            "options",
+            got=f"{['--' + name for name in reading]} for {path!r}",
+            expected="none of them: they say how to read a table",
+            fix="Leave them out.",
+        )
 
 
 def stem_of(path: str | Path) -> str:
