@@ -52,8 +52,7 @@ class ClassVAE(eqx.Module):
 
     with q(y | x) from classifier(x) and a diagonal normal q(z | x, y) from encoder(x, y). A known label stands at the
     site ``"y"`` itself, and its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, marked to
-    be summed out by `EnumELBO`, which `fit` takes; NumPyro's ``TraceGraph_ELBO`` draws it. Where x is missing the
-    networks are shown the data's mean.
+    be summed out by `EnumELBO`, which `fit` takes; ``TraceGraph_ELBO`` draws it. Networks see missing x at its mean.
 
     Kingma, Mohamed, Rezende & Welling 2014, Semi-supervised learning with deep generative models.
 
