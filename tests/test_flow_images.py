@@ -263,7 +263,9 @@ def test_refusals(engine: Any) -> None:
         face.Squeeze().inv(engine.array(np.zeros((2, 3, 4, 3), np.float32)))
     with pytest.raises(ValueError, match="channels that four divides"):
         face.Squeeze()(x)
-    with pytest.raises(ValueError, match=r"transforms: got images of shape \(1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"transforms: got images of shape \(1, 8, 4\)"):
+        face.Split([face.Unflatten((1, 8, 4))], (4, 4, 4))
+    with pytest.raises(ValueError, match=r"transforms\[0\], Unflatten: got shape \(32,\)"):
         face.Split([face.Unflatten((1, 4, 4))], (4, 4, 4))
     with pytest.raises(ValueError, match="axes: got 0"):
         face.Logit(axes=0)

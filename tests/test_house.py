@@ -23,7 +23,6 @@ ENGINE_ONLY = {
     "deepgen/handlers/pyro.py": {"MissingMessenger"},  # Pyro's handlers are a class and a function that applies it
     "deepgen/handlers/sites/pyro.py": {"one_of_enumerated", "batch_shape_outside"},  # only Pyro enumerates in parallel
     "models/flow/pyro/transforms.py": {"GuideFlow"},  # NumPyro's own sites keep a draw's log-Jacobian
-    "deepgen/program/numpyro.py": {"check_key"},  # only JAX has keys
     "deepgen/program/pyro.py": {"tensor", "isolated"},  # torch has devices to move to, Pyro a global param store
 }
 LOOKS_FAMILIES_UP = "deepgen/program/"  # load() finds a family's room by the name in program.json

@@ -105,8 +105,9 @@ class HasSamplers(Protocol):
 class Estimates(Protocol):
     """A program whose log density is an average over random numbers, and not a bound."""
 
-    probes: ClassVar[int]
-    """How many estimates `log_prob` averages by default."""
+    @property
+    def probes(self) -> int:
+        """How many estimates `log_prob` averages by default; 0 where there are none, and its density is exact."""
 
     def estimate(self, *args: Any, **kwargs: Any) -> Any:
         """(Key of NumPyro, x (n, *event_shape), k) to k estimates of log p(x), (k, n); (n,) where none is random."""

@@ -95,13 +95,15 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
     particles that complete them step by step (`impute`'s ``"smc"``), exp of it without bias. The kind is then
     ``"estimate"``.
 
-    Where the program estimates its density otherwise (`ScoreModel`: by the divergence of its probability flow along
-    random signs), it is the mean of K estimates of complete rows, with its standard error (NaN where K is 1).
+    Where the program estimates its density otherwise (by the divergence of a flow along random signs: `ScoreModel`, and
+    a `Flow` by a `CNF` with ``num_probes`` of more than 32 entries), it is the mean of K estimates of complete rows,
+    with its standard error (NaN where K is 1).
 
     Of an energy-based program, which has no latents, log Z is estimated by `log_partition` with K chains, and its
-    standard error is that of every row (for each class, where these are given). Missing entries are refused there, and
-    of a `Dequantized` program. Of an `MNAR` the value bounds log p(x_observed, mask): the law of which entries are
-    observed counts, so that it is less than log p(x_observed) of the program within.
+    standard error is that of every row (for each class, where these are given); the estimate of log Z is in expectation
+    a lower bound, and `log_partition` alone gives the upper one that closes the bracket. Missing entries are refused
+    there, and of a `Dequantized` program. Of an `MNAR` the value bounds log p(x_observed, mask): the law of which
+    entries are observed counts, so that it is less than log p(x_observed) of the program within.
 
     Args:
         program: the program.
@@ -129,16 +131,16 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
 
 
 def _of_its_kind(program: Program, x: Any, y: Any, num_particles: int | None) -> LogProb:
-    if isinstance(program, Estimates):
-        return LogProb(*_estimates(program, x, y, num_particles), program.likelihood)
     particles = _usual(num_particles)
+    if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
+        return _marginal(program, x, y, particles)
+    if isinstance(program, Estimates) and program.probes:
+        return LogProb(*_estimates(program, x, y, num_particles), "estimate")
     if isinstance(program, HasUnnormalisedLaw):
         checks.at_least("num_particles", particles, 1)
         array = program.check_data(x)
         labels = None if y is None else check_given(program, y, len(array))
         return partition.log_prob(program, array, particles, labels)
-    if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
-        return _marginal(program, x, y, particles)
     if isinstance(program, Sequential):
         array = program.check_data(x, missing=True)
         seen = ~is_missing(array)

@@ -25,7 +25,7 @@ def by_guide(program: Any, missing: bool) -> bool:
         False where the density has an unknown constant or is itself random, and where what is missing has to be
         integrated out in another way than by leaving it out.
     """
-    if isinstance(program, Estimates | HasUnnormalisedLaw):
+    if isinstance(program, HasUnnormalisedLaw) or (isinstance(program, Estimates) and program.probes):
         return False
     return not (missing and isinstance(program, Invertible | Sequential))
 

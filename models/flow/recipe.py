@@ -11,6 +11,10 @@ from deepgen.models.flow import affine, shapes
 
 BASES = ("normal", "logistic")
 MIXINGS = ("permutation", "lu", "none")
+EXACT_SIZE = 32
+"""Up to so many entries `log_prob` takes the exact divergence of a continuous flow with probes; beyond, estimates."""
+ESTIMATES = 16
+"""How many estimates of each row it takes then."""
 
 
 class Ends(NamedTuple):

@@ -25,7 +25,8 @@ class Autoregressive(TorchDistribution):
     Args:
         network: from values to the outputs of all entries, with ``event_shape``, ``element_shape``, ``order``,
             ``num_params``, ``start`` and ``step``, such as `nn.MaskedMLP`.
-        observation: the law of a datum, from ``deepgen.likelihoods``, the same for each entry.
+        observation: the law of a datum, from ``deepgen.likelihoods``, the same for each entry. A network knows none:
+            that of a constructor stands beside it, and ``AutoregressiveModel.made(...).distribution()`` brings both.
         context: (n, ...) what the network sees besides, one a row; None for nothing.
         validate_args: as of any distribution.
 

@@ -156,6 +156,25 @@ class Flow(eqx.Module):
         probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
         return continuous.RandomProbes() if probes else ELBO()
 
+    @property
+    def probes(self) -> int:
+        """How many estimates `log_prob` averages by default; 0 where it takes the exact density."""
+        return recipe.ESTIMATES if continuous.estimates(self.transforms) else 0
+
+    def estimate(self, rng_key: jax.Array, x: Any, num_estimates: int, context: Any = None) -> jax.Array:
+        """Independent estimates of log p(x), their divergences by one random probe each.
+
+        Args:
+            rng_key: the key.
+            x: (n, *event_shape).
+            num_estimates: k.
+            context: (n, context_dim) of a conditional flow.
+
+        Returns:
+            (k, n) nats; (n,) where nothing is random.
+        """
+        return continuous.estimate(self.distribution(context), rng_key, x, num_estimates)
+
     def given(self, context: Any) -> "Given":
         """The flow's model and guide as functions of x alone.
 
@@ -263,6 +282,10 @@ class Given(eqx.Module):
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
+
+    def estimate(self, rng_key: jax.Array, x: Any, num_estimates: int) -> jax.Array:
+        """See `Flow.estimate`."""
+        return self.program.estimate(rng_key, x, num_estimates, repeated(self.context, len(x)))
 
     def chart(self) -> Chart:
         """The flow's chart given the context."""

@@ -268,8 +268,8 @@ def cnf(
         cls: the class.
         event_shape: the shape of one datum.
         num_transforms: how many fields, one after the other.
-        num_probes: how many probes a training step estimates the divergence with; None for the exact divergence, which
-            densities have in any case.
+        num_probes: how many probes a training step estimates the divergence with, and of more than 32 entries
+            `log_prob` too, see `CNF`; None for the exact divergence.
         hidden: the widths of each network's hidden layers.
         activation: of the networks, a smooth one.
         rtol: relative tolerance of the solves.

@@ -1,13 +1,13 @@
 """Continuous flows in Pyro: draws of the base follow a field, whose divergence changes the volume."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from deepgen.inference.svi.pyro.randomised import RandomLaws
-from deepgen.models.flow import shapes
+from deepgen.models.flow import recipe, shapes
 from deepgen.models.flow.pyro.transforms import Conditioned, FlowDistribution, FlowTransform, rows
 from deepgen.nn import arguments
 from deepgen.nn import torch as nn
@@ -23,7 +23,8 @@ class CNF(FlowTransform):
         \log p(x) = \log p(z) - \int_0^1 \operatorname{div} f(t, x_t)\, dt
 
     Densities take the exact divergence, at D products of a vector and the Jacobian for each look at the field, and are
-    exact up to the tolerance. With ``num_probes`` `RandomProbes`, by which `fit` then trains, estimates it.
+    exact up to the tolerance. With ``num_probes`` `RandomProbes`, by which `fit` then trains, estimates it, and of a
+    `Flow` of more than 32 entries so does `log_prob`, which then gives an estimate and its standard error.
 
     Chen, Rubanova, Bettencourt & Duvenaud 2018, Neural ordinary differential equations; Grathwohl, Chen, Bettencourt,
     Sutskever & Duvenaud 2019, FFJORD: free-form continuous dynamics for scalable reversible generative models.
@@ -32,7 +33,7 @@ class CNF(FlowTransform):
         network: from (n, D + context_dim + 1) numbers, x, then the context, then t, to (n, D), the velocities; smooth.
         size: D.
         num_probes: how many probes a training step estimates the divergence with, each one product instead of D; None
-            for the exact divergence there too.
+            for the exact divergence there and in `log_prob`.
         rtol: relative tolerance of each row in a step of the solve.
         atol: absolute tolerance.
         max_steps: tried before a solve is given up: its densities and draws are then NaN.
@@ -141,22 +142,23 @@ class Probed(FlowTransform):
 
     Args:
         transform: the flow.
+        apart: how many estimates to give on an axis in front; 0 for the mean of the transform's ``num_probes``.
     """
 
-    def __init__(self, transform: CNF):
+    def __init__(self, transform: CNF, apart: int = 0):
         super().__init__()
-        self.transform, self.context_dim = transform, transform.context_dim
+        self.transform, self.context_dim, self.apart = transform, transform.context_dim, apart
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _transport(self.transform, x, context, 0.0, 1.0, self._draw)
+        return _transport(self.transform, x, context, 0.0, 1.0, self._draw, bool(self.apart))
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _transport(self.transform, y, context, 1.0, 0.0, self._draw)
+        return _transport(self.transform, y, context, 1.0, 0.0, self._draw, bool(self.apart))
 
     def _draw(self, x: torch.Tensor) -> torch.Tensor:
-        coins = torch.randint(2, (self.transform.num_probes or 1, *x.shape), device=x.device)
+        coins = torch.randint(2, (self.apart or self.transform.num_probes or 1, *x.shape), device=x.device)
         return (2 * coins - 1).to(x.dtype)
 
 
@@ -177,15 +179,38 @@ class RandomProbes(RandomLaws):
     def _exchanged(self, law: Any) -> Any:
         if not isinstance(law, FlowDistribution):
             return law
-        new = copy.copy(law)
-        new.transforms = [_with_probes(transform) for transform in law.transforms]
-        return new
+        return _exchanged(law, 0)
 
 
-def _with_probes(transform: Any) -> Any:
+def estimates(transforms: Iterable[Any]) -> bool:
+    """Whether `log_prob` estimates the density of a flow, by probes of a continuous transform of many entries."""
+    return any(isinstance(t, CNF) and t.num_probes and t.size > recipe.EXACT_SIZE for t in transforms)
+
+
+def estimate(law: Any, x: torch.Tensor, num_estimates: int) -> torch.Tensor:
+    """Independent estimates of a flow's log density, each by one probe of every continuous transform that has probes.
+
+    Args:
+        law: of the flow.
+        x: (n, *event_shape).
+        num_estimates: k.
+
+    Returns:
+        (k, n) nats.
+    """
+    return _exchanged(law, num_estimates).log_prob(x)
+
+
+def _exchanged(law: Any, apart: int) -> Any:
+    new = copy.copy(law)
+    new.transforms = [_with_probes(transform, apart) for transform in law.transforms]
+    return new
+
+
+def _with_probes(transform: Any, apart: int) -> Any:
     if isinstance(transform, Conditioned):
-        return Conditioned(_with_probes(transform.transform), transform.context)
-    return Probed(transform) if isinstance(transform, CNF) and transform.num_probes else transform
+        return Conditioned(_with_probes(transform.transform, apart), transform.context)
+    return Probed(transform, apart) if isinstance(transform, CNF) and transform.num_probes else transform
 
 
 class _Field(torch.nn.Module):
@@ -213,12 +238,13 @@ def _parts(transform: CNF, x: torch.Tensor, context: torch.Tensor | None) -> tup
 
 
 def _transport(
-    transform: CNF, x: torch.Tensor, context: torch.Tensor | None, t0: float, t1: float, draw: Any
+    transform: CNF, x: torch.Tensor, context: torch.Tensor | None, t0: float, t1: float, draw: Any, apart: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     batch, flat, settings = _parts(transform, x, context)
     probes = None if draw is None else draw(flat)
     end, change = ode.transport(_Field(transform.network), flat, t0, t1, probes=probes, **settings)
-    return end.reshape(*batch, -1), ode.average(change)[0].reshape(batch)
+    log_det = change.reshape(len(change), *batch) if apart else ode.average(change)[0].reshape(batch)
+    return end.reshape(*batch, -1), log_det
 
 
 def _integrate(transform: CNF, x: torch.Tensor, context: torch.Tensor | None, t0: float, t1: float) -> torch.Tensor:

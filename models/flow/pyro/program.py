@@ -171,6 +171,24 @@ class Flow(torch.nn.Module):
         probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
         return continuous.RandomProbes() if probes else ELBO()
 
+    @property
+    def probes(self) -> int:
+        """How many estimates `log_prob` averages by default; 0 where it takes the exact density."""
+        return recipe.ESTIMATES if continuous.estimates(self.transforms) else 0
+
+    def estimate(self, x: Any, num_estimates: int, context: Any = None) -> torch.Tensor:
+        """Independent estimates of log p(x), their divergences by one random probe each.
+
+        Args:
+            x: (n, *event_shape).
+            num_estimates: k.
+            context: (n, context_dim) of a conditional flow.
+
+        Returns:
+            (k, n) nats; (n,) where nothing is random.
+        """
+        return continuous.estimate(self.distribution(context), x, num_estimates)
+
     def given(self, context: Any) -> "Given":
         """The flow's model and guide as functions of x alone.
 
@@ -306,6 +324,10 @@ class Given:
 
     def guide(self, x: Any = None, *, size: int = 1) -> None:
         """Nothing: there are no latents."""
+
+    def estimate(self, x: Any, num_estimates: int) -> torch.Tensor:
+        """See `Flow.estimate`."""
+        return self.program.estimate(x, num_estimates, repeated(self.context, len(x)))
 
     def chart(self) -> Chart:
         """The flow's chart given the context."""
