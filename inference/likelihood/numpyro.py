@@ -138,7 +138,7 @@ def log_prob(
     return found
 
 
-def _of_its_kind(rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int | None) -> LogProb:
+def _of_its_kind(rng_key: jax.Array, program: Program, x: Any, y: Any, num_particles: int | None) -> LogProb:
     if isinstance(program, Estimates):
         return LogProb(*_estimates(rng_key, program, x, y, num_particles), program.likelihood)
     particles = _usual(num_particles)

@@ -124,7 +124,7 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
     return found
 
 
-def _of_its_kind(program: Any, x: Any, y: Any, num_particles: int | None) -> LogProb:
+def _of_its_kind(program: Program, x: Any, y: Any, num_particles: int | None) -> LogProb:
     if isinstance(program, Estimates):
         return LogProb(*_estimates(program, x, y, num_particles), program.likelihood)
     particles = _usual(num_particles)

@@ -102,7 +102,7 @@ class Adapter(MCMCKernel):
 
     def sample(self, state: LangevinState, model_args: Any, model_kwargs: Any) -> LangevinState:
         """The state after one step, with a ``DivergenceWarning`` where a chain without an acceptance test leaves."""
-        new = self.advance(state, model_args, model_kwargs)
+        new = self._advance(state, model_args, model_kwargs)
         if not self.dynamics.adjusted:
             left = new.diverging & ~state.diverging
             # the engine's MCMC has no hook at its end, and a callback that is not called costs nothing
@@ -113,7 +113,7 @@ class Adapter(MCMCKernel):
         if np.any(left):
             arguments.warn_of_divergence(self.dynamics, np.atleast_1d(left), 1)
 
-    def advance(self, state: LangevinState, model_args: Any, model_kwargs: Any) -> LangevinState:
+    def _advance(self, state: LangevinState, model_args: Any, model_kwargs: Any) -> LangevinState:
         """The state after one step, without a word."""
         single = is_prng_key(state.rng_key)
         wide = _several(state) if single else state
