@@ -28,10 +28,15 @@ def pushed(t: float, loc: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarra
     return alpha(t) * loc - step @ (alpha(1.0) * loc), step @ step.T
 
 
+def exact_law() -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the normal law whose scores `linear_score` has."""
+    factor = FACTOR.astype(float)
+    return LOC.astype(float), factor @ factor.T
+
+
 def linear_score() -> dict[str, Any]:
     """The score of N(m, L L') at every level: draws are those of its probability flow, N(m, L L') but for 1e-2."""
-    factor = FACTOR.astype(float)
-    mean, covariance = pushed(T_MIN, LOC.astype(float), factor @ factor.T)
+    mean, covariance = pushed(T_MIN, *exact_law())
     sde = {"sde": "vp", "beta_min": BETA[0], "beta_max": BETA[1], "t_min": T_MIN}
     return {
         "config": {"event_shape": [4], "sde": sde, "network": {"network": "GaussianScore", "event_shape": [4]}},

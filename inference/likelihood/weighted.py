@@ -43,7 +43,8 @@ def check_rows(program: Any, x: Any) -> np.ndarray:
     Raises:
         ValueError: data that the program does not take.
     """
-    return program.check_data(x, missing=not isinstance(program, Estimates | HasUnnormalisedLaw | Rounded))
+    unable = isinstance(program, Estimates) and not isinstance(program, Invertible)
+    return program.check_data(x, missing=not unable and not isinstance(program, HasUnnormalisedLaw | Rounded))
 
 
 def marginal(

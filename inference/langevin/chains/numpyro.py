@@ -117,7 +117,7 @@ def _compiled(kernel: Any) -> Any:
         def advance(given: Any, stores: Any) -> Any:
             state, (made, bad, stop, thinning), args, kwargs, num_warmup, extra_fields = given
             stops = hasattr(kernel, "dynamics")
-            step = kernel.advance if stops else kernel.sample
+            step = kernel._advance if stops else kernel.sample
 
             def iterate(carry: Any) -> Any:
                 (i, bad, state), stores = carry

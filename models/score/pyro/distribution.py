@@ -27,7 +27,10 @@ class ScoreBased(TorchDistribution):
 
     The divergence is exact for at most 16 entries (or with ``num_probes=0``), else that along random signs that are the
     same at each call: an estimate. Draws by the flow (``method="ode"``) have this density; the other methods draw what
-    the diffusion with these scores ends in, with the last noise taken away, which is the same where scores are right.
+    the diffusion with these scores ends in, with the last noise taken away. Where scores are right that is the same but
+    for their steps of finite size. With exact scores of a normal law and the usual number of steps, variances come out
+    1.11 to 1.13 times too large by ``"annealed-langevin"``, 1.016 to 1.025 times by ``"predictor-corrector"`` and right
+    to 0.4 % by ``"sde"``, whatever the variance and under each of the diffusions; means are right.
 
     Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021, Score-based generative modeling through stochastic
     differential equations.
