@@ -43,6 +43,14 @@ def test_streaming_is_the_mean_of_all_weights_at_once(log_weights: np.ndarray, c
     np.testing.assert_allclose(stderr, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_a_weight_that_is_nan_is_not_told_as_zero() -> None:
+    weights = np.array([[0.0, np.nan, -np.inf, np.nan], [1.0, 0.0, -np.inf, -np.inf]])
+    value, stderr = streaming.log_mean(streaming.add(streaming.empty(weights[0]), weights), 2)
+    np.testing.assert_array_equal(np.isnan(value), [False, True, False, True])
+    assert value[2] == -np.inf
+    assert stderr[2] == 0
+
+
 def test_weights_of_zero_count() -> None:
     """Half of the weights zero: their mean halves; all of them: minus infinity, and no NaN."""
     log_weights = np.array([[0.0, -np.inf], [-np.inf, -np.inf]])
