@@ -93,6 +93,10 @@ def test_draws_of_codes_are_completed() -> None:
     assert found[1, "age"]["value"] == round(draws[:, 1, 0].mean())
     assert found[2, "weight"]["value"] == pytest.approx(draws[:, 2, 1].astype(float).mean())
     assert found[2, "weight"]["lower"] < 75 < found[2, "weight"]["upper"]
+    draws[:3, 2, 1] = 1e9
+    by_median, _ = encoding.complete(draws, table, medians=["weight"])
+    assert by_median["weight"][2] == pytest.approx(np.median(draws[:, 2, 1].astype(float)))
+    assert encoding.complete(draws, table)[0]["weight"][2] > 1e6
     far = encoding.decode(np.array([[1e9, 0, 5, 99, -3, 7]]))
     assert far.iloc[0, 2:].tolist() == [True, "red", "Bergen", "high"]
 

@@ -11,7 +11,7 @@ from deepgen import checks, evaluation
 from deepgen.cli.engine import Engine
 from deepgen.cli.run import enough_draws, thin
 from deepgen.cli.sources import stem_of
-from deepgen.data import Encoding, Table
+from deepgen.data import Encoding, Table, column_kinds
 from deepgen.program import files
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ class Completed:
 
     Attributes:
         frame: the cells, the observed ones as they were.
-        intervals: a row for each filled cell: ``row`` (counted from 1 below the header), ``column``, ``value``; of
-            numbers ``mean``, ``sd``, ``lower`` and ``upper`` (the ends of the central 90 % interval), NA for
-            categories; and of categories ``probability`` (the share of draws with this value), NA for numbers.
+        intervals: a row for each filled cell: ``row`` (counted from 1 below the header), ``column``, ``value`` (the
+            mean of a number's draws, or their median where its column is positive with a long tail; the most frequent
+            category); of numbers ``mean``, ``sd``, ``lower`` and ``upper`` (the ends of the central 90 % interval), NA
+            for categories; and of categories ``probability`` (the share of draws with this value), NA for numbers.
         draws: in the columns' own units, of the rows that had blanks.
     """
 
@@ -82,6 +83,7 @@ def complete_table(
             expected="at least one",
             fix="There is nothing to complete; blanks are missing.",
         )
+    medians = _with_a_tail(table, encoding)
     size = max(1, CHUNK // (draws_of_cell * x.shape[1]))
     frames, listed, kept = [], [], []
     for start in range(0, len(rows), size):
@@ -92,7 +94,7 @@ def complete_table(
         found = found.isel(row=slice(0, len(some))).assign_coords(row=some + 1)
         part = Table(table.frame[names].iloc[some], encoding.columns)
         draws = found["posterior"]["x"].values
-        frame, cells = encoding.complete(draws, part, prob=PROB)
+        frame, cells = encoding.complete(draws, part, prob=PROB, medians=medians)
         cells = cells.assign(row=np.repeat(some + 1, (~part.observed).sum(1)))
         moments = _moments(draws.reshape(-1, *draws.shape[2:]), part, encoding)
         cells.insert(3, "mean", pd.array(moments[0], dtype="Float64"))
@@ -107,6 +109,14 @@ def complete_table(
     posterior = kept[0] if len(kept) == 1 else _concatenated(kept)
     posterior.attrs |= {"fitted": how, "rows_without_blanks": int(len(x) - len(rows))}
     return Completed(whole, pd.concat(listed, ignore_index=True), posterior)
+
+
+def _with_a_tail(table: Table, encoding: Encoding) -> list[str]:
+    """The columns that the likelihood of tables takes for log-normal."""
+    if encoding.style != "codes":
+        return []
+    part = Table(table.frame[[column.name for column in encoding.columns]], encoding.columns)
+    return [c.name for c, law in zip(encoding.columns, column_kinds(part), strict=True) if law.kind == "positive"]
 
 
 def write(completed: Completed, table: Table, output: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """From a table's cells to numbers, standardised or in their own units, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +153,7 @@ class Encoding:
         return pd.DataFrame(filled)
 
     def complete(
-        self, draws: np.ndarray, table: Table, *, prob: float = 0.9
+        self, draws: np.ndarray, table: Table, *, prob: float = 0.9, medians: Collection[str] = ()
     ) -> "tuple[pandas.DataFrame, pandas.DataFrame]":
         """The table with its missing cells filled from draws, and how sure each filled cell is.
 
@@ -164,6 +164,8 @@ class Encoding:
             draws: (..., n, width) encoded draws of the completed rows, for instance (chain, draw, row, column).
             table: the table that was encoded.
             prob: the probability of the central interval.
+            medians: the columns of numbers that are filled with the median of the draws instead, such as those with a
+                long tail, where a few draws carry the mean away.
 
         Returns:
             The completed frame; and a frame with one row for each filled cell: ``row`` (the table's index),
@@ -190,7 +192,7 @@ class Encoding:
             series = table.frame[column.name]
             rows = np.flatnonzero(series.isna())
             numbers = draws[:, rows, where] * self.scale[where] + self.mean[where]
-            best, extra = _summary(numbers, column, prob)
+            best, extra = _summary(numbers, column, prob, column.name in medians)
             values = np.zeros(len(series), dtype=best.dtype)
             values[rows] = best
             frame[column.name] = _filled(series, values)
@@ -342,10 +344,12 @@ def _filled(series: "pandas.Series", values: np.ndarray) -> "pandas.Series":
     return pd.Series(cells, index=series.index, name=series.name)
 
 
-def _summary(numbers: np.ndarray, column: Column, prob: float) -> tuple[np.ndarray, list[dict[str, float]]]:
+def _summary(
+    numbers: np.ndarray, column: Column, prob: float, median: bool
+) -> tuple[np.ndarray, list[dict[str, float]]]:
     """For (S, m, width) draws the value of each cell and its interval or probability."""
     if column.kind in ("real", "integer"):
-        best = _values(numbers.mean(0), column)
+        best = _values(np.median(numbers, 0) if median else numbers.mean(0), column)
         cells = _values(numbers, column).astype(np.float64)
         tails = [(1 - prob) / 2, (1 + prob) / 2]
         lower, upper = np.quantile(cells, tails, axis=0, method="weibull") if cells.size else np.empty((2, 0))
