@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 import deepgen.numpyro as dg
+from benchmarks.literature.results import write
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -70,13 +71,6 @@ def estimate(values: Any, sizes: Any) -> tuple[float, float]:
     ratio = values.sum() / sizes.sum()
     residuals = values - ratio * sizes
     return -ratio, float(residuals.std(ddof=1) / np.sqrt(len(values)) / sizes.mean())
-
-
-def write(path: Path, found: Mapping[str, Any]) -> None:
-    """Write a result whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(found, indent=1))
-    temporary.replace(path)
 
 
 def slug(name: str) -> str:

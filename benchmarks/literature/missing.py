@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.literature.results import write
 from deepgen import data, evaluation
 
 RESULTS = Path(__file__).parent / "results" / "missing"
@@ -160,9 +161,7 @@ def main() -> None:
         if path.is_file():
             continue
         result = one(name, args.engine, args.steps, args.seed)
-        temporary = path.with_suffix(".partial")
-        temporary.write_text(json.dumps(result, indent=1))
-        temporary.replace(path)
+        write(path, result)
         print(name, f"{result['seconds']:.0f} s", flush=True)
     print(table(args.folder))
 

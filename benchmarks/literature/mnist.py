@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 import deepgen.numpyro as dg
+from benchmarks.literature.results import write
 from deepgen import data
 
 RESULTS = Path(__file__).parent / "results" / "mnist"
@@ -53,13 +54,6 @@ def images() -> tuple[np.ndarray, np.ndarray]:
     source = data.load("mnist", seed=0)
     test = np.random.default_rng(2016).random(source.test.shape) < source.test
     return np.concatenate([source.train, source.validation]), test.astype(np.float32)
-
-
-def write(path: Path, found: dict[str, Any]) -> None:
-    """Write a result whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(found, indent=1))
-    temporary.replace(path)
 
 
 def fitted(name: str, train: np.ndarray, epochs: int, folder: Path) -> Any:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 import deepgen.numpyro as dg
+from benchmarks.literature.results import write
 from deepgen import data, evaluation
 
 RESULTS = Path(__file__).parent / "results" / "tables"
@@ -134,9 +135,7 @@ def main() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 result = one(name, mask, args.steps)
-            temporary = path.with_suffix(".partial")
-            temporary.write_text(json.dumps(result, indent=1))
-            temporary.replace(path)
+            write(path, result)
             rmse = {method: round(run["rmse"]["value"], 4) for method, run in result["methods"].items()}
             print(name, mask, rmse, round(result["methods"][OWN]["seconds"], 1), "s", flush=True)
     print(table(args.folder))
