@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from deepgen import report
 from deepgen.report import figures, page
@@ -323,6 +325,11 @@ def test_pictures_are_ink_on_white_and_keep_colours() -> None:
     assert figures.picture(np.array([2.0, 0.5, -1.0]).reshape(3, 1, 1)).tolist() == [[[1, 0.5, 0]]]
 
 
+def pixels(strip: str) -> np.ndarray:
+    """The first row of pixels of a picture."""
+    return imread(io.BytesIO(base64.b64decode(strip.partition(",")[2])))[0, :, :3]
+
+
 def test_completed_strips_mark_what_was_hidden() -> None:
     originals = np.zeros((1, 1, 1, 2))
     observed = np.array([[[[True, False]]]])
@@ -331,16 +338,18 @@ def test_completed_strips_mark_what_was_hidden() -> None:
     strips = figures.completed(originals, observed, draws)
     assert list(strips) == ["original", "given", "posterior mean", "posterior sd", "draw 1", "draw 2", "draw 3"]
 
-    def pixels(name: str) -> list[list[float]]:
-        import io
+    assert pixels(strips["given"]).round(2).tolist() == [[1, 1, 1], pytest.approx(list(figures.HIDDEN), abs=0.01)]
+    assert pixels(strips["posterior mean"]).round(2).tolist()[1] == pytest.approx([0.5] * 3, abs=0.01)
+    assert pixels(strips["posterior sd"]).round(2).tolist() == [[1, 1, 1], pytest.approx([0.14, 0.34, 0.65], abs=0.01)]
 
-        from matplotlib.image import imread
 
-        return imread(io.BytesIO(base64.b64decode(strips[name].partition(",")[2])))[0, :, :3].round(2).tolist()
-
-    assert pixels("given") == [[1, 1, 1], pytest.approx(list(figures.HIDDEN), abs=0.01)]
-    assert pixels("posterior mean")[1] == pytest.approx([0.5] * 3, abs=0.01)
-    assert pixels("posterior sd") == [[1, 1, 1], pytest.approx([0.14, 0.34, 0.65], abs=0.01)]
+def test_one_wild_pixel_does_not_make_the_others_look_sure() -> None:
+    draws = np.random.default_rng(0).standard_normal((50, 1, 1, 1, 200))
+    draws[..., 7] *= 1000
+    strips = figures.completed(np.zeros((1, 1, 1, 200)), np.zeros((1, 1, 1, 200), dtype=bool), draws)
+    red = pixels(strips["posterior sd"])[:, 0]
+    assert red[7] == red.min()
+    assert np.median(red) < 0.5
 
 
 def test_figures_are_the_same_each_time(metrics: dict[str, Any], pictures: report.Pictures) -> None:

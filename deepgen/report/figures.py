@@ -144,12 +144,16 @@ def completed(originals: np.ndarray, observed: np.ndarray, draws: np.ndarray, sh
         shown_draws: how many single draws to show, evenly spaced.
 
     Returns:
-        By caption, a strip of k images: original, masked, mean, standard deviation, draws.
+        By caption, a strip of k images: original, masked, mean, standard deviation (darkest from the 99 % quantile of
+        the hidden pixels on), draws.
     """
     seen = np.asarray(observed.all(1))[..., None]
     original = np.stack([picture(image) for image in originals])
     sd = draws.std(0, dtype=np.float64).mean(1)
-    dark = 1 - sd[..., None] / max(float(sd.max()), 1e-12) * (1 - np.array([0.14, 0.34, 0.65]))
+    hidden = sd[~seen[..., 0]]
+    # one pixel in a hundred may be off the scale, lest a single one make all others look sure
+    most = max(float(np.quantile(hidden, 0.99, method="inverted_cdf")) if hidden.size else 0.0, 1e-12)
+    dark = 1 - np.clip(sd / most, 0, 1)[..., None] * (1 - np.array([0.14, 0.34, 0.65]))
     rows = {
         "original": original,
         "given": np.where(seen, original, np.array(HIDDEN)),
