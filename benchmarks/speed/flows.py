@@ -7,14 +7,15 @@ a step compiled once where it is JAX, eager where it is torch. The peers are opt
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import peers
+from benchmarks.peers import BINS, BOUND, HIDDEN, TRANSFORMS
 from benchmarks.speed.timing import Row, median, seconds
 
-SIZE, BATCH, TRANSFORMS, HIDDEN, BINS, BOUND = 43, 512, 5, 128, 8, 5.0
+SIZE, BATCH = 43, 512
 STEPS, ROWS, REPEATS = 20, 2048, 5
 GOALS = {
     "NumPyro": {
@@ -124,10 +125,6 @@ def torch_contender(module: Any, log_prob: Callable[..., Any], sample: Callable[
 def numpyro_flows(name: str) -> dict[str, Contender]:
     """deepgen's NumPyro engine and FlowJAX."""
     import jax
-    import jax.numpy as jnp
-    from flowjax.bijections import Affine, RationalQuadraticSpline
-    from flowjax.distributions import Normal
-    from flowjax.flows import coupling_flow, masked_autoregressive_flow
 
     from deepgen.models.flow.numpyro import Flow
 
@@ -138,16 +135,7 @@ def numpyro_flows(name: str) -> dict[str, Contender]:
         lambda flow, x: flow.distribution().log_prob(x),
         lambda flow, key: flow.distribution().sample(key, (ROWS,)),
     )
-    spline = RationalQuadraticSpline(knots=BINS - 1, interval=BOUND)  # the inner ones
-    make = masked_autoregressive_flow if name == "MAF" else coupling_flow
-    peer = make(
-        key,
-        base_dist=Normal(jnp.zeros(SIZE), jnp.ones(SIZE)),
-        transformer=spline if name == "NSF" else Affine(),
-        flow_layers=TRANSFORMS,
-        nn_width=HIDDEN,
-        nn_depth=2,
-    )
+    peer = peers.flowjax(name, SIZE, key)
     other = jax_contender(peer, lambda flow, x: flow.log_prob(x), lambda flow, key: flow.sample(key, (ROWS,)))
     return {"NumPyro": own, "FlowJAX": other}
 
@@ -174,97 +162,25 @@ def _ours(name: str, call: Callable[..., Any], kind: Any) -> Any:
 
 
 def _zuko(name: str) -> Contender:
-    import torch
-    import zuko
-
-    hidden = {"hidden_features": (HIDDEN, HIDDEN)}
-    if name == "MAF":
-        flow: Any = zuko.flows.MAF(SIZE, transforms=TRANSFORMS, **hidden)
-    else:
-        laws: dict[str, dict[str, Any]] = {
-            "NSF": {
-                "univariate": lambda *shape: zuko.transforms.MonotonicRQSTransform(*shape, bound=BOUND),
-                "shapes": [(BINS,), (BINS,), (BINS - 1,)],
-            },
-            "RealNVP": {},
-        }
-        masks = [torch.arange(SIZE) % 2 == i % 2 for i in range(TRANSFORMS)]
-        flow = zuko.flows.Flow(
-            [zuko.flows.GeneralCouplingTransform(SIZE, mask=mask, **laws[name], **hidden) for mask in masks],
-            zuko.flows.UnconditionalDistribution(
-                zuko.distributions.DiagNormal, torch.zeros(SIZE), torch.ones(SIZE), buffer=True
-            ),
-        )
+    flow = peers.zuko(name, SIZE)
     return torch_contender(flow, lambda x: flow().log_prob(x), lambda: flow().sample((ROWS,)))
 
 
 def _nflows(name: str) -> Contender:
-    import torch
-    from nflows import distributions, flows, transforms
-
-    def network(inputs: int, outputs: int) -> Any:
-        class Conditioner(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                sizes = (inputs, HIDDEN, HIDDEN)
-                parts = [p for a, b in pairwise(sizes) for p in (torch.nn.Linear(a, b), torch.nn.ReLU())]
-                self.layers = torch.nn.Sequential(*parts, torch.nn.Linear(HIDDEN, outputs))
-                self.hidden_features = 1  # nflows divides a spline's widths by its square root
-
-            def forward(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
-                return self.layers(x)
-
-        return Conditioner()
-
-    made = []
-    for i in range(TRANSFORMS):
-        mask = (torch.arange(SIZE) % 2 == i % 2).int()
-        if name == "NSF":
-            made.append(
-                transforms.PiecewiseRationalQuadraticCouplingTransform(
-                    mask, network, num_bins=BINS, tails="linear", tail_bound=BOUND
-                )
-            )
-        elif name == "RealNVP":
-            made.append(transforms.AffineCouplingTransform(mask, network))
-        else:
-            made.append(
-                transforms.MaskedAffineAutoregressiveTransform(SIZE, HIDDEN, num_blocks=1, use_residual_blocks=False)
-            )
-            made.append(transforms.ReversePermutation(SIZE))
-    flow = flows.Flow(transforms.CompositeTransform(made), distributions.StandardNormal([SIZE]))
-    return torch_contender(flow, lambda x: flow.log_prob(x), lambda: flow.sample(ROWS))
+    flow = peers.nflows(name, SIZE)
+    return torch_contender(flow, flow.log_prob, lambda: flow.sample(ROWS))
 
 
 def _pyros_own(name: str) -> Contender:
-    import pyro.distributions as dist
     import torch
-    from pyro.distributions import transforms
-    from pyro.nn import DenseNN
 
-    made: list[Any] = []
-    modules = []
-    for _ in range(TRANSFORMS):
-        if name == "NSF":
-            kept, moved = SIZE // 2, SIZE - SIZE // 2
-            network = DenseNN(kept, [HIDDEN, HIDDEN], [moved * BINS, moved * BINS, moved * (BINS - 1)])
-            part: Any = transforms.SplineCoupling(
-                SIZE, kept, network, count_bins=BINS, bound=BOUND, order="quadratic", identity=True
-            )
-        elif name == "RealNVP":
-            part = transforms.affine_coupling(SIZE, [HIDDEN, HIDDEN])
-        else:
-            part = transforms.affine_autoregressive(SIZE, [HIDDEN, HIDDEN])
-        modules.append(part)
-        made += [part.inv if name == "MAF" else part, transforms.permute(SIZE, torch.arange(SIZE).flip(0))]
-    base = dist.Normal(torch.zeros(SIZE), torch.ones(SIZE)).to_event(1)
-    law = dist.TransformedDistribution(base, made[:-1])
+    modules, law = peers.pyros_own(name, SIZE)
 
     def log_prob(x: torch.Tensor) -> torch.Tensor:
         law.clear_cache()
         return law.log_prob(x)
 
-    return torch_contender(torch.nn.ModuleList(modules), log_prob, lambda: law.sample(torch.Size([ROWS])))
+    return torch_contender(modules, log_prob, lambda: law.sample(torch.Size([ROWS])))
 
 
 def measure() -> list[Row]:
