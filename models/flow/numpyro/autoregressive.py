@@ -21,7 +21,7 @@ Law = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class AffineAutoregressive(FlowTransform):
-    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s within (-5, 5), with s and t of the entries before i.
+    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s within (-2, 2), with s and t of the entries before i.
 
     With ``parallel="inverse"`` they depend on y: densities take one pass, draws one step an entry (masked
     autoregressive flow). With ``parallel="forward"`` they depend on x: draws take one pass, densities of given values
@@ -83,11 +83,11 @@ class AffineAutoregressive(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _move(self, x, context, "forward", lambda v, p: elements.scaled(v, p, False))
+        return _move(self, x, context, "forward", lambda v, p: elements.conditioned(v, p, False))
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _move(self, y, context, "inverse", lambda v, p: elements.scaled(v, p, True))
+        return _move(self, y, context, "inverse", lambda v, p: elements.conditioned(v, p, True))
 
     def log_abs_det_jacobian(self, x: Any, y: Any, intermediates: Any = None) -> jax.Array:
         """log |det dy/dx|, in one pass."""

@@ -38,3 +38,8 @@ def additive(x: jax.Array, parameters: jax.Array, inverse: bool) -> tuple[jax.Ar
 def scaled(x: jax.Array, parameters: jax.Array, inverse: bool) -> tuple[jax.Array, jax.Array]:
     """`deepgen.models.flow.affine.affine`."""
     return affine.affine(x, parameters, inverse=inverse)
+
+
+def conditioned(x: jax.Array, parameters: jax.Array, inverse: bool) -> tuple[jax.Array, jax.Array]:
+    """`deepgen.models.flow.affine.conditioned`."""
+    return affine.conditioned(x, parameters, inverse=inverse)

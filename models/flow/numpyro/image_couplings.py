@@ -116,7 +116,7 @@ class AdditiveCoupling2d(ImageTransform):
 
 
 class AffineCoupling2d(ImageTransform):
-    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-5, 5).
+    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-2, 2).
 
     Dinh, Sohl-Dickstein & Bengio 2017, Density estimation using Real NVP.
 
@@ -204,11 +204,11 @@ class AffineCoupling2d(ImageTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _couple(self, x, context, 2, affine.affine, False)
+        return _couple(self, x, context, 2, affine.conditioned, False)
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _couple(self, y, context, 2, affine.affine, True)
+        return _couple(self, y, context, 2, affine.conditioned, True)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

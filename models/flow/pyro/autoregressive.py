@@ -18,7 +18,7 @@ Law = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class AffineAutoregressive(FlowTransform):
-    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s within (-5, 5), with s and t of the entries before i.
+    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s within (-2, 2), with s and t of the entries before i.
 
     With ``parallel="inverse"`` they depend on y: densities take one pass, draws one step an entry (masked
     autoregressive flow). With ``parallel="forward"`` they depend on x: draws take one pass, densities of given values
@@ -75,11 +75,11 @@ class AffineAutoregressive(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _move(self, x, context, "forward", lambda v, p: elements.scaled(v, p, False))
+        return _move(self, x, context, "forward", lambda v, p: elements.conditioned(v, p, False))
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _move(self, y, context, "inverse", lambda v, p: elements.scaled(v, p, True))
+        return _move(self, y, context, "inverse", lambda v, p: elements.conditioned(v, p, True))
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> torch.Tensor:
         """log |det dy/dx|, in one pass."""

@@ -72,7 +72,7 @@ class AdditiveCoupling(FlowTransform):
 
 
 class AffineCoupling(FlowTransform):
-    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-5, 5).
+    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-2, 2).
 
     Dinh, Sohl-Dickstein & Bengio 2017, Density estimation using Real NVP.
 
@@ -118,11 +118,11 @@ class AffineCoupling(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, x, context, 2, lambda v, p: elements.scaled(v, p, False))
+        return _couple(self, x, context, 2, lambda v, p: elements.conditioned(v, p, False))
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, y, context, 2, lambda v, p: elements.scaled(v, p, True))
+        return _couple(self, y, context, 2, lambda v, p: elements.conditioned(v, p, True))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

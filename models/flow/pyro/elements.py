@@ -48,3 +48,8 @@ def scaled(x: torch.Tensor, parameters: torch.Tensor, inverse: bool) -> tuple[to
     """`deepgen.models.flow.affine.affine`."""
     # gradients of a pair are stacked, those of two indices are added up as two arrays of zeros with one half set
     return affine.affine(x, parameters.unbind(0), inverse=inverse)
+
+
+def conditioned(x: torch.Tensor, parameters: torch.Tensor, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """`deepgen.models.flow.affine.conditioned`."""
+    return affine.conditioned(x, parameters.unbind(0), inverse=inverse)

@@ -106,7 +106,7 @@ class AdditiveCoupling2d(ImageTransform):
 
 
 class AffineCoupling2d(ImageTransform):
-    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-5, 5).
+    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-2, 2).
 
     Dinh, Sohl-Dickstein & Bengio 2017, Density estimation using Real NVP.
 
@@ -186,11 +186,11 @@ class AffineCoupling2d(ImageTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, x, context, 2, affine.affine, False)
+        return _couple(self, x, context, 2, affine.conditioned, False)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, y, context, 2, affine.affine, True)
+        return _couple(self, y, context, 2, affine.conditioned, True)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
