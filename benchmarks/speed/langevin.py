@@ -38,10 +38,12 @@ RHO = 0.5 ** np.abs(np.subtract.outer(np.arange(D), np.arange(D)))
 def measure() -> list[Row]:
     """Effective draws a second on three targets with 4 and 256 chains, and the plain costs of a step."""
     rows = []
-    for name, model in (("100-D Gaussian", _gaussian), ("eight schools", _schools), ("2-D mixture", _mixture)):
+    targets = (("100-D Gaussian", _gaussian, 0.3), ("eight schools", _schools, 0.5), ("2-D mixture", _mixture, 1.0))
+    for name, model, step_size in targets:
         rows += _compare(name, model, 4, 1000, 1000)
         rows += _compare(name, model, 256, 300, 100)
-    return rows + _steps(4) + _steps(256) + _compiled(4, 2000) + _compiled(256, 200) + _again() + _pyro()
+        rows += _compiled(name, model, step_size, 4, 2000) + _compiled(name, model, step_size, 256, 200)
+    return rows + _steps(4) + _steps(256) + _again() + _pyro()
 
 
 def _gaussian() -> None:
@@ -147,12 +149,11 @@ def _steps(chains: int) -> list[Row]:
     return _beside(contenders, pairs, f"bare driver, {chains} x {D}-D", chains * steps)
 
 
-def _compiled(chains: int, draws: int) -> list[Row]:
+def _compiled(name: str, model: Any, size: float, chains: int, draws: int) -> list[Row]:
     """The compiled loop of MALA on a model, all draws kept, against BlackJAX's on the same potential and step size."""
     if importlib.util.find_spec("blackjax") is None:
         return []
-    size = 0.3
-    kernel = dg.MALA(_gaussian, step_size=size, adapt_step_size=False, adapt_mass_matrix=False)
+    kernel = dg.MALA(model, step_size=size, adapt_step_size=False, adapt_mass_matrix=False)
     state = kernel.init(jax.random.split(jax.random.key(0), chains), 0, None)
     advance = chains_numpyro._compiled(kernel)[0]
 
@@ -162,11 +163,11 @@ def _compiled(chains: int, draws: int) -> list[Row]:
         span = none, none, jnp.asarray(draws), jnp.asarray(1)
         return jax.block_until_ready(advance((state, span, (), {}, 0, ()), stores))
 
-    potential = initialize_model(jax.random.key(0), _gaussian).potential_fn
+    potential = initialize_model(jax.random.key(0), model).potential_fn
     theirs = _blackjax(lambda z: -potential(z), size, state.z, draws)
     contenders = {"MALA": ours, "BlackJAX": lambda: theirs(True)}
-    name = f"compiled loop, {D}-D Gaussian, {chains} chains"
-    return _beside(contenders, [("MALA", "BlackJAX", 0.95)], name, chains * draws)
+    label = f"compiled loop, {name}, {chains} chains"
+    return _beside(contenders, [("MALA", "BlackJAX", 0.95)], label, chains * draws)
 
 
 def _blackjax(log_density: Callable[[Any], Any], step_size: float, start: Any, steps: int) -> Callable[[bool], Any]:
