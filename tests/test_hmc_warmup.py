@@ -47,7 +47,9 @@ def runs(engine: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     for seed in SEEDS[engine.name]:
         start = np.array([0.5, 0.2]) + 0.2 * np.random.default_rng(seed).standard_normal((CHAINS, 2))
         start[0] = -1.5, -2.0
-        draws, result = engine.call(room.run, log_density, engine.array(start.astype(np.float32)), seed=seed, **SETTINGS)
+        draws, result = engine.call(
+            room.run, log_density, engine.array(start.astype(np.float32)), seed=seed, **SETTINGS
+        )
         found.append((np.asarray(draws).swapaxes(0, 1).astype(float), np.asarray(result.accept_rate)))
     return found
 
