@@ -211,7 +211,8 @@ def adaptation(position: Float[Any, "*batch d"], step_size: Float[Any, "*batch"]
     xp = array_namespace(position)
     shared = xp.zeros_like(position[:1] if pool else position)
     step = xp.mean(step_size, axis=0, keepdims=True) if pool else step_size
-    return Adaptation(dual_averaging(step), Moments(shared[..., 0], shared, shared), shared + 1, xp.ones_like(step_size))
+    moments = Moments(shared[..., 0], shared, shared)
+    return Adaptation(dual_averaging(step), moments, shared + 1, xp.ones_like(step_size))
 
 
 def adapt_step_size(state: Adaptation, accept_prob: Float[Any, "*batch"], target: Any, *, pool: bool) -> Adaptation:
