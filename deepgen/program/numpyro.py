@@ -235,7 +235,7 @@ def log_joint(
 def log_densities(
     model: Callable[..., Any], latents: Mapping[str, jax.Array], x: jax.Array, observed: jax.Array | None = None
 ) -> dict[str, jax.Array]:
-    """The log density of each site and row, which `log_joint` adds up.
+    """The log density of each site and row, scaled and masked, which `log_joint` adds up.
 
     Args:
         model: as in `log_joint`.

@@ -11,6 +11,7 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 
 from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
@@ -240,7 +241,7 @@ def log_densities(
     observed: torch.Tensor | None = None,
     num_particles: int | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The log density of each site and row, which `log_joint` adds up.
+    """The log density of each site and row, scaled and masked, which `log_joint` adds up.
 
     Args:
         model: as in `log_joint`.
@@ -331,4 +332,4 @@ def _rows(site: Mapping[str, Any], values: torch.Tensor) -> torch.Tensor:
             f"site {site['name']!r}: got a log density of shape {tuple(values.shape)}; expected one number a row. "
             'Declare it inside the plate "data" with its event dimensions marked by .to_event(...).'
         )
-    return values * site["scale"] if isinstance(site["scale"], torch.Tensor) or site["scale"] != 1.0 else values
+    return scale_and_mask(values, site["scale"], site["mask"])

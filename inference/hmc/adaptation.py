@@ -10,6 +10,12 @@ import numpy as np
 from array_api_compat import array_namespace
 from jaxtyping import Bool, Float
 
+FORGETTING = 0.1
+"""The weight of the last step in a chain's average: about twenty steps count."""
+
+SMALLEST = 1e-6
+"""Below it an acceptance probability is none."""
+
 
 class DualAveraging(NamedTuple):
     """The state of dual averaging; every field (*batch)."""
@@ -35,6 +41,8 @@ class Adaptation(NamedTuple):
     averaging: DualAveraging
     moments: Moments
     inverse_mass: Any
+    lately: Any
+    """(*batch), each chain's acceptance probability, averaged over its last steps"""
 
 
 def dual_averaging(step_size: Float[Any, "*batch"]) -> DualAveraging:
@@ -89,6 +97,39 @@ def dual_averaging_update(
     share = count**-kappa
     log_average = share * log_step_size + (1 - share) * state.log_average
     return DualAveraging(log_step_size, log_average, mean_error, count, state.centre)
+
+
+def pooled_update(
+    state: DualAveraging, lately: Float[Any, "*batch"], accept_prob: Float[Any, "*batch"], target: Any, *, pool: bool
+) -> tuple[DualAveraging, Any]:
+    """Dual averaging with the acceptance probability of the last step, that of all chains together where pooled.
+
+    Together it is their mean, times how evenly they share it: the harmonic over the arithmetic mean of each chain's
+    average over its last steps. Where chains are alike that is near 1. The plain mean would let a chain stand still for
+    ever in a region that needs a smaller step than the others; this way the step shrinks until it moves.
+
+    Args:
+        state: the state before; where pooled, with a first axis of size 1.
+        lately: (*batch) each chain's acceptance probability, averaged over its last steps; 1 at the start.
+        accept_prob: (*batch) of the last step.
+        target: the acceptance probability to reach.
+        pool: whether the first axis holds chains of the same target.
+
+    Returns:
+        The state and the averages after.
+
+    References:
+        Hoffman, Radul and Sountsov, "An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian Monte Carlo"
+        (2021), for harmonic means over chains.
+    """
+    xp = array_namespace(accept_prob)
+    lately = lately + FORGETTING * (accept_prob - lately)
+    seen = accept_prob
+    if pool:
+        harmonic = 1 / xp.mean(1 / xp.clip(lately, min=SMALLEST), axis=0, keepdims=True)
+        evenness = harmonic / xp.clip(xp.mean(lately, axis=0, keepdims=True), min=SMALLEST)
+        seen = xp.mean(accept_prob, axis=0, keepdims=True) * evenness
+    return dual_averaging_update(state, seen, target), lately
 
 
 def moments_update(moments: Moments, x: Float[Any, "*batch d"], *, pool: bool) -> Moments:
@@ -170,11 +211,12 @@ def adaptation(position: Float[Any, "*batch d"], step_size: Float[Any, "*batch"]
     xp = array_namespace(position)
     shared = xp.zeros_like(position[:1] if pool else position)
     step = xp.mean(step_size, axis=0, keepdims=True) if pool else step_size
-    return Adaptation(dual_averaging(step), Moments(shared[..., 0], shared, shared), shared + 1)
+    moments = Moments(shared[..., 0], shared, shared)
+    return Adaptation(dual_averaging(step), moments, shared + 1, xp.ones_like(step_size))
 
 
 def adapt_step_size(state: Adaptation, accept_prob: Float[Any, "*batch"], target: Any, *, pool: bool) -> Adaptation:
-    """Dual averaging with the acceptance probability of the last step, averaged over chains where pooled.
+    """Dual averaging with the acceptance probability of the last step, see ``pooled_update``.
 
     Args:
         state: the adaptation before.
@@ -185,9 +227,8 @@ def adapt_step_size(state: Adaptation, accept_prob: Float[Any, "*batch"], target
     Returns:
         The adaptation after.
     """
-    xp = array_namespace(accept_prob)
-    seen = xp.mean(accept_prob, axis=0, keepdims=True) if pool else accept_prob
-    return state._replace(averaging=dual_averaging_update(state.averaging, seen, target))
+    averaging, lately = pooled_update(state.averaging, state.lately, accept_prob, target, pool=pool)
+    return state._replace(averaging=averaging, lately=lately)
 
 
 def observe(state: Adaptation, position: Float[Any, "*batch d"], *, pool: bool) -> Adaptation:
@@ -217,7 +258,7 @@ def close_window(state: Adaptation) -> Adaptation:
     inverse_mass = regularised_variance(state.moments)
     step_size = rescaled_step_size(adapted_step_size(state), state.inverse_mass, inverse_mass)
     empty = Moments(*(xp.zeros_like(moment) for moment in state.moments))
-    return Adaptation(dual_averaging(step_size), empty, inverse_mass)
+    return Adaptation(dual_averaging(step_size), empty, inverse_mass, state.lately)
 
 
 def adapted_step_size(state: Adaptation) -> Any:

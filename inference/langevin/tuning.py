@@ -10,12 +10,6 @@ from array_api_compat import array_namespace, device
 from deepgen.inference.hmc import adaptation as adapting
 from deepgen.inference.langevin import metric
 
-FORGETTING = 0.1
-"""The weight of the last step in a chain's average: about twenty steps count."""
-
-SMALLEST = 1e-6
-"""Below it an acceptance probability is none."""
-
 
 class Tuning(NamedTuple):
     """All that the warm-up carries."""
@@ -41,19 +35,15 @@ def begin(position: Any, step_size: Any, *, pool: bool, dense: bool) -> Tuning:
         The initial tuning.
     """
     xp = array_namespace(position)
-    start, lately = adapting.adaptation(position, step_size, pool=pool), xp.ones_like(step_size)
+    start = adapting.adaptation(position, step_size, pool=pool)
     if not dense:
-        return Tuning(start.averaging, start.moments, start.inverse_mass, lately)
+        return Tuning(start.averaging, start.moments, start.inverse_mass, start.lately)
     root = start.inverse_mass[..., None] * xp.eye(position.shape[-1], dtype=position.dtype, device=device(position))
-    return Tuning(start.averaging, start.moments._replace(squares=xp.zeros_like(root)), root, lately)
+    return Tuning(start.averaging, start.moments._replace(squares=xp.zeros_like(root)), root, start.lately)
 
 
 def learn_step_size(tuning: Tuning, accept_prob: Any, target: Any, *, pool: bool) -> Tuning:
     """Dual averaging with the acceptance probability of the last step, that of all chains together where pooled.
-
-    Together it is their mean, times how evenly they share it: the harmonic over the arithmetic mean of each chain's
-    average over its last steps. Where chains are alike that is near 1. The plain mean would let a chain stand still for
-    ever in a tail, where it needs a smaller step than the others; this way the step shrinks until it moves.
 
     Args:
         tuning: before.
@@ -63,19 +53,9 @@ def learn_step_size(tuning: Tuning, accept_prob: Any, target: Any, *, pool: bool
 
     Returns:
         The tuning after.
-
-    References:
-        Hoffman, Radul and Sountsov, "An adaptive-MCMC scheme for setting trajectory lengths in Hamiltonian Monte Carlo"
-        (2021), for harmonic means over chains.
     """
-    xp = array_namespace(accept_prob)
-    lately = tuning.lately + FORGETTING * (accept_prob - tuning.lately)
-    seen = accept_prob
-    if pool:
-        harmonic = 1 / xp.mean(1 / xp.clip(lately, min=SMALLEST), axis=0, keepdims=True)
-        evenness = harmonic / xp.clip(xp.mean(lately, axis=0, keepdims=True), min=SMALLEST)
-        seen = xp.mean(accept_prob, axis=0, keepdims=True) * evenness
-    return tuning._replace(averaging=adapting.dual_averaging_update(tuning.averaging, seen, target), lately=lately)
+    averaging, lately = adapting.pooled_update(tuning.averaging, tuning.lately, accept_prob, target, pool=pool)
+    return tuning._replace(averaging=averaging, lately=lately)
 
 
 def observe(tuning: Tuning, position: Any, *, pool: bool) -> Tuning:
