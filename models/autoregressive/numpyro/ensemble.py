@@ -14,7 +14,7 @@ from deepgen import checks
 from deepgen.inference.svi.numpyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
-from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
+from deepgen.models.autoregressive.numpyro.distribution import Autoregressive, clamped
 from deepgen.models.autoregressive.numpyro.wrapped import Wrapped
 from deepgen.nn import masked
 
@@ -137,10 +137,9 @@ class Ensemble(dist.Distribution):
             (n, *event_shape), observed entries as they came.
 
         Raises:
-            ValueError: an ``observed`` of another shape than x.
+            ValueError: an ``observed`` of another shape than x, or observed entries that are no numbers.
         """
-        x = jnp.asarray(x)
-        observed = jnp.asarray(sequence.observed(x, observed))
+        x, observed = clamped(x, observed, self.event_shape)
         key, keys = rng_key, jax.random.split(jax.random.fold_in(rng_key, 1), len(self.members))
 
         def complete(at: tuple[masked.Plan, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -185,6 +185,9 @@ class AutoregressiveModel(eqx.Module):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as there.
         """
         return self.distribution().sample_given(rng_key, x, observed)
 

@@ -13,7 +13,7 @@ from deepgen import checks
 from deepgen.inference.svi.pyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
-from deepgen.models.autoregressive.pyro.distribution import Autoregressive
+from deepgen.models.autoregressive.pyro.distribution import Autoregressive, clamped
 from deepgen.models.autoregressive.pyro.wrapped import Wrapped
 from deepgen.nn import masked
 
@@ -146,9 +146,9 @@ class Ensemble(TorchDistribution):
             (n, *event_shape), observed entries as they came.
 
         Raises:
-            ValueError: an ``observed`` of another shape than x.
+            ValueError: an ``observed`` of another shape than x, or observed entries that are no numbers.
         """
-        observed = torch.as_tensor(sequence.observed(x, observed), device=x.device)
+        x, observed = clamped(x, observed, self.event_shape)
         drawn, evidence = [], []
         for m in range(len(self.members)):
             law = self._member(m, self.context)

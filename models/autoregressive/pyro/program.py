@@ -175,6 +175,9 @@ class AutoregressiveModel(torch.nn.Module):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as there.
         """
         return self.distribution().sample_given(x, observed)
 
