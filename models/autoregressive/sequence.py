@@ -18,6 +18,14 @@ class Randomised(Protocol):
 
 
 @runtime_checkable
+class Alternating(Protocol):
+    """A law of several parts by which it can be trained in turn."""
+
+    def in_turn(self, step: Any) -> Any:
+        """That of a step."""
+
+
+@runtime_checkable
 class Dropping(Protocol):
     """A network that drops units at random where its call is given ``noise=``."""
 
