@@ -137,3 +137,35 @@ def test_a_mask_of_another_shape_is_refused(engine: Any) -> None:
     for program in laws:
         with pytest.raises(ValueError, match=r"x and observed: got shapes \(2, 4\) and \(2, 2\)"):
             engine.call(program.sample_given, engine.array(x), engine.array(np.ones((2, 2), bool)))
+
+
+@BOTH
+def test_what_is_to_be_clamped_and_is_no_number_is_refused(engine: Any) -> None:
+    """By the verb, by a program and by its law; a masked array's mask says what is missing, whatever stands there."""
+    nan, mask = np.full((2, 4), np.nan, np.float32), np.array([[True, True, False, False]] * 2)
+    ones, booleans = np.ones((2, 4), np.float32), np.ones((2, 4), bool)
+    infinite = np.where(mask, np.inf, nan).astype(np.float32)
+    laws = [oracle_program(oracle, engine) for oracle in (MIXED, MINE[0])]
+    laws.append(engine.call(engine.face.OrderAgnostic.mlp, (4,), "gaussian", hidden=(3,)))
+    for program in laws:
+        for x, match in ((infinite, "got 4 infinite values, the first at"), (nan, "got 2 rows of which nothing")):
+            with pytest.raises(ValueError, match=f"given: {match}"):
+                engine.call("sample", program, 2, given=x)
+        with pytest.raises(ValueError, match=r"given: got shape \(2, 3\)"):
+            engine.call("sample", program, 2, given=ones[:, :3])
+        with pytest.raises(ValueError, match=r"x: got 4 NaN, infinite or negative values that are said to be observed"):
+            engine.call(program.sample_given, engine.array(infinite))
+        with pytest.raises(ValueError, match=r"x: got 8 NaN, .*expected a number wherever an entry is observed"):
+            engine.call(program.sample_given, engine.array(nan), engine.array(booleans))
+        with pytest.raises(ValueError, match=r"observed: got dtype .*; expected booleans"):
+            engine.call(program.sample_given, engine.array(ones), engine.array(ones))
+        with pytest.raises(ValueError, match=r"value: got shape \(2, 3\)"):
+            engine.call(program.sample_given, engine.array(ones[:, :3]))
+        shown = np.where(mask, ones, np.nan)
+        for given, same in (
+            (np.ma.masked_array(ones, ~mask), shown),
+            (np.ma.masked_array(ones[0], ~mask[0]), shown[0]),
+        ):
+            drawn, other = (np.asarray(engine.call("sample", program, 2, given=x, seed=3)) for x in (given, same))
+            np.testing.assert_array_equal(drawn, other)
+            assert (drawn[~mask] != 1).any(), "a mask that is not heeded would pass"

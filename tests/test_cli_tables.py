@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from commanding import FEW, SLOW_IN_JAX, TINY, call, csv_path, done
 
+from deepgen.cli.commands import default_folder
+from deepgen.cli.tables import beside
 from deepgen.evaluation import read_posterior
 
 STAGES = ("low", "mid", "high")
@@ -73,14 +75,20 @@ def test_a_table_of_every_kind_is_completed_by_one_command(engine: str, tmp_path
     middle = read_posterior(tmp_path / "zoo.v1.nc").posterior["x"].sel(column="weight").median(("chain", "draw"))
     np.testing.assert_allclose(weight["value"], middle.sel(row=weight["row"].to_numpy()), rtol=1e-5)
     assert (weight["value"] != weight["mean"]).all()
-    # another version of the table has results of its own
+    # another version of the table has results of its own, and so has a file of another ending, read as it is written
     first = (tmp_path / "zoo.v1.intervals.csv").read_text()
-    other = zoo(tmp_path / "zoo.v2.csv")
-    other.write_text("\n".join(other.read_text().splitlines()[:20]))
-    done("impute", tmp_path / "zoo.v1.run", other, "--engine", engine, "--no-progress", *READING, *kinds, *FEW)
+    run = ["--engine", engine, "--no-progress", *FEW]
+    for name, between in (("zoo.v2.csv", ";"), ("zoo.v1.tsv", "\t")):
+        other = zoo(tmp_path / name, between)
+        other.write_text("\n".join(other.read_text().splitlines()[:20]))
+        shown = done("impute", tmp_path / "zoo.v1.run", other, *run).stdout
+        assert "left out, as the run does not model them: name, seen on\n" in shown
+        called = name.removesuffix(".csv")
+        assert len(pd.read_csv(tmp_path / f"{called}.intervals.csv")) < len(first.splitlines()) - 1
+        assert read_posterior(tmp_path / f"{called}.nc").posterior.sizes["row"] < 20
     assert (tmp_path / "zoo.v1.intervals.csv").read_text() == first
-    assert len(pd.read_csv(tmp_path / "zoo.v2.intervals.csv")) < len(first.splitlines()) - 1
-    assert read_posterior(tmp_path / "zoo.v2.nc").posterior.sizes["row"] < 20
+    whole = pd.read_csv(tmp_path / "zoo.v1.completed.tsv", sep="\t", dtype=str, keep_default_na=False)
+    assert whole["name"].tolist() == before["name"].tolist()[:19]
 
 
 NO_FIT: list[tuple[list[Any], str]] = [
@@ -146,3 +154,20 @@ def test_fit_reads_a_table_as_it_is_told(tmp_path: Path) -> None:
     # the run remembers how its table is read
     shown = done("evaluate", tmp_path / "run", "--engine", "pyro", "--particles", "4").stdout
     assert "12 rows: the held-out rows of" in shown
+    # and which of its columns it leaves out of another
+    shown = done("evaluate", tmp_path / "run", zoo(tmp_path / "new.csv"), "--engine", "pyro", "--particles", "4").stdout
+    assert shown.splitlines()[1] == "left out, as the run does not model them: name, seen on"
+    few = pd.read_csv(path, sep=";", dtype=str, keep_default_na=False).drop(columns="seen on").head(30)
+    few.to_csv(tmp_path / "few.csv", sep=";", index=False)
+    arguments = ["--engine", "pyro", "--particles", "4", "--json"]
+    said = json.loads(done("evaluate", tmp_path / "run", tmp_path / "few.csv", *arguments).stdout)
+    assert (said["rows"], said["left_out"]) == (30, ["name"])
+
+
+def test_results_of_files_that_differ_in_their_ending_alone_stay_apart() -> None:
+    names = ["data.csv", "data.tsv", "data.csv.gz", "data.parquet", "data.npz"]
+    folders = [default_folder("vae", f"some/{name}") for name in names]
+    assert folders[0] == Path("runs/vae-data")
+    assert len({*folders}) == len(names)
+    completed = [beside(Path(name.replace(".", ".completed.", 1))) for name in names]
+    assert completed == ["data", *names[1:]]

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from element_laws import SCALE, squash
+from element_laws import SCALE, squash, stretch
 from engines import ENGINES, NUMPYRO, PYRO
+from labelling import CENTRES, CONFIG, LOADING, SD, TENSORS, K, log_prob
+from oracles import POSTERIOR_SCALE
 from registry import ORACLES, oracle_program, randomised
 
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -60,6 +62,43 @@ def test_ais_of_known_classes(engine: Any) -> None:
 
 
 @BOTH
+def test_both_bounds_given_classes_are_the_closed_form_where_the_guide_is_the_posterior(engine: Any) -> None:
+    """Then no weight varies, whatever the noise: to float32 both engines give the same numbers of the same rows."""
+    spread = SD**2 / (SD**2 + LOADING @ LOADING)
+    gain = LOADING * spread / SD**2
+    weight = np.stack([np.concatenate([gain, -CENTRES @ gain]), np.zeros(len(gain) + K)])
+    bias = np.array([0.0, stretch(0.5 * np.log(spread), *POSTERIOR_SCALE)])
+    exact = {"encoder.layers.0.weight": weight, "encoder.layers.0.bias": bias}
+    tensors = TENSORS | {name: value.astype(np.float32) for name, value in exact.items()}
+    program = engine.with_tensors(engine.build("vae", CONFIG), tensors)
+    y = np.array([0, 2, 1, 2, 0])
+    run = {"num_chains": 3, "num_temperatures": 4, "num_steps": 2, "progress": False}
+    found = engine.call("bdmc", program, 5, y=y, start="guide", **run)
+    for bound in (found.row_lower, found.row_upper):
+        np.testing.assert_allclose(bound, log_prob(found.x, y), atol=2e-4)
+    assert np.abs(found.row_lower - log_prob(found.x, (y + 1) % K)).max() > 0.1
+    np.testing.assert_allclose(engine.call("bdmc", program, 3, y=1, start="guide", **run).gap, 0.0, atol=2e-4)
+
+
+@BOTH
+def test_bounds_given_classes_close_in_on_the_closed_form(engine: Any) -> None:
+    """Rows are drawn given their classes: with those of the others the bounds are of another law."""
+    program, y = of_classes(engine), np.tile(LABELS, 150)
+    run = {"num_chains": 4, "num_temperatures": 10, "num_steps": 3, "progress": False}
+    found = engine.call("bdmc", program, len(y), y=y, **run)
+    tensors = engine.tensors(program)
+
+    def scores(labels: np.ndarray) -> tuple[float, float]:
+        truth = given_class(tensors, found.x, labels)
+        below, above = truth - found.row_lower, found.row_upper - truth
+        first, second = (part.mean() / (part.std(ddof=1) / np.sqrt(len(y))) for part in (below, above))
+        return float(first), float(second)
+
+    assert min(scores(y)) > -4.5
+    assert min(scores(1 - y)) < -4.5
+
+
+@BOTH
 def test_ais_of_unknown_classes_is_refused(engine: Any) -> None:
     program = of_classes(engine)
     with pytest.raises(ValueError, match=r"y: got 1 unknown labels; expected the class of each row"):
@@ -68,6 +107,12 @@ def test_ais_of_unknown_classes_is_refused(engine: Any) -> None:
         engine.call("ais", program, ROWS)
     with pytest.raises(ValueError, match=r"y: got a VAE, which has no classes"):
         engine.call("ais", oracle_program(VAE, engine), X, y=0)
+    with pytest.raises(ValueError, match=r"y: got 1 unknown labels; expected the class of each row"):
+        engine.call("bdmc", program, 4, y=[0, 1, -1, 0])
+    with pytest.raises(ValueError, match=r"latent 'y': got a discrete law.*all are known, pass y"):
+        engine.call("bdmc", program, 4)
+    with pytest.raises(ValueError, match=r"y: got a VAE, which has no classes"):
+        engine.call("bdmc", oracle_program(VAE, engine), 4, y=0)
 
 
 @BOTH

@@ -17,25 +17,26 @@ from deepgen.cli.sources import (
     NOTES,
     TABLE_ENDINGS,
     Settings,
+    called,
     is_table,
+    left_out,
     notes_of,
     open_for,
     open_program,
+    read_again,
     read_arrays,
-    stem_of,
     write_arrays,
     write_notes,
 )
 from deepgen.data import Encoding
-from deepgen.data.table import read_table
 from deepgen.program import files
 from deepgen.report.page import estimate
 
 
 def default_folder(family: str, source: str) -> Path:
     """Where results go when no folder is named: ``runs/FAMILY-DATA``."""
-    stem = stem_of(source) if "." in Path(source).name else source.replace("/", "-")
-    return Path("runs") / f"{family}-{stem}"
+    name = called(source) if "." in Path(source).name else source.replace("/", "-")
+    return Path("runs") / f"{family}-{name}"
 
 
 def run(settings: Settings, plan: Plan, folder: Path, *, resume: bool, progress: bool | None) -> list[str]:
@@ -112,7 +113,7 @@ def sample(folder: Path, num: int, output: Path | None, engine_name: str, seed: 
 
 def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, particles: int, as_json: bool) -> list[str]:
     """The likelihood, or its bound, of a run's held-out rows or of other data."""
-    notes = notes_of(folder)
+    notes, left = notes_of(folder), []
     if path is None:
         if notes is None:
             raise FileNotFoundError(f"{folder / NOTES} is missing, so the data set is not known: pass data as well.")
@@ -134,9 +135,9 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
                 expected="an npz file",
                 fix="Pass rows of the shape that the program was fitted to.",
             )
-        reading = notes["settings"].reading or {}
-        written = {key: reading[key] for key in ("separator", "decimal") if key in reading}
-        x, name = Encoding.from_dict(notes["encoding"]).encode(read_table(path, **written)), path
+        encoding = Encoding.from_dict(notes["encoding"])
+        table, left = read_again(path, encoding, notes["settings"])
+        x, name = encoding.encode(table), path
     elif path.lower().endswith(".npz"):
         x, name = read_arrays(path), path
     else:
@@ -153,6 +154,7 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
         "kind": scores.kind,
         "num_particles": particles,
         "rows": len(x),
+        **({"left_out": left} if left else {}),
         "monte_carlo_stderr": evaluation.monte_carlo_stderr(scores.stderr),
         **{key: {"value": estimate.value, "stderr": estimate.stderr} for key, estimate in found.items()},
     }
@@ -163,6 +165,7 @@ def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, partic
     bits = "upper bound of bits per dimension" if scores.kind == "bound" else f"bits per dimension ({scores.kind})"
     return [
         f"{len(x)} rows: {name}",
+        *left_out(left),
         f"{found['mean']} nats per row: {_kind(said)}",
         f"{found['bits_per_dim']} {bits}",
         f"± is one standard error over rows; Monte Carlo alone: {said['monte_carlo_stderr']:.2g} nats",

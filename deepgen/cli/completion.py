@@ -19,8 +19,10 @@ from deepgen.cli.sources import (
     Settings,
     Source,
     is_table,
+    left_out,
     notes_of,
     open_program,
+    read_again,
     read_arrays,
     refuse_reading,
     stem_of,
@@ -72,11 +74,13 @@ def impute(
     if folder is not None:
         _refuse_fit_options(target, settings, keep)
     notes = None if folder is None else notes_of(folder)
-    table, encoding = None, None
+    table, encoding, left = None, None, []
     if is_table(path):
-        table = read_table(path, **(settings.reading or {}))
-        style = "codes" if settings.network == "table" else "indicators"
-        encoding = _encoding(target, notes, table) if folder is not None else Encoding.fit(table, style=style)
+        if folder is not None:
+            encoding, table, left = _read(path, target, notes, settings.reading)
+        else:
+            table = read_table(path, **(settings.reading or {}))
+            encoding = Encoding.fit(table, style="codes" if settings.network == "table" else "indicators")
         x = encoding.encode(table)
     else:
         refuse_reading(path, settings.reading)
@@ -102,7 +106,8 @@ def impute(
     if table is None or encoding is None:
         return _complete_arrays(engine, program, x, output, options, how, progress)
     done = tables.complete_table(engine, program, table, encoding, options, how=how, progress=progress)
-    return [f"filled {len(done.intervals)} cells {how}", *map(str, tables.write(done, table, output))]
+    told = [f"filled {len(done.intervals)} cells {how}", *left_out(left)]
+    return [*told, *map(str, tables.write(done, table, output))]
 
 
 def default_network(target: str, path: str) -> Network | None:
@@ -157,7 +162,9 @@ def _output(path: str, output: Path | None) -> Path:
     return output
 
 
-def _encoding(target: str, notes: dict[str, Any] | None, table: Table) -> Encoding:
+def _read(
+    path: str, target: str, notes: dict[str, Any] | None, reading: dict[str, Any] | None
+) -> tuple[Encoding, Table, list[str]]:
     if notes is None or notes["encoding"] is None:
         raise checks.problem(
             "target",
@@ -165,7 +172,8 @@ def _encoding(target: str, notes: dict[str, Any] | None, table: Table) -> Encodi
             expected="a run on a table",
             fix="Fit to a table, or pass an npz file.",
         )
-    return Encoding.from_dict(notes["encoding"])
+    encoding = Encoding.from_dict(notes["encoding"])
+    return encoding, *read_again(path, encoding, notes["settings"], reading)
 
 
 def _fit(

@@ -194,10 +194,11 @@ def impute(
     """Complete a file with blanks, and say how sure each filled cell is.
 
     Of a table it writes the completed table (observed cells, and columns left out, as the text they were),
-    STEM.intervals.csv with a line for each filled cell, and STEM.nc with the draws. A family is fitted to all rows by
-    the bound of their observed cells, which is right where values are missing at random; a flow, which needs whole
-    rows, to rows whose blanks are drawn from the multivariate normal that EM fits to them. Options of the fit do
-    nothing for a run's folder and are refused.
+    NAME.intervals.csv with a line for each filled cell, and NAME.nc with the draws, NAME being the file's without .csv.
+    A family is fitted to all rows by the bound of their observed cells, which is right where values are missing at
+    random; a flow, which needs whole rows, to rows whose blanks are drawn from the multivariate normal that EM fits to
+    them. A run's folder leaves out by itself what its program does not model; options of the fit do nothing there and
+    are refused.
     """
     from deepgen.cli import completion
 

@@ -14,8 +14,10 @@ from deepgen.capabilities import families
 from deepgen.cli.engine import Engine
 from deepgen.cli.recipes import RECIPES, Grey, recipe
 from deepgen.cli.refusals import closest, known
-from deepgen.data import Dataset
+from deepgen.data import Dataset, Encoding, Table
 from deepgen.data.builtin import TABLES
+from deepgen.data.cells import separated_by_tabs
+from deepgen.data.table import names_of, read_table
 from deepgen.program import files
 
 NOTES = "run.json"
@@ -187,6 +189,44 @@ def stem_of(path: str | Path) -> str:
     name = Path(path).name
     ending = next((ending for ending in _ENDINGS if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)]
+
+
+def called(path: str | Path) -> str:
+    """What the results of a file are called: its name, of whose endings ``.csv`` alone goes without saying."""
+    return Path(path).name.removesuffix(".csv")
+
+
+def read_again(
+    path: str, encoding: Encoding, run: Settings, reading: Mapping[str, Any] | None = None
+) -> tuple[Table, list[str]]:
+    """A table to which a run's program is to be applied, without the columns that the run does not model.
+
+    Args:
+        path: of the table.
+        encoding: of the run's table.
+        run: its settings; a table of the same kind of file is taken to be written as its table was.
+        reading: what else is said of how to read this one.
+
+    Returns:
+        The table, and the columns of it that were left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: what `read_table` refuses.
+    """
+    alike = separated_by_tabs(Path(path)) == separated_by_tabs(Path(run.source))
+    written = ("separator", "decimal") if alike else ("decimal",)
+    given = {key: value for key, value in (run.reading or {}).items() if key in written} | dict(reading or {})
+    modelled = {column.name for column in encoding.columns}
+    said = given.pop("drop", [])
+    names = names_of(path, separator=given.get("separator"))
+    left = [name for name in names if name not in modelled]
+    return read_table(path, **given, drop=[*left, *(name for name in said if name not in left)]), left
+
+
+def left_out(names: list[str]) -> list[str]:
+    """A line about columns that a run does not model, if there are any."""
+    return [f"left out, as the run does not model them: {', '.join(names)}"] if names else []
 
 
 def white(likelihood: str | None) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from deepgen import checks, evaluation
 from deepgen.cli.engine import Engine
 from deepgen.cli.run import enough_draws, thin
-from deepgen.cli.sources import stem_of
+from deepgen.cli.sources import called, stem_of
 from deepgen.data import Encoding, Table, column_kinds
 from deepgen.program import files
 
@@ -125,7 +125,7 @@ def write(completed: Completed, table: Table, output: Path) -> list[Path]:
     Args:
         completed: the table.
         table: as it was; observed cells keep the text they had.
-        output: of the completed table; ``<stem>.intervals.csv`` and ``<stem>.nc`` stand next to it.
+        output: of the completed table; ``<name>.intervals.csv`` and ``<name>.nc`` stand next to it, see `beside`.
 
     Returns:
         The three paths.
@@ -135,8 +135,8 @@ def write(completed: Completed, table: Table, output: Path) -> list[Path]:
         OSError: a folder that cannot be written to.
     """
     files.writable_folder(output.parent)
-    stem = beside(output)
-    intervals, draws = output.with_name(f"{stem}.intervals.csv"), output.with_name(f"{stem}.nc")
+    name = beside(output)
+    intervals, draws = output.with_name(f"{name}.intervals.csv"), output.with_name(f"{name}.nc")
     table.write(output, completed.frame)
     files.write_atomically(intervals, completed.intervals.to_csv(index=False).encode())
     evaluation.write_posterior(completed.draws, draws)
@@ -144,8 +144,9 @@ def write(completed: Completed, table: Table, output: Path) -> list[Path]:
 
 
 def beside(output: Path) -> str:
-    """The name, without an ending, of what is written next to a completed file."""
-    return stem_of(output).removesuffix(COMPLETED)
+    """What is written next to a completed file is called after this, and ends in its own way."""
+    stem = stem_of(output)
+    return called(stem.removesuffix(COMPLETED) + output.name[len(stem) :])
 
 
 def _moments(draws: np.ndarray, table: Table, encoding: Encoding) -> np.ndarray:

@@ -199,8 +199,7 @@ def read_table(
     path = Path(path)
     kind = kind_of_table(path)
     refuse_dialect(separator, decimal)
-    if not path.is_file():
-        raise FileNotFoundError(f"table {str(path)!r}: there is no such file. Check the path.")
+    _refuse_absent(path)
     chosen: dict[str, Any] = {"drop": drop, "categorical": categorical, "ordinal": ordinal}
     if kind == ".parquet":
         return Table.from_frame(pd.read_parquet(path, dtype_backend="numpy_nullable"), **chosen)
@@ -220,6 +219,36 @@ def read_table(
     )
     text = pd.DataFrame(rows, columns=pd.Index(header), dtype="string")
     return replace(Table.from_frame(frame, **chosen), text=text, separator=separator, decimal=decimal)
+
+
+def names_of(path: str | os.PathLike[str], *, separator: str | None = None) -> list[str]:
+    """The names of the columns of a file that `read_table` takes, whatever they hold.
+
+    Args:
+        path: the file.
+        separator: as there.
+
+    Returns:
+        The names, in the file's order.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: what `read_table` refuses of a file before it looks at the columns.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    kind = kind_of_table(path)
+    refuse_dialect(separator, ".")
+    _refuse_absent(path)
+    if kind == ".parquet":
+        return [str(name) for name in pd.read_parquet(path).columns]
+    return read_cells(path, separator)[0]
+
+
+def _refuse_absent(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"table {str(path)!r}: there is no such file. Check the path.")
 
 
 def _refuse_shared(argument: str, names: Sequence[str], ordinal: Mapping[str, Any]) -> None:

@@ -258,7 +258,7 @@ def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:
 
     Args:
         program: any program.
-        x: (rows, *event_shape) or (*event_shape), NaN (negative integers) where missing.
+        x: (rows, *event_shape) or (*event_shape), NaN (negative integers, a masked array's mask) where missing.
         rows: how many rows there are.
         y: what was said of labels, or the context of the rows.
 
@@ -278,9 +278,13 @@ def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:
             fix="Draw what is missing with impute.",
         )
     own: Any = program
-    array = np.asarray(x)
-    array = np.repeat(array[None], rows, axis=0) if array.shape == tuple(own.event_shape) else array
-    array = own.check_data(array, missing=True)
+    array, seen = checks.with_mask(x, None)
+    if array.shape == tuple(own.event_shape):
+        array, seen = (part if part is None else np.repeat(part[None], rows, axis=0) for part in (array, seen))
+    try:
+        array = own.check_data(array, missing=True, observed=seen)
+    except ValueError as error:
+        raise ValueError(f"given: {str(error).removeprefix('x: ')}") from None
     if len(array) != rows:
         raise checks.problem(
             "given",

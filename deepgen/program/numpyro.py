@@ -141,8 +141,9 @@ def sample(
         num_samples: how many.
         y: (num_samples,) the classes to draw from, or one for all, of a program with classes, None draws them too; or
             (num_samples, context_dim) the context of a conditional program, or one for all.
-        given: (num_samples, *event_shape) or one datum, NaN (negative integers) where missing: known entries, which
-            are clamped. It is the law given them only where the missing ones come last in the program's order.
+        given: (num_samples, *event_shape) or one datum, NaN (negative integers, a masked array's mask) where missing:
+            known entries, which are clamped. It is the law given them only where the missing ones come last in the
+            program's order.
         method: of a program that can be drawn from in several ways (its ``samplers``), one of them; None for its own.
         num_steps: of that method; None for its usual number.
 

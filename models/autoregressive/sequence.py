@@ -18,6 +18,14 @@ class Randomised(Protocol):
 
 
 @runtime_checkable
+class Alternating(Protocol):
+    """A law of several parts by which it can be trained in turn."""
+
+    def in_turn(self, step: Any) -> Any:
+        """That of a step."""
+
+
+@runtime_checkable
 class Dropping(Protocol):
     """A network that drops units at random where its call is given ``noise=``."""
 
@@ -86,6 +94,40 @@ def observed(x: Any, mask: Any | None) -> Any:
         return ~xp.isnan(x) if xp.isdtype(x.dtype, "real floating") else x >= 0
     checks.equal_shapes("x and observed", tuple(x.shape), tuple(np.shape(mask)))
     return mask
+
+
+def check_known(x: Any, observed: Any, event_shape: tuple[int, ...]) -> None:
+    """Refuse entries that are to be clamped and are no numbers.
+
+    Args:
+        x: (n, *event_shape) an array.
+        observed: an array of x's shape.
+        event_shape: of a datum.
+
+    Raises:
+        ValueError: another shape, something else than booleans, or values that are said to be observed and are NaN,
+            infinite or (of integers) negative.
+    """
+    rows(tuple(x.shape), event_shape)
+    xp = array_api_compat.array_namespace(x)
+    if not xp.isdtype(observed.dtype, "bool"):
+        raise checks.problem(
+            "observed",
+            got=f"dtype {observed.dtype}",
+            expected="booleans",
+            fix="Pass True where a value is observed and False where it is missing.",
+        )
+    if xp.isdtype(x.dtype, "bool"):
+        return
+    number = xp.isfinite(x) if xp.isdtype(x.dtype, "real floating") else x >= 0
+    lost = int(xp.sum(xp.astype(observed & ~number, xp.int32)))
+    if lost:
+        raise checks.problem(
+            "x",
+            got=f"{lost} NaN, infinite or negative values that are said to be observed",
+            expected="a number wherever an entry is observed",
+            fix="Set observed to False there; without it NaN (of integers, a negative one) says what is missing.",
+        )
 
 
 def context_dim(network: Any) -> int:

@@ -101,6 +101,7 @@ def bdmc(
     program: Program,
     num_rows: int,
     *,
+    y: Any = None,
     num_chains: int = 16,
     num_temperatures: int = 500,
     num_steps: int = 10,
@@ -115,12 +116,14 @@ def bdmc(
     .. math:: \log \frac1K \sum_k w_k \;\lesssim\; \log p(x) \;\lesssim\; -\log \frac1K \sum_k \frac1{\bar w_k}
 
     with :math:`\bar w_k` the same product along the reversed chain. The gap bounds the error of `ais` with the same
-    settings, on data like those of the model. The step sizes come from a pilot run, as in `ais`.
+    settings, on data like those of the model. The step sizes come from a pilot run, as in `ais`. Of a program with
+    classes, whose labels ``y`` are all known, z and x are drawn given these, and the bounds are those of log p(x | y).
 
     Args:
         rng_key: the key.
         program: a program with continuous latents.
         num_rows: how many rows to draw.
+        y: (num_rows,) labels to draw them with, or one for all, of a program with classes, which needs them.
         num_chains: K, chains of each row in each direction.
         num_temperatures: T, the number of steps between the start and the posterior.
         num_steps: the mean number of leapfrog steps of a transition.
@@ -132,8 +135,8 @@ def bdmc(
 
     Raises:
         TypeError: no key, or no program where there should be one.
-        ValueError: a program without latents, with discrete ones or with a law of which entries are observed, or an
-            argument out of range.
+        ValueError: labels that the program does not take or of which some are unknown, a program without latents, with
+            discrete ones or with a law of which entries are observed, or an argument out of range.
 
     References:
         Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
@@ -143,11 +146,12 @@ def bdmc(
     checks.at_least("num_rows", num_rows, 2)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)
+    labels = None if y is None else bounds.check_known(takes_labels(program).check_labels(y, num_rows))
     key_simulate, key_run = jax.random.split(rng_key)
-    values, simulated = _simulate(key_simulate, program, num_rows)
+    values, simulated = _simulate(key_simulate, _view(program, labels, np.arange(num_rows)), num_rows)
     array = np.asarray(simulated)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
-    forward, reverse = _anneal(key_run, program, array, None, None, values, settings, progress)
+    forward, reverse = _anneal(key_run, program, array, None, labels, values, settings, progress)
     return bounds.bracket(forward, reverse, array)
 
 
@@ -337,7 +341,8 @@ def _at(path: _Path, temperature: jax.Array, position: jax.Array) -> tuple[hmc.S
 @eqx.filter_jit
 def _simulate(rng_key: jax.Array, program: Any, num_rows: int) -> tuple[dict[str, jax.Array], jax.Array]:
     trace = handlers.trace(handlers.seed(program.model, rng_key)).get_trace(size=num_rows)
-    values = {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
+    drawn = {name: site for name, site in trace.items() if site["type"] == "sample" and not site["is_observed"]}
+    values = {name: site["value"] for name, site in drawn.items()}
     return values, values.pop("x")
 
 

@@ -90,6 +90,7 @@ def bdmc(
     program: Program,
     num_rows: int,
     *,
+    y: Any = None,
     num_chains: int = 16,
     num_temperatures: int = 500,
     num_steps: int = 10,
@@ -104,11 +105,13 @@ def bdmc(
     .. math:: \log \frac1K \sum_k w_k \;\lesssim\; \log p(x) \;\lesssim\; -\log \frac1K \sum_k \frac1{\bar w_k}
 
     with :math:`\bar w_k` the same product along the reversed chain. The gap bounds the error of `ais` with the same
-    settings, on data like those of the model. The step sizes come from a pilot run, as in `ais`.
+    settings, on data like those of the model. The step sizes come from a pilot run, as in `ais`. Of a program with
+    classes, whose labels ``y`` are all known, z and x are drawn given these, and the bounds are those of log p(x | y).
 
     Args:
         program: a program with continuous latents.
         num_rows: how many rows to draw.
+        y: (num_rows,) labels to draw them with, or one for all, of a program with classes, which needs them.
         num_chains: K, chains of each row in each direction.
         num_temperatures: T, the number of steps between the start and the posterior.
         num_steps: the mean number of leapfrog steps of a transition.
@@ -120,8 +123,8 @@ def bdmc(
 
     Raises:
         TypeError: no program where there should be one.
-        ValueError: a program without latents, with discrete ones or with a law of which entries are observed, or an
-            argument out of range.
+        ValueError: labels that the program does not take or of which some are unknown, a program without latents, with
+            discrete ones or with a law of which entries are observed, or an argument out of range.
 
     References:
         Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
@@ -130,9 +133,10 @@ def bdmc(
     checks.at_least("num_rows", num_rows, 2)
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)
-    values, simulated = _simulate(program, num_rows)
+    labels = None if y is None else bounds.check_known(takes_labels(program).check_labels(y, num_rows))
+    values, simulated = _simulate(_view(program, labels, slice(None)), num_rows)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
-    forward, reverse = _anneal(program, simulated, None, None, values, settings, progress)
+    forward, reverse = _anneal(program, simulated, None, labels, values, settings, progress)
     return bounds.bracket(forward, reverse, simulated.numpy(force=True))
 
 
@@ -144,9 +148,9 @@ class _Known:
         self.model, self.guide = (poutine.condition(side, data={"y": y}) for side in (given.model, given.guide))
 
 
-def _view(program: Any, labels: np.ndarray | None, part: slice, x: torch.Tensor) -> Any:
+def _view(program: Any, labels: np.ndarray | None, part: slice) -> Any:
     """The program, or what it is of these rows where their labels are known."""
-    return program if labels is None else _Known(program, torch.as_tensor(labels[part], device=x.device))
+    return program if labels is None else _Known(program, tensor(program, labels[part]))
 
 
 class _Settings(NamedTuple):
@@ -195,7 +199,7 @@ def _anneal(
     progress: bool | None,
 ) -> np.ndarray:
     """The log weights (legs, chains, n) of the forward leg, and of the reverse one from ``exact`` latents."""
-    sites = latents.sites(_view(program, labels, slice(1), x), x)
+    sites = latents.sites(_view(program, labels, slice(1)), x)
     bounds.check_latents(
         [site["name"] for site in sites], [site["name"] for site in sites if site["fn"].support.is_discrete]
     )
@@ -212,7 +216,7 @@ def _anneal(
         for first in starts:
             part = slice(first, first + rows)
             seen = None if observed is None else observed[part].to(x.device)
-            path = _Path(_view(program, labels, part, x), layout, x[part], seen, settings.start)
+            path = _Path(_view(program, labels, part), layout, x[part], seen, settings.start)
             ends = None if vectors is None else vectors[:, part]
             parts.append(_run(path, plan, ends, settings, bar).cpu().numpy())
     return np.concatenate(parts, axis=-1)
@@ -263,6 +267,6 @@ def _at(path: _Path, temperature: float, position: torch.Tensor) -> tuple[hmc.St
 def _simulate(program: Any, num_rows: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     with torch.no_grad(), isolated():
         trace = poutine.trace(program.model).get_trace(size=num_rows)
-    samples = [site for site in trace.nodes.values() if site["type"] == "sample"]
+    samples = [site for site in trace.nodes.values() if site["type"] == "sample" and not site["is_observed"]]
     values = {site["name"]: site["value"] for site in samples if not poutine.util.site_is_subsample(site)}
     return values, values.pop("x")

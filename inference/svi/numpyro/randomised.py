@@ -10,6 +10,7 @@ from numpyro.distributions.distribution import ExpandedDistribution, Independent
 from numpyro.infer import elbo
 from numpyro.primitives import Messenger
 
+from deepgen.inference.svi import loop
 from deepgen.inference.svi.checkpoint import describe
 from deepgen.inference.svi.numpyro.elbo import ELBO
 
@@ -19,7 +20,12 @@ class RandomLaws(elbo.ELBO):
 
     Args:
         objective: the other objective; None for an `ELBO`.
+
+    Attributes:
+        step: which of `fit`'s steps is taken; None where none is known, as in a plain ``SVI``.
     """
+
+    step: Any = None
 
     def __init__(self, objective: elbo.ELBO | None = None) -> None:
         self.objective = ELBO() if objective is None else objective
@@ -33,6 +39,16 @@ class RandomLaws(elbo.ELBO):
 
     def __hash__(self) -> int:
         return hash((type(self), self.objective))
+
+    def at(self, step: Any) -> Any:
+        """The objective as it stands at a step.
+
+        Args:
+            step: steps taken so far.
+        """
+        new = copy.copy(self)
+        new.objective, new.step = loop.at(self.objective, step), step
+        return new
 
     @abstractmethod
     def _exchanged(self, rng_key: jax.Array, law: Any) -> Any:

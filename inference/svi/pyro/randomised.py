@@ -1,5 +1,6 @@
 """What objectives share that train by random laws in place of the model's own, in Pyro."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from pyro import infer
 from pyro.distributions import MaskedDistribution
 from pyro.poutine.messenger import Messenger
 
+from deepgen.inference.svi import loop
 from deepgen.inference.svi.checkpoint import describe
 from deepgen.inference.svi.pyro.elbo import ELBO
 
@@ -18,7 +20,12 @@ class RandomLaws(infer.ELBO):
 
     Args:
         objective: the other objective; None for an `ELBO`.
+
+    Attributes:
+        step: which of `fit`'s steps is taken; None where none is known, as in a plain ``SVI``.
     """
+
+    step: Any = None
 
     def __init__(self, objective: infer.ELBO | None = None) -> None:
         self.objective: Any = ELBO() if objective is None else objective
@@ -32,6 +39,16 @@ class RandomLaws(infer.ELBO):
 
     def __hash__(self) -> int:
         return hash((type(self), self.objective))
+
+    def at(self, step: Any) -> Any:
+        """The objective as it stands at a step.
+
+        Args:
+            step: steps taken so far.
+        """
+        new = copy.copy(self)
+        new.objective, new.step = loop.at(self.objective, step), step
+        return new
 
     @abstractmethod
     def _exchanged(self, law: Any) -> Any:

@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.autoregressive import agnostic, sequence
+from deepgen.models.autoregressive.numpyro.distribution import clamped
 from deepgen.models.autoregressive.numpyro.ensemble import RandomMember
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
@@ -116,10 +117,12 @@ class AnyOrder(dist.Distribution):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as `Autoregressive.sample_given`.
         """
-        flat = jnp.asarray(x).reshape(len(x), -1)
-        seen = jnp.asarray(sequence.observed(jnp.asarray(x), observed)).reshape(flat.shape)
-        return self._draw(rng_key, flat, seen).reshape(jnp.shape(x))
+        x, observed = clamped(x, observed, self.event_shape)
+        return self._draw(rng_key, x.reshape(len(x), -1), observed.reshape(len(x), -1)).reshape(x.shape)
 
     def _draw(self, rng_key: jax.Array, x: jax.Array, observed: jax.Array) -> jax.Array:
         rank = agnostic.ranks(jnp.broadcast_to(self.priorities, x.shape), observed)
@@ -257,6 +260,9 @@ class OrderAgnostic(eqx.Module):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as `Autoregressive.sample_given`.
         """
         key_order, key_draw = jax.random.split(rng_key)
         priorities = self._priorities().sample(key_order, (len(x),))

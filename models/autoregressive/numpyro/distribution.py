@@ -88,11 +88,11 @@ class Autoregressive(dist.Distribution):
             (n, *event_shape), observed entries as they came.
 
         Raises:
-            ValueError: an ``observed`` of another shape than x.
+            ValueError: an ``observed`` of another shape than x, or observed entries that are no numbers.
         """
-        x = jnp.asarray(x)
+        x, observed = clamped(x, observed, self.event_shape)
         lead, n = sequence.rows(x.shape, self.event_shape)
-        known = (x.reshape(n, -1), jnp.asarray(sequence.observed(x, observed)).reshape(n, -1))
+        known = (x.reshape(n, -1), observed.reshape(n, -1))
         return self._draw(rng_key, n, sequence.contexts(self.context, lead), *known).reshape(x.shape)
 
     def evidence(self, value: Any, observed: Any) -> jax.Array:
@@ -135,3 +135,24 @@ class Autoregressive(dist.Distribution):
         _, drawn = lax.scan(body, first, steps)
         flat = jnp.moveaxis(drawn, 0, 1).reshape(n, -1)[:, jnp.argsort(order.reshape(-1))]
         return flat.reshape(n, *self.event_shape)
+
+
+def clamped(x: Any, observed: Any, event_shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Values, and what of them is observed; checked where they are not traced.
+
+    Args:
+        x: (n, *event_shape), NaN (negative integers) where missing.
+        observed: booleans of x's shape; None where x itself says what is missing.
+        event_shape: of a datum.
+
+    Returns:
+        Both as arrays.
+
+    Raises:
+        ValueError: other shapes, or entries that are said to be observed and are no numbers.
+    """
+    x = jnp.asarray(x)
+    observed = jnp.asarray(sequence.observed(x, observed))
+    if not isinstance(x, jax.core.Tracer) and not isinstance(observed, jax.core.Tracer):
+        sequence.check_known(x, observed, event_shape)
+    return x, observed

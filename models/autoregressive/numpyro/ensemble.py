@@ -1,5 +1,6 @@
 """Several orders and masks of one network in NumPyro: their mixture, and the objective that takes one at random."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +12,11 @@ from jax import lax
 from numpyro.distributions import constraints
 
 from deepgen import checks
+from deepgen.inference.svi import loop
 from deepgen.inference.svi.numpyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
-from deepgen.models.autoregressive.numpyro.distribution import Autoregressive
+from deepgen.models.autoregressive.numpyro.distribution import Autoregressive, clamped
 from deepgen.models.autoregressive.numpyro.wrapped import Wrapped
 from deepgen.nn import masked
 
@@ -137,10 +139,9 @@ class Ensemble(dist.Distribution):
             (n, *event_shape), observed entries as they came.
 
         Raises:
-            ValueError: an ``observed`` of another shape than x.
+            ValueError: an ``observed`` of another shape than x, or observed entries that are no numbers.
         """
-        x = jnp.asarray(x)
-        observed = jnp.asarray(sequence.observed(x, observed))
+        x, observed = clamped(x, observed, self.event_shape)
         key, keys = rng_key, jax.random.split(jax.random.fold_in(rng_key, 1), len(self.members))
 
         def complete(at: tuple[masked.Plan, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -165,6 +166,17 @@ class Ensemble(dist.Distribution):
         plan = _take(self._plans(), jax.random.randint(rng_key, (), 0, len(self.members)))
         return self._member(plan, self.context)
 
+    def in_turn(self, step: Any) -> Autoregressive:
+        """The law of one member, each in its turn.
+
+        Args:
+            step: how many turns there were before.
+
+        Returns:
+            The law.
+        """
+        return self._member(_take(self._plans(), step % len(self.members)), self.context)
+
     def _member(self, plan: masked.Plan, context: Any = None) -> Autoregressive:
         return Autoregressive(Planned(self.network, plan), self.observation, context)
 
@@ -181,14 +193,26 @@ class RandomMember(RandomLaws):
 
     .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
 
-    at the price of one member a step. Of `AnyOrder` it is one place of the order in place of all, the loss of Uria,
-    Murray & Larochelle 2014, which has the mean over places without bias at the price of one pass.
+    at the price of one member a step: under `fit` the members in turn, step by step (Germain et al. 2015, section 4.3),
+    in a plain ``SVI``, which counts no steps, and of held-out rows one at random. Of `AnyOrder` it is one place of the
+    order in place of all, the loss of Uria, Murray & Larochelle 2014, which has the mean over places without bias at
+    the price of one pass.
 
     Args:
         objective: the other objective; None for an `ELBO`.
     """
 
+    takes_turns = True
+
+    def judging(self) -> Any:
+        """The objective of held-out rows, whose member is the same at every step."""
+        new = copy.copy(self)
+        new.objective, new.takes_turns = loop.judging(self.objective), False
+        return new
+
     def _exchanged(self, rng_key: jax.Array, law: Any) -> Any:
+        if isinstance(law, sequence.Alternating) and self.takes_turns and self.step is not None:
+            return law.in_turn(self.step)
         return law.at_random(rng_key) if isinstance(law, sequence.Randomised) else law
 
 

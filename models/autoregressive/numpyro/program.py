@@ -86,7 +86,7 @@ class AutoregressiveModel(eqx.Module):
             hidden: the widths of the hidden layers.
             order: of the entries: None for row-major, ``"random"``, or (D,) indices into the flattened datum.
             num_members: how many masks (and, where ``order`` is ``"random"``, orders) share the weights. `fit` takes
-                one of them at random at each step; probabilities are averaged over all.
+                them in turn, one a step; probabilities are averaged over all.
             activation: the network's activation.
             direct: whether there are connections from the inputs to the outputs.
             num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
@@ -185,6 +185,9 @@ class AutoregressiveModel(eqx.Module):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as there.
         """
         return self.distribution().sample_given(rng_key, x, observed)
 
@@ -218,7 +221,7 @@ class AutoregressiveModel(eqx.Module):
     def objective(self) -> Any:
         """What `fit` minimises by default: the negative log-likelihood.
 
-        It is of one random member where there are some, and with units dropped where the network has a rate of that.
+        It is of one member a step where there are some, and with units dropped where the network has a rate of that.
         """
         if self.members:
             return RandomMember()

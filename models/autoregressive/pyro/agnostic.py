@@ -13,6 +13,7 @@ from torch.distributions.utils import lazy_property
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.models.autoregressive import agnostic, sequence
+from deepgen.models.autoregressive.pyro.distribution import clamped
 from deepgen.models.autoregressive.pyro.ensemble import RandomMember
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
@@ -120,10 +121,12 @@ class AnyOrder(TorchDistribution):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as `Autoregressive.sample_given`.
         """
-        flat = x.reshape(len(x), -1)
-        seen = torch.as_tensor(sequence.observed(x, observed), device=x.device).reshape(flat.shape)
-        return self._draw(flat, seen).reshape(x.shape)
+        x, observed = clamped(x, observed, self.event_shape)
+        return self._draw(x.reshape(len(x), -1), observed.reshape(len(x), -1)).reshape(x.shape)
 
     @torch.no_grad()
     def _draw(self, x: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
@@ -252,6 +255,9 @@ class OrderAgnostic(torch.nn.Module):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as `Autoregressive.sample_given`.
         """
         priorities = self._priorities().sample((len(x),))
         return AnyOrder(self.network, self.observation, priorities).sample_given(x, observed)

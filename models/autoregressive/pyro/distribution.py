@@ -93,11 +93,11 @@ class Autoregressive(TorchDistribution):
             (n, *event_shape), observed entries as they came.
 
         Raises:
-            ValueError: an ``observed`` of another shape than x.
+            ValueError: an ``observed`` of another shape than x, or observed entries that are no numbers.
         """
+        x, observed = clamped(x, observed, self.event_shape)
         lead, n = sequence.rows(tuple(x.shape), tuple(self.event_shape))
-        seen = torch.as_tensor(sequence.observed(x, observed), device=x.device)
-        known = (x.reshape(n, -1), seen.reshape(n, -1))
+        known = (x.reshape(n, -1), observed.reshape(n, -1))
         return self._draw(n, sequence.contexts(self.context, lead), *known).reshape(x.shape)
 
     def evidence(self, value: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
@@ -134,3 +134,23 @@ class Autoregressive(TorchDistribution):
         return flat[:, torch.as_tensor(np.argsort(network.order.reshape(-1)), device=flat.device)].reshape(
             n, *self.event_shape
         )
+
+
+def clamped(x: Any, observed: Any, event_shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values, and what of them is observed; checked.
+
+    Args:
+        x: (n, *event_shape), NaN (negative integers) where missing.
+        observed: booleans of x's shape; None where x itself says what is missing.
+        event_shape: of a datum.
+
+    Returns:
+        Both as tensors.
+
+    Raises:
+        ValueError: other shapes, or entries that are said to be observed and are no numbers.
+    """
+    x = torch.as_tensor(x)
+    observed = torch.as_tensor(sequence.observed(x, observed), device=x.device)
+    sequence.check_known(x, observed, tuple(event_shape))
+    return x, observed

@@ -1,5 +1,6 @@
 """Several orders and masks of one network in Pyro: their mixture, and the objective that takes one at random."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +11,11 @@ from pyro.distributions import TorchDistribution
 from torch.distributions.utils import lazy_property
 
 from deepgen import checks
+from deepgen.inference.svi import loop
 from deepgen.inference.svi.pyro.randomised import RandomLaws
 from deepgen.models.autoregressive import sequence
 from deepgen.models.autoregressive.made import Member
-from deepgen.models.autoregressive.pyro.distribution import Autoregressive
+from deepgen.models.autoregressive.pyro.distribution import Autoregressive, clamped
 from deepgen.models.autoregressive.pyro.wrapped import Wrapped
 from deepgen.nn import masked
 
@@ -146,9 +148,9 @@ class Ensemble(TorchDistribution):
             (n, *event_shape), observed entries as they came.
 
         Raises:
-            ValueError: an ``observed`` of another shape than x.
+            ValueError: an ``observed`` of another shape than x, or observed entries that are no numbers.
         """
-        observed = torch.as_tensor(sequence.observed(x, observed), device=x.device)
+        x, observed = clamped(x, observed, self.event_shape)
         drawn, evidence = [], []
         for m in range(len(self.members)):
             law = self._member(m, self.context)
@@ -167,6 +169,17 @@ class Ensemble(TorchDistribution):
         """
         return self._member(int(torch.randint(len(self.members), ())), self.context).expand(self.batch_shape)
 
+    def in_turn(self, step: Any) -> Any:
+        """The law of one member, each in its turn.
+
+        Args:
+            step: how many turns there were before.
+
+        Returns:
+            The law.
+        """
+        return self._member(step % len(self.members), self.context).expand(self.batch_shape)
+
     def _member(self, m: int, context: Any = None) -> Any:
         plan = masked.member(self.network.sizes, *self.members[m])
         return Autoregressive(Planned(self.network, plan), self.observation, context)
@@ -180,12 +193,24 @@ class RandomMember(RandomLaws):
 
     .. math:: \mathbb{E}_m[-\log p_m(x)] \ge -\log p(x),
 
-    at the price of one member a step. Of `AnyOrder` it is one place of the order in place of all, the loss of Uria,
-    Murray & Larochelle 2014, which has the mean over places without bias at the price of one pass.
+    at the price of one member a step: under `fit` the members in turn, step by step (Germain et al. 2015, section 4.3),
+    in a plain ``SVI``, which counts no steps, and of held-out rows one at random. Of `AnyOrder` it is one place of the
+    order in place of all, the loss of Uria, Murray & Larochelle 2014, which has the mean over places without bias at
+    the price of one pass.
 
     Args:
         objective: the other objective; None for an `ELBO`.
     """
 
+    takes_turns = True
+
+    def judging(self) -> Any:
+        """The objective of held-out rows, whose member is the same at every step."""
+        new = copy.copy(self)
+        new.objective, new.takes_turns = loop.judging(self.objective), False
+        return new
+
     def _exchanged(self, law: Any) -> Any:
+        if isinstance(law, sequence.Alternating) and self.takes_turns and self.step is not None:
+            return law.in_turn(self.step)
         return law.at_random() if isinstance(law, sequence.Randomised) else law

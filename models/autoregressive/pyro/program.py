@@ -80,7 +80,7 @@ class AutoregressiveModel(torch.nn.Module):
             hidden: the widths of the hidden layers.
             order: of the entries: None for row-major, ``"random"``, or (D,) indices into the flattened datum.
             num_members: how many masks (and, where ``order`` is ``"random"``, orders) share the weights. `fit` takes
-                one of them at random at each step; probabilities are averaged over all.
+                them in turn, one a step; probabilities are averaged over all.
             activation: the network's activation.
             direct: whether there are connections from the inputs to the outputs.
             num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
@@ -175,6 +175,9 @@ class AutoregressiveModel(torch.nn.Module):
 
         Returns:
             (n, *event_shape), observed entries as they came.
+
+        Raises:
+            ValueError: as there.
         """
         return self.distribution().sample_given(x, observed)
 
@@ -208,7 +211,7 @@ class AutoregressiveModel(torch.nn.Module):
     def objective(self) -> Any:
         """What `fit` minimises by default: the negative log-likelihood.
 
-        It is of one random member where there are some, and with units dropped where the network has a rate of that.
+        It is of one member a step where there are some, and with units dropped where the network has a rate of that.
         """
         if self.members:
             return RandomMember()
