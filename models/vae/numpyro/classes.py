@@ -338,7 +338,7 @@ class ClassVAE(eqx.Module):
     def _prior(self, rows: int) -> dist.Distribution:
         def posterior(pseudo_inputs: jax.Array) -> dist.Distribution:
             given = eqx_module("encoder", self.encoder), declare("posterior", self.posterior)
-            features, code = jnp.split(pseudo_inputs, (-self.num_classes,), axis=-1)
+            features, code = jnp.split(pseudo_inputs, (pseudo_inputs.shape[-1] - self.num_classes,), axis=-1)
             return self._given(*given, features, jnp.ones(features.shape, bool), code)
 
         return declare("prior", self.prior)(posterior, jnp.zeros((rows, self.latent_dim)))
