@@ -5,7 +5,7 @@ from typing import Any
 import labelling
 import numpy as np
 from element_laws import SCALE, squash, stretch
-from flow_laws import affine_config, affine_prior
+from flow_laws import affine_config, affine_posterior, affine_prior
 from labelling import CENTRES, LOG_PI, OFFSET, SHIFTS, D, K
 from oracles import POSTERIOR_SCALE
 from scipy import stats
@@ -32,17 +32,16 @@ _joint = np.concatenate([LOADING @ WIDE, WIDE])
 COVARIANCE = _joint @ _joint.T + np.diag([NOISE**2] * D + [0.0] * L)
 """Of x and z together, whatever the class; `MEANS` are those of each."""
 _slopes = np.linalg.solve(COVARIANCE[:D, :D], MEANS[:, :D].T).T
+_exact = np.concatenate([_gain, -_gain @ SHIFTS.T], axis=1), LEFT @ _prior @ CENTRE - _gain @ OFFSET
 
 TENSORS = {
     name: np.asarray(value, dtype=np.float32)
     for name, value in {
         "classifier.layers.0.weight": _slopes,
         "classifier.layers.0.bias": LOG_PI - 0.5 * (MEANS[:, :D] * _slopes).sum(1),
-        "encoder.layers.0.weight": np.concatenate(
-            [np.concatenate([_gain, -_gain @ SHIFTS.T], 1), np.zeros((3, D + K))]
-        ),
+        "encoder.layers.0.weight": np.concatenate([_exact[0], np.zeros((3, D + K))]),
         "encoder.layers.0.bias": np.concatenate(
-            [LEFT @ _prior @ CENTRE - _gain @ OFFSET, stretch(np.log(np.diag(_root)), *POSTERIOR_SCALE), _root[1:, 0]]
+            [_exact[1], stretch(np.log(np.diag(_root)), *POSTERIOR_SCALE), _root[1:, 0]]
         ),
         "decoder.layers.0.weight": np.concatenate([LOADING, SHIFTS.T], axis=1),
         "decoder.layers.0.bias": OFFSET,
@@ -52,6 +51,22 @@ TENSORS = {
         **FLOW,
     }.items()
 }
+
+_carried, _spread, _after = affine_posterior(np.linalg.inv(LEFT), *_exact)
+BY_FLOW: tuple[dict[str, Any], dict[str, np.ndarray]] = (
+    CONFIG
+    | {
+        "encoder": {**CONFIG["encoder"], "out_size": 2 * L},
+        "posterior": {"posterior": "flow", "flow": affine_config(L)},
+    },
+    TENSORS
+    | {
+        "encoder.layers.0.weight": np.float32(np.concatenate([_carried[0], np.zeros((L, D + K))])),
+        "encoder.layers.0.bias": np.float32(np.concatenate([_carried[1], stretch(np.log(_spread), *POSTERIOR_SCALE)])),
+        **_after,
+    },
+)
+"""Configuration and parameters where a diagonal normal and an affine map after it are that guide."""
 
 
 def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,8 @@ def test_the_bound_of_an_exact_guide_is_the_log_density(engine: Any) -> None:
         return float(engine.bound(own, objective, (X, MIXED))["loss"])
 
     assert loss(program(engine)) == pytest.approx(-truth, rel=1e-5)
+    config, tensors = exact.BY_FLOW
+    assert loss(engine.with_tensors(engine.build("vae", config), tensors)) == pytest.approx(-truth, rel=1e-5)
     off = exact.TENSORS["prior.flow.transforms.0.bias"] + 0.1
     assert loss(altered(engine, "prior.flow.transforms.0.bias", off)) != pytest.approx(-truth, rel=1e-4)
     bias = exact.TENSORS["encoder.layers.0.bias"] * [1, 1, 1, 1, 0]
