@@ -323,7 +323,11 @@ class Pyro:
         def normal(shape: Any, dtype: Any = None, device: Any = None) -> torch.Tensor:
             return sign * torch.as_tensor(signs(tuple(shape)), dtype=dtype, device=device)
 
-        with pyro.get_param_store().scope(), mock.patch("torch.distributions.normal._standard_normal", normal):
+        with (
+            pyro.get_param_store().scope(),
+            mock.patch("torch.distributions.normal._standard_normal", normal),
+            mock.patch("torch.distributions.multivariate_normal._standard_normal", normal),
+        ):
             program.zero_grad()
             loss = objective.loss_and_grads(program.model, program.guide, *args)
         named = {

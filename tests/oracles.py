@@ -352,6 +352,7 @@ def _vae_oracles() -> list[Oracle]:
             (np.array([0.5, -0.4, 0.6]), 1.1),
         ),
         Oracle("vae", "two-levels", "two linear-Gaussian levels with their exact posterior as guide", **two_levels()),
+        Oracle("vae", "correlated-levels", "likewise with correlated latents and a flow on top", **two_levels(True)),
     ]
 
 

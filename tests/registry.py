@@ -86,7 +86,7 @@ def _vae_instances() -> list[Instance]:
         }
         found.append(Instance("vae", f"{law}-conv", config, data(image)))
     found += _vae_parts()
-    return [*found, _vae_table(), _vae_pixels(), _vae_levels()]
+    return [*found, _vae_table(), _vae_pixels(), _vae_levels(), _vae_image_levels()]
 
 
 def _vae_levels() -> Instance:
@@ -103,6 +103,27 @@ def _vae_levels() -> Instance:
         "decoder": networks["decoder"][0],
     }
     return Instance("vae", "three-levels", config, real((5,)))
+
+
+def _vae_image_levels() -> Instance:
+    """Two levels above convolutions, with full covariances and a VampPrior."""
+    conv: dict[str, Any] = {"hidden": [6], "kernel_size": 3, "activation": "gelu"}
+    image, mlp = (2, 5, 4), {"network": "MLP", "hidden": [6, 6], "activation": "gelu"}
+    config = {
+        "program": "hierarchical",
+        "latent_dims": [3, 2],
+        "input_shape": list(image),
+        "observation": {"law": "gaussian", "event_shape": list(image)},
+        "posterior": {"posterior": "full"},
+        "top": {"prior": "vamp", "num_components": 3, "num_features": 40},
+        "encoder": [
+            {**conv, "network": "ConvEncoder", "in_shape": list(image), "out_size": 13, "channels": [4, 6]},
+            {**mlp, "in_size": 4, "out_size": 5},
+        ],
+        "prior": [{**mlp, "in_size": 2, "out_size": 6}],
+        "decoder": {**conv, "network": "ConvDecoder", "in_size": 3, "out_shape": list(image), "channels": [6, 4]},
+    }
+    return Instance("vae", "image-levels", config, real(image))
 
 
 def _vae_table() -> Instance:

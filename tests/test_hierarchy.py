@@ -53,11 +53,11 @@ def test_a_product_of_normals_is_that_of_their_densities() -> None:
     weights = np.exp(log_density) / np.exp(log_density).sum(-1, keepdims=True)
     mean = weights @ grid
     sd = np.sqrt(weights @ grid**2 - mean**2)
-    merged = hierarchy.merge(first, second)
+    merged = first.times(second)
     np.testing.assert_allclose(merged.loc, mean, atol=1e-9)
     np.testing.assert_allclose(merged.scale, sd, atol=1e-9)
     # the means weighted the wrong way round
-    crossed = hierarchy.merge(Normal(first.loc, second.scale), Normal(second.loc, first.scale))
+    crossed = Normal(first.loc, second.scale).times(Normal(second.loc, first.scale))
     assert np.abs(crossed.loc - mean).max() > 1e-2
 
 
@@ -65,7 +65,7 @@ def test_a_product_with_the_narrowest_and_the_widest_scale_is_finite() -> None:
     ends = np.exp(np.float32([-7.0, 3.0]))
     for s in ends:
         for t in ends:
-            merged = hierarchy.merge(Normal(np.float32([1.0]), s[None]), Normal(np.float32([-1.0]), t[None]))
+            merged = Normal(np.float32([1.0]), s[None]).times(Normal(np.float32([-1.0]), t[None]))
             assert 0 < merged.scale <= min(s, t)
             assert -1 <= merged.loc <= 1
 

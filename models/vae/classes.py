@@ -95,12 +95,24 @@ def pinned(logits: Float[Any, "n k"], y: Int[Any, " n"]) -> Float[Any, "n k"]:
     return xp.where((y >= 0)[..., None], _OUT * (1 - code), logits)
 
 
-def beside(values: Float[Any, "*a p"], code: Float[Any, "*b k"]) -> Any:
-    """Values and class codes in one vector, broadcast against each other: what the networks are shown."""
+def beside(values: Float[Any, "*a"], code: Float[Any, "*b k"], axes: int = 1) -> Any:
+    """Values and class codes in one array, broadcast against each other: what the networks are shown.
+
+    Args:
+        values: (..., p, *rest), with ``axes`` axes of a datum.
+        code: (..., K).
+        axes: 1 for vectors; 3 for images (channels, height, width), behind whose channels the code is K planes, each
+            the same number everywhere.
+
+    Returns:
+        (..., p + K, *rest).
+    """
     xp = array_api_compat.array_namespace(values)
-    batch = np.broadcast_shapes(tuple(values.shape[:-1]), tuple(code.shape[:-1]))
-    parts = [xp.broadcast_to(part, (*batch, part.shape[-1])) for part in (values, code)]
-    return xp.concat(parts, axis=-1)
+    batch = np.broadcast_shapes(tuple(values.shape[:-axes]), tuple(code.shape[:-1]))
+    planes = xp.reshape(code, (*code.shape, *[1] * (axes - 1)))
+    rest = tuple(values.shape[values.ndim - axes + 1 :])
+    parts = [xp.broadcast_to(part, (*batch, part.shape[-axes], *rest)) for part in (values, planes)]
+    return xp.concat(parts, axis=-axes)
 
 
 def tile(y: Any, rows: int) -> Any:
@@ -140,6 +152,24 @@ def check_sizes(num_classes: Any, latent_dim: Any, hidden: Any = ()) -> None:
     checks.at_least("num_classes", num_classes, 2)
     checks.positive("latent_dim", latent_dim)
     wholes("hidden", hidden)
+
+
+def check_posterior(conjugate: bool) -> None:
+    """Refuse a posterior that knows nothing of the class.
+
+    Args:
+        conjugate: whether it is that of a linear-Gaussian program.
+
+    Raises:
+        ValueError: it is.
+    """
+    if conjugate:
+        raise checks.problem(
+            "posterior",
+            got="'conjugate', the posterior of one linear-Gaussian program, whatever the class",
+            expected="a posterior that the encoder gives: 'diagonal', 'full' or a flow",
+            fix="Take 'full', or a VAE.",
+        )
 
 
 def refuse_alpha() -> ValueError:

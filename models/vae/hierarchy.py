@@ -2,24 +2,29 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import array_api_compat
 
 from deepgen import checks
 from deepgen.models.vae import posterior
+from deepgen.models.vae.normals import Correlated, Normal
+
+POSTERIORS = ("diagonal", "full")
 
 
-class Normal(NamedTuple):
-    """A normal law with independent components.
+@runtime_checkable
+class Reading(Protocol):
+    """What a level's posterior promises besides: the normal that the encoder's numbers mean, and the law of one."""
 
-    Attributes:
-        loc: (..., d).
-        scale: (..., d).
-    """
+    def num_params(self, latent_dim: int) -> int:
+        """How many numbers the encoder gives."""
 
-    loc: Any
-    scale: Any
+    def read(self, raw: Any) -> Any:
+        """The normal that the numbers (..., num_params) mean."""
+
+    def law(self, normal: Any) -> Any:
+        """The engine's distribution."""
 
 
 class Level(NamedTuple):
@@ -82,8 +87,49 @@ def check_networks(encoder: Any, prior: Any, latent_dims: Sequence[int]) -> None
             )
 
 
+def check_posterior(chosen: Any) -> None:
+    """Refuse a posterior of the levels that leaves no normal to multiply with the prior.
+
+    Args:
+        chosen: a posterior's name, a posterior, or a flow.
+
+    Raises:
+        ValueError: it is not one of `POSTERIORS`.
+    """
+    named = isinstance(chosen, str)
+    if chosen not in POSTERIORS if named else not isinstance(chosen, Reading):
+        raise checks.problem(
+            "posterior",
+            got=repr(chosen) if named else f"a {type(chosen).__name__}",
+            expected="'diagonal' or 'full': each level's normal is multiplied by the law that the level above leaves",
+            fix="Take one of these two; the posterior of a VAE, of one level, can be any.",
+        )
+
+
+def check_numbers(name: str, raw: Any, wanted: int, latent_dim: int) -> None:
+    """Refuse another number of numbers than a level's law takes.
+
+    Args:
+        name: of the network, for the message.
+        raw: (..., numbers).
+        wanted: how many there have to be.
+        latent_dim: of the level.
+
+    Raises:
+        ValueError: there are others.
+    """
+    if raw.shape[-1] != wanted:
+        two = "two for each of" if wanted == 2 * latent_dim else "of a mean and a full covariance of"
+        raise checks.problem(
+            name,
+            got=f"{raw.shape[-1]} numbers",
+            expected=f"{wanted}, {two} {latent_dim} latents",
+            fix="Give the network's last layer that many outputs; only below the top may features follow them.",
+        )
+
+
 def read(name: str, raw: Any, latent_dim: int) -> Normal:
-    """The law that a network's numbers mean: a mean, then a raw log s, bounded to (-7, 3).
+    """The law that a prior's numbers mean: a mean, then a raw log s, bounded to (-7, 3).
 
     Args:
         name: of the network, for the message.
@@ -96,24 +142,21 @@ def read(name: str, raw: Any, latent_dim: int) -> Normal:
     Raises:
         ValueError: another number of numbers.
     """
-    if raw.shape[-1] != 2 * latent_dim:
-        raise checks.problem(
-            name,
-            got=f"{raw.shape[-1]} numbers",
-            expected=f"{2 * latent_dim}, two for each of {latent_dim} latents",
-            fix="Give the network's last layer that many outputs; only below the top may features follow them.",
-        )
+    check_numbers(name, raw, 2 * latent_dim, latent_dim)
     return Normal(raw[..., :latent_dim], posterior.scale(raw[..., latent_dim:]))
 
 
-def evidence(networks: Any, shown: Any, latent_dims: Sequence[int]) -> list[Normal]:
+def evidence(
+    networks: Any, shown: Any, latent_dims: Sequence[int], reading: Reading
+) -> list[Normal] | list[Correlated]:
     """What x says of each level, bottom-up and without a draw.
 
     Args:
-        networks: one for each level: from the features of the level below (the first: from x) to two numbers for each
-            latent, and behind them, below the top, its own features.
+        networks: one for each level: from the features of the level below (the first: from x) to the numbers of the
+            level's normal, and behind them, below the top, its own features.
         shown: (n, ...) what the first network takes.
         latent_dims: of the levels.
+        reading: how the numbers are read.
 
     Returns:
         For each level a normal law in z_l, to which the likelihood p(x | z_l) is taken to be proportional.
@@ -123,30 +166,12 @@ def evidence(networks: Any, shown: Any, latent_dims: Sequence[int]) -> list[Norm
     """
     found, features = [], shown
     for index, (network, dim) in enumerate(zip(networks, latent_dims, strict=True)):
-        raw = network(features)
-        top = index == len(latent_dims) - 1
-        found.append(read(f"encoder {index}", raw if top else raw[..., : 2 * dim], dim))
-        features = raw[..., 2 * dim :]
+        raw, wanted = network(features), reading.num_params(dim)
+        own = raw if index == len(latent_dims) - 1 else raw[..., :wanted]
+        check_numbers(f"encoder {index}", own, wanted, dim)
+        found.append(reading.read(own))
+        features = raw[..., wanted:]
     return found
-
-
-def merge(first: Normal, second: Normal) -> Normal:
-    r"""The product of two normal densities, normalised: precisions add up, means are weighted by them.
-
-    .. math:: \sigma^{-2} = s^{-2} + t^{-2}, \quad \mu = \sigma^2 (m / s^2 + n / t^2)
-
-    Args:
-        first: N(m, s^2).
-        second: N(n, t^2).
-
-    Returns:
-        N(mu, sigma^2).
-    """
-    xp = array_api_compat.array_namespace(first.loc, second.loc)
-    length = xp.hypot(first.scale, second.scale)
-    # shares of one, which no small scale can make overflow
-    weight_first, weight_second = (second.scale / length) ** 2, (first.scale / length) ** 2
-    return Normal(weight_first * first.loc + weight_second * second.loc, first.scale * (second.scale / length))
 
 
 def law(
@@ -154,8 +179,8 @@ def law(
     latent_dims: Sequence[int],
     level: int,
     above: Any,
-    found: Sequence[Normal] | None = None,
-) -> Normal:
+    found: Sequence[Normal] | Sequence[Correlated] | None = None,
+) -> Any:
     """p(z_l | z_{l+1}); with evidence q(z_l | z_{l+1}, x).
 
     Args:
@@ -166,8 +191,8 @@ def law(
         found: the `evidence` of x, or None.
 
     Returns:
-        The law. At the top it is N(0, I), with evidence the evidence alone; below, the network's, with evidence their
-        product.
+        A `Normal`, or of correlated evidence a `Correlated`. At the top it is N(0, I), with evidence the evidence
+        alone; below, the network's, with evidence their product.
 
     Raises:
         ValueError: a network that gives another number of numbers.
@@ -176,10 +201,12 @@ def law(
         ones = array_api_compat.array_namespace(above).ones_like(above)
         return Normal(above, ones) if found is None else found[-1]
     prior = read(f"prior {level - 1}", networks[level - 1](above), latent_dims[level - 1])
-    return prior if found is None else merge(found[level - 1], prior)
+    return prior if found is None else found[level - 1].times(prior)
 
 
-def levels(networks: Any, latent_dims: Sequence[int], found: Sequence[Normal]) -> tuple[Level, ...]:
+def levels(
+    networks: Any, latent_dims: Sequence[int], found: Sequence[Normal] | Sequence[Correlated]
+) -> tuple[Level, ...]:
     """The posterior of every level, from the data up, the levels above it at the means of theirs.
 
     Args:
@@ -188,13 +215,13 @@ def levels(networks: Any, latent_dims: Sequence[int], found: Sequence[Normal]) -
         found: the `evidence` of x.
 
     Returns:
-        The levels.
+        The levels, the top beside N(0, I).
     """
     above: Any = array_api_compat.array_namespace(found[-1].loc).zeros_like(found[-1].loc)
     reached = []
     for level in range(len(latent_dims), 0, -1):
         prior, post = (law(networks, latent_dims, level, above, given) for given in (None, found))
-        reached.append(Level(*post, (post.loc - prior.loc) / prior.scale, post.scale / prior.scale))
+        reached.append(Level(post.loc, post.sd, (post.loc - prior.loc) / prior.scale, post.sd / prior.scale))
         above = post.loc
     return tuple(reversed(reached))
 
@@ -216,13 +243,16 @@ def descend(networks: Any, latent_dims: Sequence[int], z: Any, level: int) -> An
     return z
 
 
-def encoder_sizes(size: int, latent_dims: Sequence[int], hidden: Sequence[int]) -> list[tuple[int, int]]:
+def encoder_sizes(
+    size: int, latent_dims: Sequence[int], hidden: Sequence[int], reading: Reading
+) -> list[tuple[int, int]]:
     """The sizes of the encoder's perceptrons.
 
     Args:
         size: how many features x has.
         latent_dims: of the levels.
         hidden: the widths of each network's hidden layers.
+        reading: how many numbers each level takes.
 
     Returns:
         What each network takes and gives: below the top its features are as many as its last hidden layer is wide, or,
@@ -231,5 +261,6 @@ def encoder_sizes(size: int, latent_dims: Sequence[int], hidden: Sequence[int]) 
     width = hidden[-1] if hidden else size
     top = len(latent_dims) - 1
     return [
-        (width if index else size, 2 * dim + (width if index < top else 0)) for index, dim in enumerate(latent_dims)
+        (width if index else size, reading.num_params(dim) + (width if index < top else 0))
+        for index, dim in enumerate(latent_dims)
     ]

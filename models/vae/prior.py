@@ -55,7 +55,9 @@ def unit_scale() -> float:
     return float(unbounded(np.zeros(()), -7.0, 3.0))
 
 
-def pseudo_inputs(features: np.ndarray | None, fill: np.ndarray, num_components: int, noise: Any) -> np.ndarray:
+def pseudo_inputs(
+    features: np.ndarray | None, fill: np.ndarray, num_components: int, noise: Any, num_codes: int = 0
+) -> np.ndarray:
     """Where the pseudo-inputs of a VampPrior start: rows of the data, or noise around the fill.
 
     Args:
@@ -63,11 +65,13 @@ def pseudo_inputs(features: np.ndarray | None, fill: np.ndarray, num_components:
         fill: (F,) what an encoder is shown where data is missing.
         num_components: K.
         noise: (K, F) standard normal.
+        num_codes: C, the classes, each of which is in its turn that of a pseudo-input.
 
     Returns:
-        (K, F).
+        (K, F + C), the classes' codes behind the features.
     """
+    codes = np.eye(num_codes)[np.arange(num_components) % max(num_codes, 1)] if num_codes else np.zeros((len(noise), 0))
     if features is None:
-        return fill + np.asarray(noise)
+        return np.concatenate([fill + np.asarray(noise), codes], axis=1)
     index = np.linspace(0, len(features) - 1, num_components).round().astype(int)
-    return features[index] + 0.01 * np.asarray(noise)
+    return np.concatenate([features[index] + 0.01 * np.asarray(noise), codes], axis=1)

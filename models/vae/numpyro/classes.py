@@ -10,64 +10,56 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro import handlers
 from numpyro.contrib.module import eqx_module
 
 from deepgen.inference.svi.numpyro.enumeration import EnumELBO
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
-from deepgen.models.vae import activity, classes, posterior
+from deepgen.models.vae import activity, classes
 from deepgen.models.vae.hierarchy import Level
-from deepgen.models.vae.numpyro import parts
+from deepgen.models.vae.numpyro import class_constructors, parts, posteriors, priors
+from deepgen.models.vae.numpyro.labels import ClassPrior, Given
 from deepgen.nn import equinox as nn
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.numpyro import declare
 
 
-class ClassPrior(eqx.Module):
-    """p(y): uniform, or learned from uniform on.
-
-    Args:
-        num_classes: K.
-        learned: whether it is a parameter.
-    """
-
-    logits: jax.Array | None
-    num_classes: int = eqx.field(static=True)
-
-    def __init__(self, num_classes: int, learned: bool):
-        self.num_classes, self.logits = num_classes, jnp.zeros(num_classes) if learned else None
-
-    def log_probs(self) -> jax.Array:
-        """(K,) the classes' log probabilities."""
-        return jax.nn.log_softmax(jnp.zeros(self.num_classes) if self.logits is None else self.logits)
-
-
 class ClassVAE(eqx.Module):
     r"""A variational autoencoder of data with classes, of which some, all or none are known (the paper's M2).
 
-    .. math:: y \sim \mathrm{Categorical}(\pi), \quad z \sim N(0, I), \quad x \sim p(x \mid \mathrm{decoder}(z, y)),
+    .. math:: y \sim \mathrm{Categorical}(\pi), \quad z \sim p(z), \quad x \sim p(x \mid \mathrm{decoder}(z, y)),
         \qquad q(y \mid x)\, q(z \mid x, y)
 
-    with q(y | x) from classifier(x) and a diagonal normal q(z | x, y) from encoder(x, y). A known label stands at the
-    site ``"y"``, its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, summed out by
-    `EnumELBO`, which `fit` takes (``TraceGraph_ELBO`` draws it). Networks see the data's mean where x is missing. There
-    is no ``prior=``, ``posterior=`` or ``.conv``.
+    with q(y | x) from classifier(x), q(z | x, y) from encoder(x, y), a normal, diagonal or full, or with a flow after
+    it, and p(z), whatever the class, a standard normal, a mixture of normals, a VampPrior or a flow. A known label
+    stands at the site ``"y"``, its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, summed
+    out by `EnumELBO`, which `fit` takes (``TraceGraph_ELBO`` draws it). Where x is missing the networks are shown the
+    data's mean.
+
+    The class is shown to encoder and decoder as its code, K zeros and ones: behind the features and the latents where
+    these are vectors, and behind the channels of an image as K planes, each the same number everywhere. Pseudo-inputs
+    of a VampPrior have a code of their own, learned with them.
 
     Kingma, Mohamed, Rezende & Welling 2014, Semi-supervised learning with deep generative models.
 
     Args:
-        classifier: (..., F) features of a datum, flattened, to K logits.
-        encoder: (..., F + K) the same and the class's code to 2 latent_dim numbers.
+        classifier: (..., *input_shape) features of a datum to K logits.
+        encoder: the same, with K more of them along their first axis, the class's code, to as many numbers as the
+            posterior wants, (..., 2 * latent_dim) if diagonal.
         decoder: (..., latent_dim + K) latents and the class's code to as many numbers as the observation law wants.
         observation: the law of a datum, from ``deepgen.likelihoods``.
         latent_dim: how many latents.
         num_classes: K.
+        input_shape: the shape in which classifier and encoder take a datum's features; None for one axis, flattened.
+        posterior: what the encoder's numbers mean, from `posteriors`, or a flow, which carries a diagonal normal
+            on; None for `posteriors.Diagonal`.
+        prior: of the latents, from `priors`, or a flow; None for `priors.Standard`.
         learn_classes: whether pi is learned; else it is uniform.
         data: (n, *event_shape), from which the mean of the features is taken; None for zeros.
 
     Raises:
-        ValueError: a ``latent_dim`` that is not positive, fewer than two classes, or data that do not fit the law.
+        ValueError: a ``latent_dim`` that is not positive, fewer than two classes, a conjugate posterior, which knows
+            nothing of the class, or data that do not fit the law.
     """
 
     family: ClassVar[str] = "vae"
@@ -81,9 +73,12 @@ class ClassVAE(eqx.Module):
     decoder: Any
     observation: Any
     classes: ClassPrior
+    posterior: Any
+    prior: Any
     fill: jax.Array
     latent_dim: int = eqx.field(static=True)
     num_classes: int = eqx.field(static=True)
+    input_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -94,63 +89,25 @@ class ClassVAE(eqx.Module):
         latent_dim: int,
         num_classes: int,
         *,
+        input_shape: Sequence[int] | None = None,
+        posterior: Any | None = None,
+        prior: Any | None = None,
         learn_classes: bool = True,
         data: Any | None = None,
     ):
         classes.check_sizes(num_classes, latent_dim)
         self.classifier, self.encoder, self.decoder, self.observation = classifier, encoder, decoder, observation
         self.classes = ClassPrior(num_classes, learn_classes)
+        self.posterior = posteriors.chosen(posterior, latent_dim)
+        self.prior = priors.chosen(prior, latent_dim)
+        classes.check_posterior(isinstance(self.posterior, posteriors.Conjugate))
         self.latent_dim, self.num_classes = latent_dim, num_classes
+        self.input_shape = tuple(input_shape or (math.prod(observation.feature_shape),))
         fill = np.zeros(observation.feature_shape) if data is None else observation.feature_mean(data)
         self.fill = jnp.asarray(fill, dtype=jnp.result_type(float))
 
-    @classmethod
-    def mlp(
-        cls,
-        event_shape: Sequence[int],
-        latent_dim: int,
-        num_classes: int,
-        likelihood: Any = "bernoulli",
-        *,
-        hidden: Sequence[int] = (256, 256),
-        activation: str = "gelu",
-        learn_classes: bool = True,
-        num_categories: int | None = None,
-        data: Any | None = None,
-        key: jax.Array,
-    ) -> "ClassVAE":
-        """A program of three multilayer perceptrons.
-
-        Args:
-            event_shape: the shape of one datum.
-            latent_dim: how many latents.
-            num_classes: K, of y.
-            likelihood: an observation law or its name, see `deepgen.likelihoods`.
-            hidden: the widths of the hidden layers of classifier and encoder; the decoder has them in reverse.
-            activation: the networks' activation.
-            learn_classes: whether p(y) is learned; else it is uniform.
-            num_categories: of the elements of x, where their law is categorical.
-            data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
-            key: for the initial weights.
-
-        Returns:
-            The program, untrained.
-
-        Raises:
-            ValueError: as `ClassVAE`, an unknown likelihood, or data that do not fit.
-        """
-        law = likelihoods.observation(likelihood, tuple(event_shape), num_categories)
-        data = None if data is None else laws.check_data(law, data, missing=True)
-        classes.check_sizes(num_classes, latent_dim, hidden)
-        size = math.prod(law.feature_shape)
-        keys = jax.random.split(key, 3)
-        classifier = nn.MLP(size, num_classes, tuple(hidden), activation=activation, key=keys[0])
-        encoder = nn.MLP(size + num_classes, 2 * latent_dim, tuple(hidden), activation=activation, key=keys[1])
-        widths = tuple(reversed(hidden))
-        decoder = nn.MLP(latent_dim + num_classes, law.num_outputs, widths, activation=activation, key=keys[2])
-        if data is not None:
-            decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
-        return cls(classifier, encoder, decoder, law, latent_dim, num_classes, learn_classes=learn_classes, data=data)
+    mlp = classmethod(class_constructors.mlp)
+    conv = classmethod(class_constructors.conv)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -172,6 +129,7 @@ class ClassVAE(eqx.Module):
         observation = declare("observation", self.observation)
         log_probs = declare("classes", self.classes).log_probs()
         rows = size if x is None else len(x)
+        prior = self._prior(rows)
         with numpyro.plate("data", rows):
             logits = jnp.broadcast_to(log_probs, (rows, self.num_classes))
             if y is not None:
@@ -180,7 +138,7 @@ class ClassVAE(eqx.Module):
                 logits = classes.pinned(logits, y)
             drawn = numpyro.sample("y", dist.Categorical(logits=logits))
             batch = jnp.broadcast_shapes(drawn.shape, (rows,))
-            z = numpyro.sample("z", dist.Normal(jnp.zeros((*batch, self.latent_dim)), 1.0).to_event(1))
+            z = numpyro.sample("z", prior.expand(batch))
             code = classes.beside(z, classes.one_hot(drawn, self.num_classes, z))
             return numpyro.sample("x", observation(parts.outputs(observation, decoder, code)), obs=x)
 
@@ -200,15 +158,18 @@ class ClassVAE(eqx.Module):
         Raises:
             ValueError: ``alpha`` without labels.
         """
-        classifier, encoder = eqx_module("classifier", self.classifier), eqx_module("encoder", self.encoder)
+        classifier = eqx_module("classifier", self.classifier)
+        given = eqx_module("encoder", self.encoder), declare("posterior", self.posterior)
         if alpha and y is None:
             raise classes.refuse_alpha()
         rows = size if x is None else len(x)
-        features = None if x is None else self._features(x)
-        if features is None:
+        shown = None if x is None else self._shown(x)
+        prior: Any = None
+        if shown is None:
+            prior = self._prior(rows)
             logits = jnp.broadcast_to(declare("classes", self.classes).log_probs(), (rows, self.num_classes))
         else:
-            logits = classifier(features)
+            logits = self._logits(classifier, shown[0])
         with numpyro.plate("data", rows):
             if y is not None:
                 if alpha:
@@ -216,9 +177,7 @@ class ClassVAE(eqx.Module):
                     numpyro.factor("classification", jnp.where(y >= 0, -alpha * known, 0.0))
                 logits = classes.pinned(logits, y)
             drawn = numpyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
-            if features is None:
-                return numpyro.sample("z", dist.Normal(jnp.zeros((rows, self.latent_dim)), 1.0).to_event(1))
-            return numpyro.sample("z", self._posterior(encoder, features, drawn))
+            return numpyro.sample("z", prior if shown is None else self._posterior(*given, *shown, drawn))
 
     def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
         """``x`` as this program takes it.
@@ -252,7 +211,7 @@ class ClassVAE(eqx.Module):
         """
         return classes.check_labels(y, rows, self.num_classes)
 
-    def given(self, y: Any) -> "Given":
+    def given(self, y: Any) -> Given:
         """The program given what is known of the labels.
 
         Args:
@@ -280,6 +239,9 @@ class ClassVAE(eqx.Module):
             "latent_dim": self.latent_dim,
             "num_classes": self.num_classes,
             "learn_classes": self.classes.logits is not None,
+            "input_shape": list(self.input_shape),
+            "posterior": self.posterior.spec(),
+            "prior": self.prior.spec(),
             "observation": self.observation.spec(),
             "classifier": files.describe(self.classifier, nn.NETWORKS),
             "encoder": files.describe(self.encoder, nn.NETWORKS),
@@ -295,7 +257,7 @@ class ClassVAE(eqx.Module):
         Returns:
             (n, num_classes).
         """
-        return jax.nn.softmax(self.classifier(self._features(x)))
+        return jax.nn.softmax(self._logits(self.classifier, self._shown(x)[0]))
 
     def labels(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
         """The label of each row: the known one, else the classifier's most probable.
@@ -307,7 +269,7 @@ class ClassVAE(eqx.Module):
         Returns:
             (n,).
         """
-        guess = jnp.argmax(self.classifier(self._features(x)), -1).astype(jnp.int32)
+        guess = jnp.argmax(self._logits(self.classifier, self._shown(x)[0]), -1).astype(jnp.int32)
         return guess if y is None else jnp.where(y >= 0, y, guess)
 
     def posterior_of(self, x: jax.Array, y: jax.Array | None = None) -> dist.Distribution:
@@ -320,7 +282,7 @@ class ClassVAE(eqx.Module):
         Returns:
             The distribution, of batch shape (n,) and event shape (latent_dim,).
         """
-        return self._posterior(self.encoder, self._features(x), self.labels(x, y))
+        return self._posterior(self.encoder, self.posterior, *self._shown(x), self.labels(x, y))
 
     def encode(self, x: jax.Array, y: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """The means and standard deviations of `posterior_of`, two arrays (n, latent_dim)."""
@@ -353,34 +315,33 @@ class ClassVAE(eqx.Module):
         code = classes.beside(z, classes.one_hot(y, self.num_classes, z))
         return self.observation.mean(parts.outputs(self.observation, self.decoder, code))
 
-    def _features(self, x: Any) -> jax.Array:
-        return parts.features(self.observation, self.fill, x)[0].reshape(len(x), -1)
+    def _shown(self, x: Any) -> tuple[jax.Array, jax.Array]:
+        """The features and which of them are observed, (n, F) each."""
+        features, observed = parts.features(self.observation, self.fill, x)
+        return features.reshape(len(x), -1), observed.reshape(len(x), -1)
 
-    def _posterior(self, encoder: Any, features: jax.Array, y: jax.Array) -> dist.Distribution:
-        raw = encoder(classes.beside(features, classes.one_hot(y, self.num_classes, features)))
-        loc, raw_scale = jnp.split(raw, 2, axis=-1)
-        return dist.Normal(loc, posterior.scale(raw_scale)).to_event(1)
+    def _logits(self, classifier: Any, features: jax.Array) -> jax.Array:
+        return classifier(features.reshape(len(features), *self.input_shape))
 
+    def _posterior(
+        self, encoder: Any, posterior: Any, features: jax.Array, observed: jax.Array, y: jax.Array
+    ) -> dist.Distribution:
+        code = classes.one_hot(y, self.num_classes, features)
+        return self._given(encoder, posterior, features, observed, code)
 
-class Given(eqx.Module):
-    """A program given what is known of its labels: p(z, x | y) where they are known, p(y, z, x) where they are not.
+    def _given(
+        self, encoder: Any, posterior: Any, features: jax.Array, observed: jax.Array, code: jax.Array
+    ) -> dist.Distribution:
+        inputs = features.reshape(len(features), *self.input_shape)
+        return posterior(encoder(classes.beside(inputs, code, len(self.input_shape))), features, observed)
 
-    Args:
-        program: the program.
-        y: (n,) integers, -1 where unknown; any number of rows is taken to repeat these n.
-    """
+    def _prior(self, rows: int) -> dist.Distribution:
+        def posterior(pseudo_inputs: jax.Array) -> dist.Distribution:
+            given = eqx_module("encoder", self.encoder), declare("posterior", self.posterior)
+            features, code = jnp.split(pseudo_inputs, (pseudo_inputs.shape[-1] - self.num_classes,), axis=-1)
+            return self._given(*given, features, jnp.ones(features.shape, bool), code)
 
-    program: ClassVAE
-    y: jax.Array
-
-    def model(self, x: Any = None, *, size: int = 1) -> Any:
-        """The program's model given the labels."""
-        rows = size if x is None else len(x)
-        return handlers.block(self.program.model, hide=["y_observed"])(x, classes.tile(self.y, rows), size=size)
-
-    def guide(self, x: Any = None, *, size: int = 1) -> Any:
-        """The program's guide given the labels."""
-        return self.program.guide(x, classes.tile(self.y, size if x is None else len(x)), size=size)
+        return declare("prior", self.prior)(posterior, jnp.zeros((rows, self.latent_dim)))
 
 
 def build(config: Mapping[str, Any], *, key: jax.Array) -> ClassVAE:
@@ -396,5 +357,10 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> ClassVAE:
     keys = jax.random.split(key, 3)
     classifier, encoder = nn.build(config["classifier"], key=keys[0]), nn.build(config["encoder"], key=keys[1])
     decoder = nn.build(config["decoder"], key=keys[2])
+    chosen = {name: config[name] for name in ("learn_classes", "input_shape") if name in config}
+    if "posterior" in config:
+        chosen["posterior"] = posteriors.build(config["posterior"], jax.random.fold_in(key, 3))
+    if "prior" in config:
+        chosen["prior"] = priors.build(config["prior"], jax.random.fold_in(key, 4))
     law, sizes = likelihoods.build(config["observation"]), (config["latent_dim"], config["num_classes"])
-    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=config["learn_classes"])
+    return ClassVAE(classifier, encoder, decoder, law, *sizes, **chosen)

@@ -9,12 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepgen import checks
-from deepgen.likelihoods import laws
-from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.math.gaussian import Gaussian, fit_gaussian
 from deepgen.models.vae import linear
-from deepgen.models.vae import prior as priors_of
-from deepgen.models.vae.numpyro import posteriors, priors
+from deepgen.models.vae.images import image_shapes
+from deepgen.models.vae.numpyro import choices, posteriors
 from deepgen.nn import equinox as nn
 from deepgen.nn.arguments import wholes
 
@@ -65,17 +63,18 @@ def mlp(
             components that is missing or too much, or data that do not fit.
     """
     checks.positive("latent_dim", latent_dim)
-    law, data = _law(likelihood, event_shape, num_classes, data)
+    law, data = choices.law(likelihood, event_shape, num_classes, data)
     size = math.prod(law.feature_shape)
-    parts = _parts(law, latent_dim, posterior, prior, num_components, data, key)
+    reading = posteriors.posterior(posterior, size, latent_dim)
+    chosen = choices.prior(prior, num_components, law, latent_dim, data, jax.random.fold_in(key, 2))
     key_encoder, key_decoder = jax.random.split(key)
     options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
-    wanted = parts["posterior"].num_params(latent_dim)
+    wanted = reading.num_params(latent_dim)
     encoder = nn.MLP(size, wanted, wholes("hidden", hidden), key=key_encoder, **options)
     decoder = nn.MLP(latent_dim, law.num_outputs, wholes("hidden", hidden)[::-1], key=key_decoder, **options)
     if data is not None:
         decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
-    return cls(encoder, decoder, law, latent_dim, input_shape=(size,), data=data, **parts)
+    return cls(encoder, decoder, law, latent_dim, input_shape=(size,), data=data, posterior=reading, prior=chosen)
 
 
 def conv(
@@ -124,20 +123,19 @@ def conv(
     """
     checks.image_shape(event_shape)
     checks.positive("latent_dim", latent_dim)
-    law, data = _law(likelihood, event_shape, num_classes, data)
-    _, height, width = law.event_shape
-    inputs = math.prod(law.feature_shape) // (height * width)
-    outputs = law.num_outputs // (height * width)
-    parts = _parts(law, latent_dim, posterior, prior, num_components, data, key)
+    law, data = choices.law(likelihood, event_shape, num_classes, data)
+    inputs, outputs = image_shapes(law)
+    reading = posteriors.posterior(posterior, math.prod(law.feature_shape), latent_dim)
+    chosen = choices.prior(prior, num_components, law, latent_dim, data, jax.random.fold_in(key, 2))
     key_encoder, key_decoder = jax.random.split(key)
     options: dict[str, Any] = {"kernel_size": kernel_size, "activation": activation}
-    wanted = parts["posterior"].num_params(latent_dim)
+    wanted = reading.num_params(latent_dim)
     encoder = nn.ConvEncoder(
-        (inputs, height, width), wanted, tuple(channels), hidden=wholes("hidden", hidden), key=key_encoder, **options
+        inputs, wanted, tuple(channels), hidden=wholes("hidden", hidden), key=key_encoder, **options
     )
     decoder = nn.ConvDecoder(
         latent_dim,
-        (outputs, height, width),
+        outputs,
         tuple(reversed(channels)),
         hidden=wholes("hidden", hidden)[::-1],
         key=key_decoder,
@@ -145,7 +143,7 @@ def conv(
     )
     if data is not None:
         decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
-    return cls(encoder, decoder, law, latent_dim, input_shape=(inputs, height, width), data=data, **parts)
+    return cls(encoder, decoder, law, latent_dim, input_shape=inputs, data=data, posterior=reading, prior=chosen)
 
 
 def table(
@@ -184,7 +182,7 @@ def table(
             features.
     """
     shape = np.shape(data)[1:]
-    law, data = _law(likelihood, shape, None, data)
+    law, data = choices.law(likelihood, shape, None, data)
     features = law.standardised(data)
     size = features.shape[1]
     latent_dim = min(size, linear.MOST_LATENTS) if latent_dim is None else latent_dim
@@ -200,40 +198,3 @@ def table(
         encoder, decoder, law, latent_dim, input_shape=(2 * size,), posterior=posterior, sees_mask=True, data=data
     )
     return nn.load_state_dict(program, {**nn.state_dict(program), **start})
-
-
-def _law(likelihood: Any, event_shape: Sequence[int], num_classes: int | None, data: Any) -> tuple[Any, Any]:
-    law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
-    return law, None if data is None else laws.check_data(law, data, missing=True)
-
-
-def _parts(
-    law: Any,
-    latent_dim: int,
-    posterior: Any,
-    prior: Any,
-    num_components: int | None,
-    data: np.ndarray | None,
-    key: jax.Array,
-) -> dict[str, Any]:
-    """The posterior and the prior of a constructor's arguments."""
-    size = math.prod(law.feature_shape)
-    chosen = posteriors.posterior(posterior, size, latent_dim)
-    count = priors_of.check_components(prior, num_components)
-    key = jax.random.fold_in(key, 2)
-    if prior == "mixture":
-        return {"posterior": chosen, "prior": priors.Mixture(count, latent_dim, key=key)}
-    if prior == "vamp":
-        shown = _features(law, data)
-        start = priors_of.pseudo_inputs(*shown, count, jax.random.normal(key, (count, size)))
-        return {"posterior": chosen, "prior": priors.Vamp(jnp.asarray(start, jnp.result_type(float)))}
-    return {"posterior": chosen, "prior": priors.chosen(None if prior == "standard" else prior, latent_dim)}
-
-
-def _features(law: Any, data: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
-    """The data's features, flattened, as an encoder sees them, and what it is shown where they are missing."""
-    if data is None:
-        return None, np.zeros(math.prod(law.feature_shape))
-    fill = law.feature_mean(data)
-    shown = np.where(law.feature_mask(laws.is_missing(data)), fill, np.asarray(law.features(jnp.asarray(data))))
-    return shown.reshape(len(data), -1), fill.reshape(-1)

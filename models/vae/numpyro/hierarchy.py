@@ -1,8 +1,6 @@
 """The variational autoencoder with several stochastic levels in NumPyro."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -12,14 +10,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from deepgen import checks
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.vae import activity, hierarchy
-from deepgen.models.vae.hierarchy import Level, Normal
-from deepgen.models.vae.numpyro import parts
+from deepgen.models.vae.hierarchy import Level
+from deepgen.models.vae.numpyro import level_constructors, parts, posteriors, priors
 from deepgen.nn import equinox as nn
-from deepgen.nn.arguments import wholes
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.numpyro import declare
 
@@ -27,41 +23,45 @@ from deepgen.program.numpyro import declare
 class HierarchicalVAE(eqx.Module):
     r"""A VAE whose latents form a chain of L levels, with a guide that goes the model's way, from the top down.
 
-    .. math:: z_L \sim N(0, I), \quad z_l \mid z_{l+1} \sim N(\mu_l, \mathrm{diag}\, \sigma_l^2), \quad
+    .. math:: z_L \sim p(z_L), \quad z_l \mid z_{l+1} \sim N(\mu_l, \mathrm{diag}\, \sigma_l^2), \quad
         x \sim p(x \mid \mathrm{decoder}(z_1))
 
-    with mu_l and sigma_l read from prior_l(z_{l+1}); the sites are "z1", the one that x depends on, to "zL". The guide
-    is that of a ladder. Without a draw, networks go up from x and leave at each level a normal :math:`N(m_l, s_l^2)`;
-    then, from the top down,
+    with p(z_L) a standard normal, a mixture of normals, a VampPrior or a flow, and mu_l and sigma_l read from
+    prior_l(z_{l+1}); the sites are "z1", the one that x depends on, to "zL". The guide is that of a ladder. Without a
+    draw, networks go up from x and leave at each level a normal :math:`N(m_l, V_l)`, V diagonal or full; then, from the
+    top down,
 
-    .. math:: q(z_L \mid x) = N(m_L, s_L^2), \quad
-        q(z_l \mid z_{l+1}, x) \propto p(z_l \mid z_{l+1})\, N(z_l;\, m_l(x), s_l(x)^2)
+    .. math:: q(z_L \mid x) = N(m_L, V_L), \quad
+        q(z_l \mid z_{l+1}, x) \propto p(z_l \mid z_{l+1})\, N(z_l;\, m_l(x), V_l(x))
 
     In the model :math:`p(z_l \mid z_{l+1}, x) \propto p(z_l \mid z_{l+1})\, p(x \mid z_l)`, whose second factor knows
     nothing of the levels above: this is Bayes' rule with the likelihood taken for a normal, exact where it is one. A
     network of z_{l+1} and x would have to learn the prior a second time; here, where x is missing or says nothing,
-    large s_l leave the prior, and a level is used as far as x has to say something that the level above does not. The
-    price is that no q is wider than its prior, and that training it moves the prior's networks too. With one level it
-    is the `VAE` with a diagonal posterior. Where x is missing the encoder is shown the data's mean.
-
-    Its top prior is a standard normal. Unlike `VAE` it takes no ``prior=`` or ``posterior=``, and has no ``.conv``.
+    a large V_l leaves the prior, and a level is used as far as x has to say something that the level above does not.
+    The price is that no q is wider than its prior, and that training it moves the prior's networks too. With one level
+    it is the `VAE` with the same prior and posterior. A posterior that is no normal, such as a flow's, is refused: it
+    has no product with a prior. Where x is missing the encoder is shown the data's mean.
 
     Sonderby, Raiko, Maaloe, Sonderby & Winther 2016, Ladder Variational Autoencoders; Burda, Grosse & Salakhutdinov
     2016, Importance weighted autoencoders, for two levels.
 
     Args:
         encoder: a network for each level, from the data up: (..., *input_shape), then the features of the one before,
-            to 2 d_l numbers and behind them, below the top, as many features as it likes.
+            to as many numbers as the posterior wants, 2 d_l if diagonal, and behind them, below the top, as many
+            features as it likes.
         prior: a network for each level but the top, from the data up: (..., d_{l+1}) to 2 d_l numbers.
         decoder: (..., d_1) to as many numbers as the observation law wants, in any shape.
         observation: the law of a datum, from ``deepgen.likelihoods``.
         latent_dims: d_1, ..., d_L, how many latents each level has, from the data up.
         input_shape: the shape in which the encoder takes a datum's features; None for the law's ``feature_shape``.
+        posterior: what the encoder's numbers mean at each level, `posteriors.Diagonal` or `posteriors.Full`; None for
+            the first of them.
+        top: the prior of the top level's latents, from `priors`, or a flow; None for `priors.Standard`.
         data: (n, *event_shape), from which the mean of the features is taken; None for zeros.
 
     Raises:
-        ValueError: ``latent_dims`` that are no positive integers, another number of networks, or data that do not fit
-            the law.
+        ValueError: ``latent_dims`` that are no positive integers, another number of networks, a posterior that is no
+            normal, or data that do not fit the law.
     """
 
     family: ClassVar[str] = "vae"
@@ -72,6 +72,8 @@ class HierarchicalVAE(eqx.Module):
     prior: tuple[Any, ...]
     decoder: Any
     observation: Any
+    posterior: Any
+    top: Any
     fill: jax.Array
     latent_dims: tuple[int, ...] = eqx.field(static=True)
     input_shape: tuple[int, ...] = eqx.field(static=True)
@@ -85,71 +87,23 @@ class HierarchicalVAE(eqx.Module):
         latent_dims: Sequence[int],
         *,
         input_shape: Sequence[int] | None = None,
+        posterior: Any | None = None,
+        top: Any | None = None,
         data: Any | None = None,
     ):
         self.latent_dims = hierarchy.check_latent_dims(latent_dims)
         self.encoder, self.prior = tuple(encoder), tuple(prior)
         hierarchy.check_networks(self.encoder, self.prior, self.latent_dims)
         self.decoder, self.observation = decoder, observation
+        self.posterior = posteriors.Diagonal() if posterior is None else posterior
+        hierarchy.check_posterior(self.posterior)
+        self.top = priors.chosen(top, self.latent_dims[-1])
         self.input_shape = tuple(input_shape or observation.feature_shape)
         fill = np.zeros(observation.feature_shape) if data is None else observation.feature_mean(data)
         self.fill = jnp.asarray(fill, dtype=jnp.result_type(float))
 
-    @classmethod
-    def mlp(
-        cls,
-        event_shape: Sequence[int],
-        latent_dims: Sequence[int],
-        likelihood: Any = "bernoulli",
-        *,
-        hidden: Sequence[int] = (256, 256),
-        activation: str = "gelu",
-        residual: bool = False,
-        layer_norm: bool = False,
-        num_classes: int | None = None,
-        data: Any | None = None,
-        key: jax.Array,
-    ) -> "HierarchicalVAE":
-        """A VAE of several levels, of multilayer perceptrons.
-
-        Args:
-            event_shape: the shape of one datum.
-            latent_dims: how many latents each level has, from the data up.
-            likelihood: an observation law or its name, see `deepgen.likelihoods`.
-            hidden: the widths of the hidden layers of each of the encoder's networks, the last of which is also the
-                number of features that it hands up; the other networks have them in reverse.
-            activation: the networks' activation.
-            residual: whether hidden layers of equal width add their input.
-            layer_norm: whether hidden layers are normalised.
-            num_classes: of a categorical law.
-            data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
-            key: for the initial weights.
-
-        Returns:
-            The program, untrained.
-
-        Raises:
-            ValueError: ``latent_dims`` that are no positive integers, an unknown likelihood, or data that do not fit.
-        """
-        dims = hierarchy.check_latent_dims(latent_dims)
-        law = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
-        data = None if data is None else laws.check_data(law, data, missing=True)
-        key_encoder, key_prior, key_decoder = jax.random.split(key, 3)
-        options: dict[str, Any] = {"activation": activation, "residual": residual, "layer_norm": layer_norm}
-        upwards, downwards = wholes("hidden", hidden), wholes("hidden", hidden)[::-1]
-        size = math.prod(law.feature_shape)
-        encoder = [
-            nn.MLP(*sizes, upwards, key=jax.random.fold_in(key_encoder, index), **options)
-            for index, sizes in enumerate(hierarchy.encoder_sizes(size, dims, upwards))
-        ]
-        prior = [
-            nn.MLP(above, 2 * below, downwards, key=jax.random.fold_in(key_prior, index), **options)
-            for index, (below, above) in enumerate(pairwise(dims))
-        ]
-        decoder = nn.MLP(dims[0], law.num_outputs, downwards, key=key_decoder, **options)
-        if data is not None:
-            decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
-        return cls(encoder, prior, decoder, law, dims, input_shape=(size,), data=data)
+    mlp = classmethod(level_constructors.mlp)
+    conv = classmethod(level_constructors.conv)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -174,8 +128,9 @@ class HierarchicalVAE(eqx.Module):
         decoder, prior = declare("decoder", self.decoder), declare("prior", self.prior)
         observation = declare("observation", self.observation)
         rows = size if x is None else len(x)
+        top = self._top(rows)
         with numpyro.plate("data", rows):
-            z = self._draw(prior, rows)
+            z = self._draw(prior, top)
             return numpyro.sample("x", observation(parts.outputs(observation, decoder, z)), obs=x)
 
     def guide(self, x: Any = None, *, size: int = 1) -> Any:
@@ -191,8 +146,9 @@ class HierarchicalVAE(eqx.Module):
         encoder, prior = declare("encoder", self.encoder), declare("prior", self.prior)
         rows = size if x is None else len(x)
         evidence = None if x is None else self._evidence(encoder, x)
+        top = self._top(rows) if evidence is None else self.posterior.law(evidence[-1])
         with numpyro.plate("data", rows):
-            return self._draw(prior, rows, evidence)
+            return self._draw(prior, top, evidence)
 
     def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
         """``x`` as this program takes it.
@@ -223,6 +179,8 @@ class HierarchicalVAE(eqx.Module):
             "program": "hierarchical",
             "latent_dims": list(self.latent_dims),
             "input_shape": list(self.input_shape),
+            "posterior": self.posterior.spec(),
+            "top": self.top.spec(),
             "observation": self.observation.spec(),
             "encoder": [files.describe(network, nn.NETWORKS) for network in self.encoder],
             "prior": [files.describe(network, nn.NETWORKS) for network in self.prior],
@@ -263,15 +221,26 @@ class HierarchicalVAE(eqx.Module):
         """
         return self.observation.mean(parts.outputs(self.observation, self.decoder, z))
 
-    def _evidence(self, encoder: Any, x: Any) -> list[Normal]:
-        features, _ = parts.features(self.observation, self.fill, x)
-        return hierarchy.evidence(encoder, features.reshape(len(features), *self.input_shape), self.latent_dims)
+    def _evidence(self, encoder: Any, x: Any) -> Any:
+        return self._read(encoder, parts.features(self.observation, self.fill, x)[0])
 
-    def _draw(self, prior: Any, rows: int, evidence: Sequence[Normal] | None = None) -> jax.Array:
-        z = jnp.zeros((rows, self.latent_dims[-1]), self.fill.dtype)
-        for level in range(len(self.latent_dims), 0, -1):
+    def _read(self, encoder: Any, features: jax.Array) -> Any:
+        shown = features.reshape(len(features), *self.input_shape)
+        return hierarchy.evidence(encoder, shown, self.latent_dims, self.posterior)
+
+    def _top(self, rows: int) -> dist.Distribution:
+        def posterior(features: jax.Array) -> dist.Distribution:
+            return self.posterior.law(self._read(declare("encoder", self.encoder), features)[-1])
+
+        return declare("top", self.top)(posterior, jnp.zeros((rows, self.latent_dims[-1]), self.fill.dtype))
+
+    def _draw(self, prior: Any, top: Any, evidence: Any = None) -> jax.Array:
+        reading = posteriors.Diagonal() if evidence is None else self.posterior
+        levels = len(self.latent_dims)
+        z = numpyro.sample(hierarchy.site(levels), top)
+        for level in range(levels - 1, 0, -1):
             law = hierarchy.law(prior, self.latent_dims, level, z, evidence)
-            z = numpyro.sample(hierarchy.site(level), dist.Normal(*law).to_event(1))
+            z = numpyro.sample(hierarchy.site(level), reading.law(law))
         return z
 
 
@@ -290,6 +259,11 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> HierarchicalVAE:
     encoder, prior = (
         [nn.build(spec, key=jax.random.fold_in(keys[name], i)) for i, spec in enumerate(config[name])] for name in names
     )
+    chosen = {}
+    if "posterior" in config:
+        chosen["posterior"] = posteriors.build(config["posterior"], jax.random.fold_in(key, 1))
+    if "top" in config:
+        chosen["top"] = priors.build(config["top"], jax.random.fold_in(key, 2))
     return HierarchicalVAE(
         encoder,
         prior,
@@ -297,4 +271,5 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> HierarchicalVAE:
         likelihoods.build(config["observation"]),
         config["latent_dims"],
         input_shape=config["input_shape"],
+        **chosen,
     )

@@ -17,6 +17,7 @@ from deepgen.models.flow.numpyro.transforms import FlowDistribution, given_conte
 from deepgen.models.vae import flows
 from deepgen.models.vae import posterior as names
 from deepgen.models.vae.linear import evidence
+from deepgen.models.vae.normals import Correlated, Normal
 from deepgen.nn.bounded import bounded
 
 
@@ -29,8 +30,16 @@ class Diagonal(eqx.Module):
 
     def __call__(self, raw: jax.Array, features: jax.Array, observed: jax.Array) -> dist.Distribution:
         """The posterior of each row, given (n, 2 latent_dim) numbers."""
+        return self.law(self.read(raw))
+
+    def read(self, raw: jax.Array) -> Normal:
+        """m and s of the numbers."""
         loc, raw_scale = jnp.split(raw, 2, axis=-1)
-        return dist.Normal(loc, names.scale(raw_scale)).to_event(1)
+        return Normal(loc, names.scale(raw_scale))
+
+    def law(self, normal: Normal) -> dist.Distribution:
+        """The distribution."""
+        return dist.Normal(*normal).to_event(1)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
@@ -46,13 +55,21 @@ class Full(eqx.Module):
 
     def __call__(self, raw: jax.Array, features: jax.Array, observed: jax.Array) -> dist.Distribution:
         """The posterior of each row, given its numbers."""
+        return self.law(self.read(raw))
+
+    def read(self, raw: jax.Array) -> Correlated:
+        """m and L of the numbers."""
         dim = names.latent_dim(raw.shape[-1])
         loc, raw_scale, below = jnp.split(raw, (dim, 2 * dim), axis=-1)
         diagonal = names.scale(raw_scale)
         tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
         tril = tril.at[..., jnp.arange(dim), jnp.arange(dim)].set(diagonal)
         rows, columns = jnp.tril_indices(dim, -1)
-        return dist.MultivariateNormal(loc, scale_tril=tril.at[..., rows, columns].set(below), validate_args=False)
+        return Correlated(loc, tril.at[..., rows, columns].set(below))
+
+    def law(self, normal: Correlated) -> dist.Distribution:
+        """The distribution."""
+        return dist.MultivariateNormal(normal.loc, scale_tril=normal.root, validate_args=False)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

@@ -8,65 +8,55 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 
 from deepgen.inference.svi.pyro.enumeration import EnumELBO
 from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
-from deepgen.models.vae import activity, classes, posterior
+from deepgen.models.vae import activity, classes
 from deepgen.models.vae.hierarchy import Level
-from deepgen.models.vae.pyro import parts
+from deepgen.models.vae.pyro import class_constructors, parts, posteriors, priors
+from deepgen.models.vae.pyro.labels import ClassPrior, Given
 from deepgen.nn import torch as nn
 from deepgen.program import LikelihoodKind, files
 from deepgen.program.pyro import declare, tensor
 
 
-class ClassPrior(torch.nn.Module):
-    """p(y): uniform, or learned from uniform on.
-
-    Args:
-        num_classes: K.
-        learned: whether it is a parameter.
-    """
-
-    logits: torch.nn.Parameter | None
-
-    def __init__(self, num_classes: int, learned: bool):
-        super().__init__()
-        self.num_classes = num_classes
-        self.logits = torch.nn.Parameter(torch.zeros(num_classes)) if learned else None
-
-    def log_probs(self, like: torch.Tensor) -> torch.Tensor:
-        """(K,) the classes' log probabilities, of the dtype and on the device of ``like``."""
-        logits = like.new_zeros(self.num_classes) if self.logits is None else self.logits
-        return torch.log_softmax(logits, -1)
-
-
 class ClassVAE(torch.nn.Module):
     r"""A variational autoencoder of data with classes, of which some, all or none are known (the paper's M2).
 
-    .. math:: y \sim \mathrm{Categorical}(\pi), \quad z \sim N(0, I), \quad x \sim p(x \mid \mathrm{decoder}(z, y)),
+    .. math:: y \sim \mathrm{Categorical}(\pi), \quad z \sim p(z), \quad x \sim p(x \mid \mathrm{decoder}(z, y)),
         \qquad q(y \mid x)\, q(z \mid x, y)
 
-    with q(y | x) from classifier(x) and a diagonal normal q(z | x, y) from encoder(x, y). A known label stands at the
-    site ``"y"`` itself, and its log pi_y at the observed site ``"y_observed"``; an unknown one is a latent, marked to
-    be summed out by `EnumELBO`, which `fit` takes, or Pyro's ``TraceEnum_ELBO``. Where x is missing the networks are
-    shown the data's mean. Unlike `VAE` it takes no ``prior=`` or ``posterior=``, and has no ``.conv``.
+    with q(y | x) from classifier(x), q(z | x, y) from encoder(x, y), a normal, diagonal or full, or with a flow after
+    it, and p(z), whatever the class, a standard normal, a mixture of normals, a VampPrior or a flow. A known label
+    stands at the site ``"y"`` itself, and its log pi_y at the observed site ``"y_observed"``; an unknown one is a
+    latent, marked to be summed out by `EnumELBO`, which `fit` takes, or Pyro's ``TraceEnum_ELBO``. Where x is missing
+    the networks are shown the data's mean.
+
+    The class is shown to encoder and decoder as its code, K zeros and ones: behind the features and the latents where
+    these are vectors, and behind the channels of an image as K planes, each the same number everywhere. Pseudo-inputs
+    of a VampPrior have a code of their own, learned with them.
 
     Kingma, Mohamed, Rezende & Welling 2014, Semi-supervised learning with deep generative models.
 
     Args:
-        classifier: (..., F) features of a datum, flattened, to K logits.
-        encoder: (..., F + K) the same and the class's code to 2 latent_dim numbers.
+        classifier: (..., *input_shape) features of a datum to K logits.
+        encoder: the same, with K more of them along their first axis, the class's code, to as many numbers as the
+            posterior wants, (..., 2 * latent_dim) if diagonal.
         decoder: (..., latent_dim + K) latents and the class's code to as many numbers as the observation law wants.
         observation: the law of a datum, from ``deepgen.likelihoods``.
         latent_dim: how many latents.
         num_classes: K.
+        input_shape: the shape in which classifier and encoder take a datum's features; None for one axis, flattened.
+        posterior: what the encoder's numbers mean, from `posteriors`, or a flow, which carries a diagonal normal
+            on; None for `posteriors.Diagonal`.
+        prior: of the latents, from `priors`, or a flow; None for `priors.Standard`.
         learn_classes: whether pi is learned; else it is uniform.
         data: (n, *event_shape), from which the mean of the features is taken; None for zeros.
 
     Raises:
-        ValueError: a ``latent_dim`` that is not positive, fewer than two classes, or data that do not fit the law.
+        ValueError: a ``latent_dim`` that is not positive, fewer than two classes, a conjugate posterior, which knows
+            nothing of the class, or data that do not fit the law.
     """
 
     family: ClassVar[str] = "vae"
@@ -86,6 +76,9 @@ class ClassVAE(torch.nn.Module):
         latent_dim: int,
         num_classes: int,
         *,
+        input_shape: Sequence[int] | None = None,
+        posterior: Any | None = None,
+        prior: Any | None = None,
         learn_classes: bool = True,
         data: Any | None = None,
     ):
@@ -93,54 +86,16 @@ class ClassVAE(torch.nn.Module):
         classes.check_sizes(num_classes, latent_dim)
         self.classifier, self.encoder, self.decoder, self.observation = classifier, encoder, decoder, observation
         self.classes = ClassPrior(num_classes, learn_classes)
+        self.posterior = posteriors.chosen(posterior, latent_dim)
+        self.prior = priors.chosen(prior, latent_dim)
+        classes.check_posterior(isinstance(self.posterior, posteriors.Conjugate))
         self.latent_dim, self.num_classes = latent_dim, num_classes
+        self.input_shape = tuple(input_shape or (math.prod(observation.feature_shape),))
         fill = np.zeros(observation.feature_shape) if data is None else observation.feature_mean(data)
         self.register_buffer("fill", torch.as_tensor(fill, dtype=torch.get_default_dtype()))
 
-    @classmethod
-    def mlp(
-        cls,
-        event_shape: Sequence[int],
-        latent_dim: int,
-        num_classes: int,
-        likelihood: Any = "bernoulli",
-        *,
-        hidden: Sequence[int] = (256, 256),
-        activation: str = "gelu",
-        learn_classes: bool = True,
-        num_categories: int | None = None,
-        data: Any | None = None,
-    ) -> "ClassVAE":
-        """A program of three multilayer perceptrons.
-
-        Args:
-            event_shape: the shape of one datum.
-            latent_dim: how many latents.
-            num_classes: K, of y.
-            likelihood: an observation law or its name, see `deepgen.likelihoods`.
-            hidden: the widths of the hidden layers of classifier and encoder; the decoder has them in reverse.
-            activation: the networks' activation.
-            learn_classes: whether p(y) is learned; else it is uniform.
-            num_categories: of the elements of x, where their law is categorical.
-            data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
-
-        Returns:
-            The program, untrained.
-
-        Raises:
-            ValueError: as `ClassVAE`, an unknown likelihood, or data that do not fit.
-        """
-        law = likelihoods.observation(likelihood, tuple(event_shape), num_categories)
-        data = None if data is None else laws.check_data(law, data, missing=True)
-        classes.check_sizes(num_classes, latent_dim, hidden)
-        size = math.prod(law.feature_shape)
-        classifier = nn.MLP(size, num_classes, tuple(hidden), activation=activation)
-        encoder = nn.MLP(size + num_classes, 2 * latent_dim, tuple(hidden), activation=activation)
-        widths = tuple(reversed(hidden))
-        decoder = nn.MLP(latent_dim + num_classes, law.num_outputs, widths, activation=activation)
-        if data is not None:
-            nn.output_bias(decoder, law.start(data).reshape(-1))
-        return cls(classifier, encoder, decoder, law, latent_dim, num_classes, learn_classes=learn_classes, data=data)
+    mlp = classmethod(class_constructors.mlp)
+    conv = classmethod(class_constructors.conv)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -160,9 +115,10 @@ class ClassVAE(torch.nn.Module):
         """
         decoder = declare("decoder", self.decoder)
         observation = declare("observation", self.observation)
-        prior: Any = declare("classes", self.classes)
-        log_probs = prior.log_probs(self.fill)
+        law_of_classes: Any = declare("classes", self.classes)
+        log_probs = law_of_classes.log_probs(self.fill)
         rows = size if x is None else len(x)
+        prior = self._prior(rows)
         with pyro.plate("data", rows):
             logits = log_probs.expand(rows, self.num_classes)
             if y is not None:
@@ -171,7 +127,7 @@ class ClassVAE(torch.nn.Module):
                 logits = classes.pinned(logits, y)
             drawn = pyro.sample("y", dist.Categorical(logits=logits))
             batch = torch.broadcast_shapes(drawn.shape, (rows,))
-            z = pyro.sample("z", dist.Normal(self.fill.new_zeros(*batch, self.latent_dim), 1.0).to_event(1))
+            z = pyro.sample("z", prior.expand(batch))
             code = classes.beside(z, classes.one_hot(drawn, self.num_classes, z))
             return pyro.sample("x", observation(parts.outputs(observation, decoder, code)), obs=x)
 
@@ -191,16 +147,18 @@ class ClassVAE(torch.nn.Module):
         Raises:
             ValueError: ``alpha`` without labels.
         """
-        classifier, encoder = declare("classifier", self.classifier), declare("encoder", self.encoder)
+        classifier = declare("classifier", self.classifier)
+        given = declare("encoder", self.encoder), declare("posterior", self.posterior)
         if alpha and y is None:
             raise classes.refuse_alpha()
         rows = size if x is None else len(x)
-        features = None if x is None else self._features(x)
-        if features is None:
-            prior: Any = declare("classes", self.classes)
-            logits = prior.log_probs(self.fill).expand(rows, self.num_classes)
+        shown = None if x is None else self._shown(x)
+        prior: Any = None
+        if shown is None:
+            prior, law_of_classes = self._prior(rows), declare("classes", self.classes)
+            logits = law_of_classes.log_probs(self.fill).expand(rows, self.num_classes)
         else:
-            logits = classifier(features)
+            logits = self._logits(classifier, shown[0])
         with pyro.plate("data", rows):
             if y is not None:
                 if alpha:
@@ -209,9 +167,7 @@ class ClassVAE(torch.nn.Module):
                     pyro.factor("classification", term, has_rsample=True)
                 logits = classes.pinned(logits, y)
             drawn = pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
-            if features is None:
-                return pyro.sample("z", dist.Normal(self.fill.new_zeros(rows, self.latent_dim), 1.0).to_event(1))
-            return pyro.sample("z", self._posterior(encoder, features, drawn))
+            return pyro.sample("z", prior if shown is None else self._posterior(*given, *shown, drawn))
 
     def check_data(self, x: Any, *, missing: bool = False, observed: np.ndarray | None = None) -> np.ndarray:
         """``x`` as this program takes it.
@@ -245,7 +201,7 @@ class ClassVAE(torch.nn.Module):
         """
         return classes.check_labels(y, rows, self.num_classes)
 
-    def given(self, y: Any) -> "Given":
+    def given(self, y: Any) -> Given:
         """The program given what is known of the labels.
 
         Args:
@@ -273,6 +229,9 @@ class ClassVAE(torch.nn.Module):
             "latent_dim": self.latent_dim,
             "num_classes": self.num_classes,
             "learn_classes": self.classes.logits is not None,
+            "input_shape": list(self.input_shape),
+            "posterior": self.posterior.spec(),
+            "prior": self.prior.spec(),
             "observation": self.observation.spec(),
             "classifier": files.describe(self.classifier, nn.NETWORKS),
             "encoder": files.describe(self.encoder, nn.NETWORKS),
@@ -288,7 +247,7 @@ class ClassVAE(torch.nn.Module):
         Returns:
             (n, num_classes).
         """
-        return torch.softmax(self.classifier(self._features(x)), -1)
+        return torch.softmax(self._logits(self.classifier, self._shown(x)[0]), -1)
 
     def labels(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         """The label of each row: the known one, else the classifier's most probable.
@@ -300,7 +259,7 @@ class ClassVAE(torch.nn.Module):
         Returns:
             (n,).
         """
-        guess = torch.argmax(self.classifier(self._features(x)), -1)
+        guess = torch.argmax(self._logits(self.classifier, self._shown(x)[0]), -1)
         return guess if y is None else torch.where(y >= 0, y.to(guess.dtype), guess)
 
     def posterior_of(self, x: torch.Tensor, y: torch.Tensor | None = None) -> Any:
@@ -313,7 +272,7 @@ class ClassVAE(torch.nn.Module):
         Returns:
             The distribution, of batch shape (n,) and event shape (latent_dim,).
         """
-        return self._posterior(self.encoder, self._features(x), self.labels(x, y))
+        return self._posterior(self.encoder, self.posterior, *self._shown(x), self.labels(x, y))
 
     def encode(self, x: torch.Tensor, y: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The means and standard deviations of `posterior_of`, two tensors (n, latent_dim)."""
@@ -346,34 +305,33 @@ class ClassVAE(torch.nn.Module):
         code = classes.beside(z, classes.one_hot(y, self.num_classes, z))
         return self.observation.mean(parts.outputs(self.observation, self.decoder, code))
 
-    def _features(self, x: torch.Tensor) -> torch.Tensor:
-        return parts.features(self.observation, self.fill, x)[0].reshape(len(x), -1)
+    def _shown(self, x: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """The features and which of them are observed, (n, F) each."""
+        features, observed = parts.features(self.observation, self.fill, x)
+        return features.reshape(len(x), -1), observed.reshape(len(x), -1)
 
-    def _posterior(self, encoder: Any, features: torch.Tensor, y: torch.Tensor) -> Any:
-        raw = encoder(classes.beside(features, classes.one_hot(y, self.num_classes, features)))
-        loc, raw_scale = raw.chunk(2, dim=-1)
-        return dist.Normal(loc, posterior.scale(raw_scale)).to_event(1)
+    def _logits(self, classifier: Any, features: torch.Tensor) -> torch.Tensor:
+        return classifier(features.reshape(len(features), *self.input_shape))
 
+    def _posterior(
+        self, encoder: Any, posterior: Any, features: torch.Tensor, observed: torch.Tensor, y: torch.Tensor
+    ) -> Any:
+        code = classes.one_hot(y, self.num_classes, features)
+        return self._given(encoder, posterior, features, observed, code)
 
-class Given:
-    """A program given what is known of its labels: p(z, x | y) where they are known, p(y, z, x) where they are not.
+    def _given(
+        self, encoder: Any, posterior: Any, features: torch.Tensor, observed: torch.Tensor, code: torch.Tensor
+    ) -> Any:
+        inputs = features.reshape(len(features), *self.input_shape)
+        return posterior(encoder(classes.beside(inputs, code, len(self.input_shape))), features, observed)
 
-    Args:
-        program: the program.
-        y: (n,) integers, -1 where unknown; any number of rows is taken to repeat these n.
-    """
+    def _prior(self, rows: int) -> Any:
+        def posterior(pseudo_inputs: torch.Tensor) -> Any:
+            given = declare("encoder", self.encoder), declare("posterior", self.posterior)
+            features, code = pseudo_inputs.split((pseudo_inputs.shape[-1] - self.num_classes, self.num_classes), -1)
+            return self._given(*given, features, torch.ones_like(features, dtype=torch.bool), code)
 
-    def __init__(self, program: ClassVAE, y: torch.Tensor):
-        self.program, self.y = program, y
-
-    def model(self, x: Any = None, *, size: int = 1) -> Any:
-        """The program's model given the labels."""
-        rows = size if x is None else len(x)
-        return poutine.block(self.program.model, hide=["y_observed"])(x, classes.tile(self.y, rows), size=size)
-
-    def guide(self, x: Any = None, *, size: int = 1) -> Any:
-        """The program's guide given the labels."""
-        return self.program.guide(x, classes.tile(self.y, size if x is None else len(x)), size=size)
+        return declare("prior", self.prior)(posterior, self.fill.new_zeros(rows, self.latent_dim))
 
 
 def build(config: Mapping[str, Any]) -> ClassVAE:
@@ -387,5 +345,10 @@ def build(config: Mapping[str, Any]) -> ClassVAE:
     """
     classifier, encoder = nn.build(config["classifier"]), nn.build(config["encoder"])
     decoder = nn.build(config["decoder"])
+    chosen = {name: config[name] for name in ("learn_classes", "input_shape") if name in config}
+    if "posterior" in config:
+        chosen["posterior"] = posteriors.build(config["posterior"])
+    if "prior" in config:
+        chosen["prior"] = priors.build(config["prior"])
     law, sizes = likelihoods.build(config["observation"]), (config["latent_dim"], config["num_classes"])
-    return ClassVAE(classifier, encoder, decoder, law, *sizes, learn_classes=config["learn_classes"])
+    return ClassVAE(classifier, encoder, decoder, law, *sizes, **chosen)

@@ -15,6 +15,7 @@ from deepgen.models.flow.pyro.transforms import GuideFlow, given_context
 from deepgen.models.vae import flows
 from deepgen.models.vae import posterior as names
 from deepgen.models.vae.linear import evidence
+from deepgen.models.vae.normals import Correlated, Normal
 from deepgen.nn.bounded import bounded
 
 
@@ -27,8 +28,16 @@ class Diagonal(nn.Module):
 
     def forward(self, raw: torch.Tensor, features: torch.Tensor, observed: torch.Tensor) -> Any:
         """The posterior of each row, given (n, 2 latent_dim) numbers."""
+        return self.law(self.read(raw))
+
+    def read(self, raw: torch.Tensor) -> Normal:
+        """m and s of the numbers."""
         loc, raw_scale = raw.chunk(2, dim=-1)
-        return dist.Normal(loc, names.scale(raw_scale)).to_event(1)
+        return Normal(loc, names.scale(raw_scale))
+
+    def law(self, normal: Normal) -> Any:
+        """The distribution."""
+        return dist.Normal(*normal).to_event(1)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
@@ -44,12 +53,20 @@ class Full(nn.Module):
 
     def forward(self, raw: torch.Tensor, features: torch.Tensor, observed: torch.Tensor) -> Any:
         """The posterior of each row, given its numbers."""
+        return self.law(self.read(raw))
+
+    def read(self, raw: torch.Tensor) -> Correlated:
+        """m and L of the numbers."""
         dim = names.latent_dim(raw.shape[-1])
         loc, raw_scale, below = raw.tensor_split((dim, 2 * dim), dim=-1)
         tril = torch.diag_embed(names.scale(raw_scale))
         rows, columns = torch.tril_indices(dim, dim, -1)
         tril[..., rows, columns] = below
-        return dist.MultivariateNormal(loc, scale_tril=tril, validate_args=False)
+        return Correlated(loc, tril)
+
+    def law(self, normal: Correlated) -> Any:
+        """The distribution."""
+        return dist.MultivariateNormal(normal.loc, scale_tril=normal.root, validate_args=False)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

@@ -1,0 +1,81 @@
+"""What the arguments of a VAE's constructor choose in NumPyro: the law of a datum, and the prior of the latents."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepgen import checks
+from deepgen.likelihoods import laws
+from deepgen.likelihoods import numpyro as likelihoods
+from deepgen.models.vae import prior as names
+from deepgen.models.vae.numpyro import priors
+
+
+def law(likelihood: Any, event_shape: Sequence[int], num_classes: int | None, data: Any) -> tuple[Any, Any]:
+    """The observation law, and the data as it takes them.
+
+    Args:
+        likelihood: an observation law or its name.
+        event_shape: the shape of one datum.
+        num_classes: of the elements, where their law is categorical.
+        data: (n, *event_shape), NaN allowed, or None.
+
+    Returns:
+        Both.
+
+    Raises:
+        ValueError: an unknown likelihood, or data that do not fit.
+    """
+    chosen = likelihoods.observation(likelihood, checks.event_shape(event_shape), num_classes)
+    return chosen, None if data is None else laws.check_data(chosen, data, missing=True)
+
+
+def prior(
+    name: Any,
+    num_components: int | None,
+    law: Any,
+    latent_dim: int,
+    data: np.ndarray | None,
+    key: jax.Array,
+    num_codes: int = 0,
+) -> Any:
+    """The prior of that name, or of that flow.
+
+    Args:
+        name: ``"standard"``, ``"mixture"`` or ``"vamp"``, or a flow.
+        num_components: of a mixture.
+        law: of a datum.
+        latent_dim: how many latents.
+        data: (n, *event_shape) where the pseudo-inputs of a VampPrior start, NaN allowed; None for noise.
+        key: for its first parameters.
+        num_codes: the classes whose codes stand behind the features of a pseudo-input, at first each in its turn.
+
+    Returns:
+        The prior.
+
+    Raises:
+        ValueError: an unknown prior, a flow that is no law of the latents, or a number of components that is missing or
+            too much.
+    """
+    size = math.prod(law.feature_shape)
+    count = names.check_components(name, num_components)
+    if name == "mixture":
+        return priors.Mixture(count, latent_dim, key=key)
+    if name == "vamp":
+        noise = np.asarray(jax.random.normal(key, (count, size)))
+        start = names.pseudo_inputs(*_features(law, data), count, noise, num_codes)
+        return priors.Vamp(jnp.asarray(start, jnp.result_type(float)))
+    return priors.chosen(None if name == "standard" else name, latent_dim)
+
+
+def _features(law: Any, data: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
+    """The data's features, flattened, as an encoder sees them, and what it is shown where they are missing."""
+    if data is None:
+        return None, np.zeros(math.prod(law.feature_shape))
+    fill = law.feature_mean(data)
+    shown = np.where(law.feature_mask(laws.is_missing(data)), fill, np.asarray(law.features(jnp.asarray(data))))
+    return shown.reshape(len(data), -1), fill.reshape(-1)
