@@ -21,7 +21,7 @@ from benchmarks.literature.results import write
 from deepgen import data
 
 RESULTS = Path(__file__).parent / "results" / "mnist"
-BATCH, PARTICLES, PIECE = 128, 5000, 1000
+BATCH, RATE, PARTICLES, PIECE = 128, 3e-3, 5000, 1000
 AIS_ROWS = 100
 
 
@@ -67,7 +67,7 @@ def fitted(name: str, train: np.ndarray, epochs: int, folder: Path) -> Any:
         steps=steps,
         batch_size=BATCH,
         objective=objective,
-        learning_rate=optax.exponential_decay(1e-3, steps, 0.05),
+        learning_rate=optax.cosine_decay_schedule(RATE, steps),
         ema=0.999,
         augment=binarise,
         checkpoint=dg.Checkpoint(folder / f"{slug(name)}-{epochs}.checkpoint", seconds=60),
@@ -146,7 +146,7 @@ def main() -> None:
     """Run what is not done yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=list(MODELS), help=f"of {list(MODELS)} (default: all)")
-    parser.add_argument("--epochs", type=int, default=400, help="over the 60,000 images (default 400)")
+    parser.add_argument("--epochs", type=int, default=200, help="over the 60,000 images (default 200)")
     parser.add_argument("--rows", type=int, default=10_000, help="test images (default all)")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="for results and checkpoints")
     parser.add_argument("--show", action="store_true", help="only print what is there")
