@@ -50,7 +50,7 @@ def mlp(
         posterior: of each level ``"diagonal"`` or ``"full"`` (covariance).
         prior: of the top level ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors); or a
             flow of event shape (latent_dims[-1],), which is learned with the rest.
-        num_components: of a mixture.
+        num_components: of a mixture or a VampPrior.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
         key: for the initial weights.
 
@@ -118,7 +118,7 @@ def conv(
         posterior: of each level ``"diagonal"`` or ``"full"`` (covariance).
         prior: of the top level ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors); or a
             flow of event shape (latent_dims[-1],), which is learned with the rest.
-        num_components: of a mixture.
+        num_components: of a mixture or a VampPrior.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
         key: for the initial weights.
 
