@@ -102,8 +102,8 @@ def conv(
 ) -> Any:
     """A VAE of images, of several levels: strided convolutions between image and first level, perceptrons above.
 
-    So deep an encoder can look collapsed for hundreds of steps, until its upper levels have learned something; the warm-up
-    of the ladder's paper, ``ELBO(beta=Linear(500))``, say, shortens that.
+    So deep an encoder can look collapsed for hundreds of steps, until its upper levels have learned something; the
+    warm-up of the ladder's paper, ``ELBO(beta=Linear(500))``, say, shortens that.
 
     Args:
         cls: the class.
