@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from element_laws import stretch
-from engines import ENGINES
+from engines import ENGINES, NUMPYRO, PYRO
 from registry import INSTANCES, randomised
 from scipy import stats
 from scipy.special import logsumexp
@@ -16,6 +16,10 @@ from deepgen.models.vae import posterior
 from deepgen.models.vae.normals import Correlated, Normal
 
 BOTH = pytest.mark.parametrize("engine", ENGINES, ids=str)
+QUICK_IN_PYRO = pytest.mark.parametrize(
+    "engine", [pytest.param(NUMPYRO, marks=pytest.mark.slow, id="numpyro"), pytest.param(PYRO, id="pyro")]
+)
+"""Where NumPyro compiles for long what the parity of the engines says already."""
 NAMED = {repr(instance): instance for instance in INSTANCES}
 
 
@@ -87,7 +91,7 @@ def test_a_correlated_product_is_right_at_the_ends_in_single_precision(narrow: f
 # one level
 
 
-@BOTH
+@QUICK_IN_PYRO
 def test_one_level_with_parts_is_the_plain_program(engine: Any) -> None:
     instance = NAMED["vae-full-mixture"]
     own = randomised(engine, "vae", instance.config)
@@ -167,7 +171,7 @@ def images(engine: Any) -> Any:
     return engine.call(engine.face.HierarchicalVAE.conv, IMAGE, (2, 2), "gaussian", **options, data=holey())
 
 
-@BOTH
+@QUICK_IN_PYRO
 @pytest.mark.filterwarnings("ignore:the posterior has collapsed", "ignore:the importance weights of")
 def test_levels_of_images_in_every_verb(engine: Any, tmp_path: Path) -> None:
     x, start = holey(), images(engine)

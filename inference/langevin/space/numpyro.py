@@ -91,10 +91,11 @@ class Reals:
 
         # the sites alone are of interest, and values may be dear: a draw by a score solves an equation
         jax.eval_shape(look, one)
-        self._info = self._initialized(one, args, kwargs)
+        searching = params is None and is_prng_key(rng_key)
+        self._info = self._initialized(one, args, kwargs, searching=searching)
         if params is not None:
             return params
-        return self._info.param_info.z if is_prng_key(rng_key) else self._starts(rng_key, args, dict(kwargs))
+        return self._info.param_info.z if searching else self._starts(rng_key, args, dict(kwargs))
 
     def potential(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Potential:
         """(key, state) -> nats; the key draws the mini-batch."""
@@ -107,7 +108,9 @@ class Reals:
         """Unconstrained values -> values of the sites, and of deterministic ones."""
         return self._info.postprocess_fn(*args, **kwargs)
 
-    def _initialized(self, rng_key: Array, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _initialized(
+        self, rng_key: Array, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, searching: bool = True
+    ) -> Any:
         return initialize_model(
             rng_key,
             self.model,
@@ -115,6 +118,8 @@ class Reals:
             dynamic_args=True,
             model_args=args,
             model_kwargs=dict(kwargs),
+            # where no start is looked for, a gradient piece by piece would be most of the time that this takes
+            validate_grad=searching,
         )
 
     def _find_starts(self, rng_keys: Array, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PyTree:

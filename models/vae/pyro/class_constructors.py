@@ -45,7 +45,7 @@ def mlp(
         prior: p(z), whatever the class: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of
             posteriors, each of a pseudo-input and a class that are learned); or a flow of event shape (latent_dim,),
             which is learned with the rest.
-        num_components: of a mixture.
+        num_components: of a mixture or a VampPrior.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
 
     Returns:
@@ -114,7 +114,7 @@ def conv(
         prior: p(z), whatever the class: ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of
             posteriors, each of a pseudo-input and a class that are learned); or a flow of event shape (latent_dim,),
             which is learned with the rest.
-        num_components: of a mixture.
+        num_components: of a mixture or a VampPrior.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
 
     Returns:

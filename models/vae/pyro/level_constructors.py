@@ -46,7 +46,7 @@ def mlp(
         posterior: of each level ``"diagonal"`` or ``"full"`` (covariance).
         prior: of the top level ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors); or a
             flow of event shape (latent_dims[-1],), which is learned with the rest.
-        num_components: of a mixture.
+        num_components: of a mixture or a VampPrior.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
 
     Returns:
@@ -89,6 +89,9 @@ def conv(
 ) -> Any:
     """A VAE of images, of several levels: strided convolutions between image and first level, perceptrons above.
 
+    So deep an encoder can look collapsed for hundreds of steps, until its upper levels have learned something; the
+    warm-up of the ladder's paper, ``ELBO(beta=Linear(500))``, say, shortens that.
+
     Args:
         cls: the class.
         event_shape: (channels, height, width).
@@ -105,7 +108,7 @@ def conv(
         posterior: of each level ``"diagonal"`` or ``"full"`` (covariance).
         prior: of the top level ``"standard"``, ``"mixture"`` (of normals, learned) or ``"vamp"`` (of posteriors); or a
             flow of event shape (latent_dims[-1],), which is learned with the rest.
-        num_components: of a mixture.
+        num_components: of a mixture or a VampPrior.
         data: (n, *event_shape), NaN allowed; the decoder then starts at its marginals. None for zero biases.
 
     Returns:
