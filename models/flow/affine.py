@@ -32,20 +32,25 @@ def shift(
 
 
 def affine(
-    x: Float[Any, "..."], parameters: Float[Any, "2 ..."] | tuple[Any, ...], *, inverse: bool = False
+    x: Float[Any, "..."],
+    parameters: Float[Any, "2 ..."] | tuple[Any, ...],
+    *,
+    inverse: bool = False,
+    bound: float = LOG_SCALE,
 ) -> tuple[Float[Any, "..."], Float[Any, "..."]]:
-    r""":math:`x e^s + t`, or :math:`(x - t) e^{-s}` where inverted, with s bounded to (-5, 5), and the log-slope.
+    r""":math:`x e^s + t`, or :math:`(x - t) e^{-s}` where inverted, with s within (-bound, bound), and the log-slope.
 
     Args:
         x: values.
         parameters: t and the unbounded s, stacked or as a pair, which broadcast with the values.
         inverse: whether it is inverted.
+        bound: of s.
 
     Returns:
         Values and log-slopes.
     """
     xp = array_api_compat.array_namespace(x)
-    log_scale = kept(parameters[1])
+    log_scale = bounded(parameters[1], -bound, bound)
     if inverse:
         log_slope = -log_scale
         return (x - parameters[0]) * xp.exp(log_slope), log_slope

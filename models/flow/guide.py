@@ -9,6 +9,18 @@ RECIPES = ("realnvp", "nsf", "maf", "iaf")
 COUPLINGS = ("realnvp", "nsf")
 SMALL = {"num_transforms": 4, "hidden": (32, 32)}
 """What a recipe has where nothing else is said: latents of a model are few."""
+OWN = {name: {"max_log_scale": 2.0} for name in ("realnvp", "maf", "iaf")}
+"""What single recipes have besides. A guide's loss is of its own draws: where a network extrapolates, a rare one is
+carried off by exp of all log-scales together, and a single such loss throws the optimizer off."""
+
+
+def defaults(flow: str) -> dict[str, Any]:
+    """The options of a recipe where nothing else is said.
+
+    Args:
+        flow: its name.
+    """
+    return {**SMALL, **OWN.get(flow, {})}
 
 
 def check_arguments(flow: Any, init_scale: float, options: Mapping[str, Any] | None) -> None:

@@ -40,7 +40,8 @@ class AutoFlow(AutoContinuous):
         prefix: of the guide's own sites.
         init_loc_fn: where the guide starts, a strategy of NumPyro's; None for ``init_to_uniform``.
         init_scale: the standard deviation of each unconstrained latent at first.
-        options: of a named flow, such as ``{"num_transforms": 4, "hidden": (32, 32)}``, which are the defaults.
+        options: of a named flow, such as ``{"num_transforms": 4, "hidden": (32, 32)}``, which are the defaults; and
+            ``"max_log_scale": 2.0`` of the affine ones, whose loss a rare draw would else carry away.
         key: for the weights of a named flow.
 
     Attributes:
@@ -76,7 +77,7 @@ class AutoFlow(AutoContinuous):
         start = eqx.tree_at(lambda t: [t.shift, t.raw_log_scale], start, found)
         if isinstance(wanted, str):
             guide.check_size(wanted, size, (size,), 0)
-            options = {**guide.SMALL, **(self._options or {})}
+            options = {**guide.defaults(wanted), **(self._options or {})}
             transforms = getattr(Flow, wanted)((size,), **options, key=self._key).transforms
         else:
             transforms = tuple(wanted)

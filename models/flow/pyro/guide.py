@@ -37,7 +37,8 @@ class AutoFlow(AutoContinuous):
         prefix: of the guide's own sites.
         init_loc_fn: where the guide starts, a strategy of Pyro's; None for ``init_to_feasible``.
         init_scale: the standard deviation of each unconstrained latent at first.
-        options: of a named flow, such as ``{"num_transforms": 4, "hidden": (32, 32)}``, which are the defaults.
+        options: of a named flow, such as ``{"num_transforms": 4, "hidden": (32, 32)}``, which are the defaults; and
+            ``"max_log_scale": 2.0`` of the affine ones, whose loss a rare draw would else carry away.
 
     Attributes:
         flow: the flow, once the model has been run; SVI trains it where it is.
@@ -72,7 +73,7 @@ class AutoFlow(AutoContinuous):
             start.raw_log_scale.fill_(float(affine.raw_log_scale(np.log(self._init_scale))))
         if isinstance(wanted, str):
             guide.check_size(wanted, size, (size,), 0)
-            options = {**guide.SMALL, **(self._options or {})}
+            options = {**guide.defaults(wanted), **(self._options or {})}
             transforms = tuple(getattr(Flow, wanted)((size,), **options).transforms)
         else:
             transforms = tuple(wanted)
