@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,6 +112,45 @@ def test_a_flow_bends_round_the_banana_where_no_normal_can(engine: Any, name: st
     found, error = divergence(engine, name)
     assert normal_guide_on_the_banana() > 0.7
     assert -limit(1) * error < found < 0.25
+
+
+def after_noisy_runs(flow: str, **options: Any) -> np.ndarray:
+    """KL to the banana of 30 guides, each with a start and weights of its own and trained by one draw a step."""
+    options = {"num_transforms": 2, "hidden": (16,), **options}
+    model, elbo = banana(NUMPYRO), numpyro.infer.Trace_ELBO()
+    guide = NUMPYRO.call(NUMPYRO.face.AutoFlow, model, flow, options=options)
+    with numpyro.handlers.seed(rng_seed=0):
+        guide()
+    _, rest = eqx.partition(guide.flow, eqx.is_inexact_array)
+    optimizer = numpyro.optim.ClippedAdam(lambda step: 2e-2 * 0.05 ** (step / 600), clip_norm=10.0)
+
+    def loss(params: Any, key: jax.Array) -> jax.Array:
+        return elbo.loss(key, {"auto_flow$params": eqx.combine(params, rest)}, model, guide)
+
+    def run(key: jax.Array) -> jax.Array:
+        weights, place, noise, last = jax.random.split(key, 4)
+        made = getattr(NUMPYRO.face.Flow, flow)((2,), **{**arguments.SMALL, **options}, key=weights)
+        fresh = eqx.tree_at(lambda flow: flow.transforms[:-1], guide.flow, made.transforms)
+        fresh = eqx.tree_at(
+            lambda flow: flow.transforms[-1].shift, fresh, jax.random.uniform(place, (2,), minval=-2, maxval=2)
+        )
+
+        def step(state: Any, key: jax.Array) -> Any:
+            gradient = jax.grad(loss)(optimizer.get_params(state), key)
+            return optimizer.update(gradient, state), None
+
+        start = optimizer.init(eqx.filter(fresh, eqx.is_inexact_array))
+        state, _ = jax.lax.scan(step, start, jax.random.split(noise, 600))
+        return jax.vmap(lambda key: loss(optimizer.get_params(state), key))(jax.random.split(last, 4000)).mean()
+
+    return np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(7), 30)))
+
+
+@pytest.mark.parametrize("flow", ["realnvp", "iaf"])
+def test_no_run_of_thirty_is_carried_off_by_its_noise(flow: str) -> None:
+    """Those whose log-scales are as wide as those of a flow that is fitted to data are, some of them."""
+    assert after_noisy_runs(flow).max() < 4
+    assert after_noisy_runs(flow, max_log_scale=5.0).max() > 8
 
 
 def conjugate(engine: Any) -> tuple[Callable[[], None], float]:
@@ -234,6 +274,8 @@ def test_what_a_guide_refuses(engine: Any) -> None:
         run(model, face.LULinear(3))
     with pytest.raises(ValueError, match=r"options: got \{'hidden': \(3,\)\}; expected None beside a list"):
         run(model, [face.LULinear(3)], options={"hidden": (3,)})
+    with pytest.raises(ValueError, match=r"max_log_scale: got 0; expected a finite number > 0"):
+        run(model, options={"max_log_scale": 0})
     with pytest.raises(ValueError, match=r"init_scale: got 0; expected a finite number > 0"):
         run(model, init_scale=0)
     with pytest.raises(ValueError, match=r"flow: got transforms from 3 latents to \(3,\) with context_dim=2"):

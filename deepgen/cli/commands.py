@@ -113,7 +113,8 @@ def sample(folder: Path, num: int, output: Path | None, engine_name: str, seed: 
 
 def evaluate(folder: Path, path: str | None, engine_name: str, seed: int, particles: int, as_json: bool) -> list[str]:
     """The likelihood, or its bound, of a run's held-out rows or of other data."""
-    notes, left = notes_of(folder), []
+    notes = notes_of(folder)
+    left: list[str] = []
     if path is None:
         if notes is None:
             raise FileNotFoundError(f"{folder / NOTES} is missing, so the data set is not known: pass data as well.")

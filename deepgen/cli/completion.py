@@ -74,7 +74,8 @@ def impute(
     if folder is not None:
         _refuse_fit_options(target, settings, keep)
     notes = None if folder is None else notes_of(folder)
-    table, encoding, left = None, None, []
+    table, encoding = None, None
+    left: list[str] = []
     if is_table(path):
         if folder is not None:
             encoding, table, left = _read(path, target, notes, settings.reading)

@@ -14,7 +14,7 @@ from deepgen.evaluation.loo import comparison, estimated, held_out, refuse_mixtu
 from deepgen.evaluation.rate_distortion import RateDistortion, rate_distortion_table, refuse_unsplit
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.numpyro import log_prob, log_weights
-from deepgen.inference.likelihood.weighted import by_guide, check_rows
+from deepgen.inference.likelihood.weighted import rows_and_way
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, TakesHoles, check_program
 from deepgen.program.numpyro import log_densities, propose
@@ -62,14 +62,15 @@ def compare(
     checks.at_least("num_particles", count, 1)
     refuse_one(programs)
     refuse_mixture(programs)
-    missing = {name: bool(is_missing(check_rows(program, x)).any()) for name, program in programs.items()}
+    rows = {name: rows_and_way(program, x) for name, program in programs.items()}
     scores = {}
     for name, program in programs.items():
-        if not by_guide(program, missing[name]):
+        array, way = rows[name]
+        if way != "guide":
             scores[name] = estimated(log_prob(rng_key, program, x, num_particles=num_particles))
             continue
         particles = 1 if program.likelihood == "exact" else count
-        batches, observed, n = _batches(program, x, particles)
+        batches, observed, n = _batches(program, array, particles)
         weights = _log_weights(rng_key, program, batches, observed, particles)
         scores[name] = held_out(np.asarray(weights).reshape(-1, particles)[:n], program.likelihood)
     return comparison(scores)
@@ -102,7 +103,7 @@ def rate_distortion(rng_key: jax.Array, program: Program, x: Any, *, num_particl
     check_program(program)
     checks.at_least("num_particles", num_particles, 1)
     refuse_unsplit(program)
-    batches, observed, n = _batches(program, x, 1)
+    batches, observed, n = _batches(program, rows_and_way(program, x)[0], 1)
     rate, distortion = _rate_distortion(rng_key, program, batches, observed, int(num_particles))
     return RateDistortion(np.asarray(rate).reshape(-1)[:n], np.asarray(distortion).reshape(-1)[:n])
 
@@ -129,9 +130,8 @@ def rate_distortion_curve(
     )
 
 
-def _batches(program: Program, x: Any, particles: int) -> tuple[jax.Array, jax.Array | None, int]:
+def _batches(program: Program, array: np.ndarray, particles: int) -> tuple[jax.Array, jax.Array | None, int]:
     """The rows in batches that fit the memory, the last one filled up; what is observed of them; their number."""
-    array = check_rows(program, x)
     missing = is_missing(array)
     rows, _ = streaming.chunk_sizes(len(array), particles, int(np.prod(program.event_shape)))
     index = np.minimum(np.arange(-(-len(array) // rows) * rows), len(array) - 1)

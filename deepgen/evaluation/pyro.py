@@ -11,7 +11,7 @@ from deepgen.evaluation.loo import comparison, estimated, held_out, refuse_mixtu
 from deepgen.evaluation.rate_distortion import RateDistortion, rate_distortion_table, refuse_unsplit
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.pyro import log_prob, log_weights
-from deepgen.inference.likelihood.weighted import by_guide, check_rows
+from deepgen.inference.likelihood.weighted import rows_and_way
 from deepgen.likelihoods.laws import is_missing
 from deepgen.program import Program, TakesHoles, check_program
 from deepgen.program.pyro import isolated, log_densities, propose, tensor
@@ -55,15 +55,18 @@ def compare(programs: Mapping[str, Program], x: Any, *, num_particles: int | Non
     checks.at_least("num_particles", count, 1)
     refuse_one(programs)
     refuse_mixture(programs)
-    missing = {name: bool(is_missing(check_rows(program, x)).any()) for name, program in programs.items()}
+    rows = {name: rows_and_way(program, x) for name, program in programs.items()}
     scores = {}
     for name, program in programs.items():
-        if not by_guide(program, missing[name]):
+        array, way = rows[name]
+        if way != "guide":
             scores[name] = estimated(log_prob(program, x, num_particles=num_particles))
             continue
         particles = 1 if program.likelihood == "exact" else count
         with torch.no_grad(), isolated():
-            parts = [_log_weights(program, batch, seen, particles) for batch, seen in _batches(program, x, particles)]
+            parts = [
+                _log_weights(program, batch, seen, particles) for batch, seen in _batches(program, array, particles)
+            ]
         scores[name] = held_out(torch.cat(parts).cpu().numpy(), program.likelihood)
     return comparison(scores)
 
@@ -93,8 +96,10 @@ def rate_distortion(program: Program, x: Any, *, num_particles: int = 100) -> Ra
     check_program(program)
     checks.at_least("num_particles", num_particles, 1)
     refuse_unsplit(program)
+    array, _ = rows_and_way(program, x)
     with torch.no_grad(), isolated():
-        parts = [_rate_distortion(program, batch, seen, int(num_particles)) for batch, seen in _batches(program, x, 1)]
+        batches = _batches(program, array, 1)
+        parts = [_rate_distortion(program, batch, seen, int(num_particles)) for batch, seen in batches]
     return RateDistortion(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))
 
 
@@ -119,9 +124,8 @@ def rate_distortion_curve(
     )
 
 
-def _batches(program: Program, x: Any, particles: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+def _batches(program: Program, array: np.ndarray, particles: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
     """The rows in batches that fit the memory, and what is observed of them."""
-    array = check_rows(program, x)
     missing = is_missing(array)
     rows, _ = streaming.chunk_sizes(len(array), particles, int(np.prod(program.event_shape)))
     for start in range(0, len(array), rows):

@@ -75,6 +75,47 @@ class TakesHoles(Protocol):
     """True."""
 
 
+class Densities(NamedTuple):
+    """By what ways `log_prob` and all that ask for densities find those of a program's rows.
+
+    Attributes:
+        whole: of complete rows: ``"guide"``, p(x, z) / q(z | x) over the guide's draws, which is p(x) itself where
+            there are no latents; ``"estimates"``, by an `Estimates` program; ``"partition"``, of an unnormalised law
+            whose constant is estimated; or ``"own"``, by the program itself, `OwnDensity`.
+        holes: of rows with missing entries: ``"guide"``, the missing ones left out of p(x, z); ``"completions"``,
+            weighted ones of an invertible program; ``"steps"``, of one that decides step by step; ``"own"``; or None
+            where the program takes complete rows alone.
+    """
+
+    whole: str = "guide"
+    holes: str | None = "guide"
+
+
+@runtime_checkable
+class HasDensities(Protocol):
+    """A program that names the ways of its densities; those of any other are ``Densities()``."""
+
+    @property
+    def densities(self) -> tuple[str, str | None]:
+        """The ways."""
+
+
+@runtime_checkable
+class OwnDensity(Protocol):
+    """A program that finds the densities of its rows itself, where its ``densities`` name ``"own"``."""
+
+    def own_log_prob(self, *args: Any, **kwargs: Any) -> Any:
+        """(Key of NumPyro, checked x (n, *event_shape), y, number of particles or None) to value, stderr and kind."""
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A program that draws data by itself, such as by Markov chains, and not by running its model."""
+
+    def draw(self, *args: Any, **kwargs: Any) -> Any:
+        """Draws of x: (key of NumPyro, how many)."""
+
+
 @runtime_checkable
 class HasObjective(Protocol):
     """A program that says what `fit` minimises by default; that of any other is the `ELBO`."""
@@ -103,7 +144,7 @@ class HasSamplers(Protocol):
 
 @runtime_checkable
 class Estimates(Protocol):
-    """A program whose log density is an average over random numbers, and not a bound."""
+    """A program whose log density is an average over random numbers; its ``densities`` name ``"estimates"``."""
 
     @property
     def probes(self) -> int:
@@ -280,7 +321,8 @@ def known(program: Any, x: Any, rows: int, y: Any = None) -> np.ndarray:
     own: Any = program
     array, seen = checks.with_mask(x, None)
     if array.shape == tuple(own.event_shape):
-        array, seen = (part if part is None else np.repeat(part[None], rows, axis=0) for part in (array, seen))
+        array = np.repeat(array[None], rows, axis=0)
+        seen = None if seen is None else np.repeat(seen[None], rows, axis=0)
     try:
         array = own.check_data(array, missing=True, observed=seen)
     except ValueError as error:

@@ -45,7 +45,7 @@ class Chart(Protocol):
 class Invertible(Protocol):
     """What a program promises besides, where its data are the image of a base under an invertible map.
 
-    Its likelihood is exact, and it has no latents.
+    Its likelihood is exact, it has no latents, and its ``densities`` name ``"completions"``.
     """
 
     def chart(self) -> Any:

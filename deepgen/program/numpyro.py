@@ -16,9 +16,8 @@ from numpyro.contrib.module import eqx_module
 from deepgen import checks
 from deepgen.handlers.sites.numpyro import ObservedEntries, independent
 from deepgen.nn.equinox import load_state_dict, state_dict
-from deepgen.program import Program, check_program, drawn_by, files, known
+from deepgen.program import Draws, Program, check_program, drawn_by, files, known
 from deepgen.program import given as given_labels
-from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)
 
@@ -163,24 +162,23 @@ def sample(
         known_x = jnp.asarray(known(program, given, num_samples, y))
         return _sample_given(rng_key, given_labels(program, y, num_samples), known_x)
     view = given_labels(program, y, num_samples)
-    if not isinstance(view, HasUnnormalisedLaw):
-        found = _sample(rng_key, view, num_samples)
-        _check("sample", found)
-        return found
-    found = view.draw(rng_key, num_samples)
-    # chains do not move where the energy is NaN
-    _check("energy", _log_density(view.distribution(), found))
+    found = view.draw(rng_key, num_samples) if isinstance(view, Draws) else _sample(rng_key, view, num_samples)
+    refuse_nan("sample", found)
     return found
 
 
-def _check(what: str, found: jax.Array) -> None:
+def refuse_nan(what: str, found: jax.Array) -> None:
+    """Refuse a result with NaN, where it is not traced.
+
+    Args:
+        what: of which it is the result.
+        found: (n, ...).
+
+    Raises:
+        ValueError: with the rows.
+    """
     if not isinstance(found, jax.core.Tracer):
         checks.numbers(what, np.asarray(jnp.isnan(found).reshape(len(found), -1).any(1)))
-
-
-@eqx.filter_jit
-def _log_density(law: Any, x: jax.Array) -> jax.Array:
-    return law.log_prob(x)
 
 
 @eqx.filter_jit

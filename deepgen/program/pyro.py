@@ -15,10 +15,9 @@ from pyro.distributions.util import scale_and_mask
 
 from deepgen import checks
 from deepgen.handlers.sites.pyro import ObservedEntries, independent
-from deepgen.program import Program, check_program, drawn_by, files, known
+from deepgen.program import Draws, Program, check_program, drawn_by, files, known
 from deepgen.program import given as given_labels
 from deepgen.program.said import is_declared
-from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 P = TypeVar("P", bound=Any)
 
@@ -173,17 +172,21 @@ def sample(
             return given_labels(program, y, num_samples).sample_given(x)
     view = given_labels(program, y, num_samples)
     with torch.no_grad(), isolated():
-        if not isinstance(view, HasUnnormalisedLaw):
-            found = decode(view.model, {}, num_samples)
-            _check("sample", found)
-            return found
-        found = view.draw(num_samples)
-        # chains do not move where the energy is NaN
-        _check("energy", view.distribution().log_prob(found))
-        return found
+        found = view.draw(num_samples) if isinstance(view, Draws) else decode(view.model, {}, num_samples)
+    refuse_nan("sample", found)
+    return found
 
 
-def _check(what: str, found: torch.Tensor) -> None:
+def refuse_nan(what: str, found: torch.Tensor) -> None:
+    """Refuse a result with NaN.
+
+    Args:
+        what: of which it is the result.
+        found: (n, ...).
+
+    Raises:
+        ValueError: with the rows.
+    """
     checks.numbers(what, found.isnan().reshape(len(found), -1).any(1).numpy(force=True))
 
 

@@ -20,7 +20,7 @@ class Unnormalised(Protocol):
 
 @runtime_checkable
 class HasUnnormalisedLaw(Protocol):
-    """A program of one site ``"x"`` whose law is `Unnormalised`."""
+    """A program of one site ``"x"`` whose law is `Unnormalised`; its ``densities`` name ``"partition"``."""
 
     def distribution(self) -> Any:
         """The law."""

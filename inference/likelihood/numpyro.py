@@ -1,5 +1,6 @@
 """log p(x) in NumPyro: exact where the program has no latents, else the importance-weighted bound."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,11 +15,10 @@ from deepgen.inference.imputation.neighbours import numpyro as neighbours
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.evidence.numpyro import log_evidence
 from deepgen.inference.likelihood.partition import numpyro as partition
-from deepgen.inference.likelihood.weighted import check_rows, marginal
+from deepgen.inference.likelihood.weighted import marginal, rows_and_way
 from deepgen.likelihoods.laws import is_missing
 from deepgen.ode.divergence import average
 from deepgen.program import (
-    Estimates,
     Labelled,
     LogProb,
     ModelsMissingness,
@@ -29,10 +29,7 @@ from deepgen.program import (
     given,
     takes_labels,
 )
-from deepgen.program.invertible import Invertible
 from deepgen.program.numpyro import log_joint, propose
-from deepgen.program.sequence import Sequential
-from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 
 def log_weights(
@@ -140,32 +137,10 @@ def log_prob(
     """
     checks.random_key(rng_key)
     check_program(program)
-    found = _of_its_kind(rng_key, program, x, y, num_particles)
+    array, way = rows_and_way(program, x)
+    found = _WAYS[way](rng_key, program, array, y, num_particles)
     checks.numbers("log_prob", np.isnan(found.value))
     return found
-
-
-def _of_its_kind(rng_key: jax.Array, program: Program, x: Any, y: Any, num_particles: int | None) -> LogProb:
-    particles = _usual(num_particles)
-    if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
-        return _marginal(rng_key, program, x, y, particles)
-    if isinstance(program, Estimates) and program.probes:
-        return LogProb(*_estimates(rng_key, program, x, y, num_particles), "estimate")
-    if isinstance(program, HasUnnormalisedLaw):
-        checks.at_least("num_particles", particles, 1)
-        array = program.check_data(x)
-        labels = None if y is None else check_given(program, y, len(array))
-        return partition.log_prob(rng_key, program, array, particles, labels)
-    if isinstance(program, Sequential):
-        array = program.check_data(x, missing=True)
-        seen = ~is_missing(array)
-        if not seen.all():
-            checks.at_least("num_particles", particles, 1)
-            sequence: Any = given(program, y, len(array)).sequential()
-            found = log_evidence(rng_key, sequence, array, seen, int(particles))
-            return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
-    value, stderr = _values(rng_key, program, x, y, particles, by_class=False)
-    return LogProb(value, stderr, program.likelihood)
 
 
 def class_log_prob(rng_key: jax.Array, program: Any, x: Any, *, num_particles: int = 1000) -> LogProb:
@@ -184,23 +159,42 @@ def class_log_prob(rng_key: jax.Array, program: Any, x: Any, *, num_particles: i
         ValueError: data that the program does not take, a ``num_particles`` that is not positive, or no classes.
     """
     takes_labels(program, "program")
-    value, stderr = _values(rng_key, program, x, None, num_particles, by_class=True)
+    array, _ = rows_and_way(program, x)
+    value, stderr = _values(rng_key, program, array, None, num_particles, by_class=True)
     return LogProb(value, stderr, program.likelihood)
 
 
-def _marginal(rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int) -> LogProb:
-    checks.at_least("num_particles", num_particles, 1)
-    array = program.check_data(x, missing=True)
-    view, missing = given(program, y, len(array)), is_missing(array)
-    found = neighbours.weigh(rng_key, view.chart(), jnp.asarray(array), jnp.asarray(~missing), int(num_particles))
+def _guided(rng_key: jax.Array, program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    value, stderr = _values(rng_key, program, array, y, _count(num_particles), by_class=False)
+    return LogProb(value, stderr, program.likelihood)
+
+
+def _completed(rng_key: jax.Array, program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    count, missing = _count(num_particles), is_missing(array)
+    view = given(program, y, len(array))
+    found = neighbours.weigh(rng_key, view.chart(), jnp.asarray(array), jnp.asarray(~missing), count)
     return marginal(found.log_weights, found.judged, missing)
 
 
+def _stepwise(rng_key: jax.Array, program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    sequence: Any = given(program, y, len(array)).sequential()
+    found = log_evidence(rng_key, sequence, array, ~is_missing(array), _count(num_particles))
+    return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
+
+
+def _normalised(rng_key: jax.Array, program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    labels = None if y is None else check_given(program, y, len(array))
+    return partition.log_prob(rng_key, program, array, _count(num_particles), labels)
+
+
+def _own(rng_key: jax.Array, program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    return LogProb(*program.own_log_prob(rng_key, array, y, num_particles))
+
+
 def _values(
-    rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool
+    rng_key: jax.Array, program: Any, array: np.ndarray, y: Any, num_particles: int, *, by_class: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
-    array = check_rows(program, x)
     labels = None if y is None else check_given(program, y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)
@@ -265,24 +259,22 @@ def _log_prob(
     return value, stderr
 
 
-def _usual(num_particles: int | None) -> int:
-    return 1000 if num_particles is None else num_particles
-
-
-def _estimates(
-    rng_key: jax.Array, program: Any, x: Any, y: Any, num_particles: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of a program's own estimates of each row, and its standard error."""
-    count = program.probes if num_particles is None else num_particles
+def _count(num_particles: int | None, usual: int = 1000) -> int:
+    count = usual if num_particles is None else num_particles
     checks.at_least("num_particles", count, 1)
-    array = program.check_data(x)
+    return int(count)
+
+
+def _estimated(rng_key: jax.Array, program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    """The mean of a program's own estimates of each row, and its standard error."""
+    count = _count(num_particles, program.probes)
     context = None if y is None else check_given(program, y, len(array))
-    rows = min(len(array), streaming.estimated_rows(int(count), int(np.prod(program.event_shape))))
+    rows = min(len(array), streaming.estimated_rows(count, int(np.prod(program.event_shape))))
     index = np.minimum(np.arange(-(-len(array) // rows) * rows), len(array) - 1)
     batches = array[index].reshape(-1, rows, *program.event_shape)
     told = None if context is None else jnp.asarray(context[index].reshape(-1, rows, *context.shape[1:]))
-    value, stderr = _estimate(rng_key, program, jnp.asarray(batches), told, int(count))
-    return np.asarray(value)[: len(array)], np.asarray(stderr)[: len(array)]
+    value, stderr = _estimate(rng_key, program, jnp.asarray(batches), told, count)
+    return LogProb(np.asarray(value)[: len(array)], np.asarray(stderr)[: len(array)], "estimate")
 
 
 @eqx.filter_jit
@@ -296,3 +288,13 @@ def _estimate(
 
     found = lax.map(rows, (jax.random.split(rng_key, len(batches)), batches, context))
     return found[0].reshape(-1), found[1].reshape(-1)
+
+
+_WAYS: dict[str, Callable[..., LogProb]] = {
+    "guide": _guided,
+    "estimates": _estimated,
+    "partition": _normalised,
+    "completions": _completed,
+    "steps": _stepwise,
+    "own": _own,
+}

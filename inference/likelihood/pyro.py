@@ -12,11 +12,10 @@ from deepgen.inference.imputation.neighbours import pyro as neighbours
 from deepgen.inference.likelihood import streaming
 from deepgen.inference.likelihood.evidence.pyro import log_evidence
 from deepgen.inference.likelihood.partition import pyro as partition
-from deepgen.inference.likelihood.weighted import check_rows, marginal
+from deepgen.inference.likelihood.weighted import marginal, rows_and_way
 from deepgen.likelihoods.laws import is_missing
 from deepgen.ode.divergence import average
 from deepgen.program import (
-    Estimates,
     Labelled,
     LogProb,
     ModelsMissingness,
@@ -27,10 +26,7 @@ from deepgen.program import (
     given,
     takes_labels,
 )
-from deepgen.program.invertible import Invertible
 from deepgen.program.pyro import isolated, log_joint, propose, tensor
-from deepgen.program.sequence import Sequential
-from deepgen.program.unnormalised import HasUnnormalisedLaw
 
 
 def log_weights(
@@ -125,32 +121,10 @@ def log_prob(program: Program, x: Any, *, y: Any = None, num_particles: int | No
         UserWarning: where the weights of some rows of an invertible program are not to be trusted.
     """
     check_program(program)
-    found = _of_its_kind(program, x, y, num_particles)
+    array, way = rows_and_way(program, x)
+    found = _WAYS[way](program, array, y, num_particles)
     checks.numbers("log_prob", np.isnan(found.value))
     return found
-
-
-def _of_its_kind(program: Program, x: Any, y: Any, num_particles: int | None) -> LogProb:
-    particles = _usual(num_particles)
-    if isinstance(program, Invertible) and is_missing(program.check_data(x, missing=True)).any():
-        return _marginal(program, x, y, particles)
-    if isinstance(program, Estimates) and program.probes:
-        return LogProb(*_estimates(program, x, y, num_particles), "estimate")
-    if isinstance(program, HasUnnormalisedLaw):
-        checks.at_least("num_particles", particles, 1)
-        array = program.check_data(x)
-        labels = None if y is None else check_given(program, y, len(array))
-        return partition.log_prob(program, array, particles, labels)
-    if isinstance(program, Sequential):
-        array = program.check_data(x, missing=True)
-        seen = ~is_missing(array)
-        if not seen.all():
-            checks.at_least("num_particles", particles, 1)
-            sequence: Any = given(program, y, len(array)).sequential()
-            found = log_evidence(sequence, tensor(program, array), seen, int(particles))
-            return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
-    value, stderr = _values(program, x, y, particles, by_class=False)
-    return LogProb(value, stderr, program.likelihood)
 
 
 def class_log_prob(program: Any, x: Any, *, num_particles: int = 1000) -> LogProb:
@@ -168,22 +142,42 @@ def class_log_prob(program: Any, x: Any, *, num_particles: int = 1000) -> LogPro
         ValueError: data that the program does not take, a ``num_particles`` that is not positive, or no classes.
     """
     takes_labels(program, "program")
-    value, stderr = _values(program, x, None, num_particles, by_class=True)
+    array, _ = rows_and_way(program, x)
+    value, stderr = _values(program, array, None, num_particles, by_class=True)
     return LogProb(value, stderr, program.likelihood)
 
 
-def _marginal(program: Any, x: Any, y: Any, num_particles: int) -> LogProb:
-    checks.at_least("num_particles", num_particles, 1)
-    array = program.check_data(x, missing=True)
-    view, missing = given(program, y, len(array)), is_missing(array)
-    rows, observed = tensor(program, array), tensor(program, ~missing)
-    found = neighbours.weigh(view.chart(), rows, observed, int(num_particles))
+def _guided(program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    value, stderr = _values(program, array, y, _count(num_particles), by_class=False)
+    return LogProb(value, stderr, program.likelihood)
+
+
+def _completed(program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    count, missing = _count(num_particles), is_missing(array)
+    view = given(program, y, len(array))
+    found = neighbours.weigh(view.chart(), tensor(program, array), tensor(program, ~missing), count)
     return marginal(found.log_weights, found.judged, missing)
 
 
-def _values(program: Any, x: Any, y: Any, num_particles: int, *, by_class: bool) -> tuple[np.ndarray, np.ndarray]:
+def _stepwise(program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    sequence: Any = given(program, y, len(array)).sequential()
+    found = log_evidence(sequence, tensor(program, array), ~is_missing(array), _count(num_particles))
+    return LogProb(found.value, found.stderr, "exact" if found.exact else "estimate")
+
+
+def _normalised(program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    labels = None if y is None else check_given(program, y, len(array))
+    return partition.log_prob(program, array, _count(num_particles), labels)
+
+
+def _own(program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    return LogProb(*program.own_log_prob(array, y, num_particles))
+
+
+def _values(
+    program: Any, array: np.ndarray, y: Any, num_particles: int, *, by_class: bool
+) -> tuple[np.ndarray, np.ndarray]:
     checks.at_least("num_particles", num_particles, 1)
-    array = check_rows(program, x)
     labels = None if y is None else check_given(program, y, len(array))
     missing = is_missing(array)
     particles = 1 if program.likelihood == "exact" else int(num_particles)
@@ -225,22 +219,32 @@ def _log_prob(
     return streaming.log_mean(sums, particles)
 
 
-def _usual(num_particles: int | None) -> int:
-    return 1000 if num_particles is None else num_particles
-
-
-def _estimates(program: Any, x: Any, y: Any, num_particles: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of a program's own estimates of each row, and its standard error."""
-    count = program.probes if num_particles is None else num_particles
+def _count(num_particles: int | None, usual: int = 1000) -> int:
+    count = usual if num_particles is None else num_particles
     checks.at_least("num_particles", count, 1)
-    array = program.check_data(x)
+    return int(count)
+
+
+def _estimated(program: Any, array: np.ndarray, y: Any, num_particles: int | None) -> LogProb:
+    """The mean of a program's own estimates of each row, and its standard error."""
+    count = _count(num_particles, program.probes)
     context = None if y is None else check_given(program, y, len(array))
-    rows = min(len(array), streaming.estimated_rows(int(count), int(np.prod(program.event_shape))))
+    rows = min(len(array), streaming.estimated_rows(count, int(np.prod(program.event_shape))))
     parts = []
     with torch.no_grad(), isolated():
         for start in range(0, len(array), rows):
             batch = tensor(program, array[start : start + rows])
             view = program if context is None else program.given(context[start : start + rows])
-            parts.append(average(view.estimate(batch, int(count))))
+            parts.append(average(view.estimate(batch, count)))
     value, stderr = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    return value, stderr
+    return LogProb(value, stderr, "estimate")
+
+
+_WAYS: dict[str, Callable[..., LogProb]] = {
+    "guide": _guided,
+    "estimates": _estimated,
+    "partition": _normalised,
+    "completions": _completed,
+    "steps": _stepwise,
+    "own": _own,
+}

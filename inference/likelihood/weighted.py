@@ -1,4 +1,4 @@
-"""log p of what is observed: whether a guide's weights give it, and what the weights of completions do."""
+"""log p of what is observed: the way in which a program's is found, and what the weights of completions give."""
 
 import warnings
 from typing import Any
@@ -6,45 +6,41 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from deepgen import checks
 from deepgen.inference.imputation import importance
 from deepgen.inference.likelihood import streaming
-from deepgen.program import Estimates, LogProb
-from deepgen.program.invertible import Invertible, Rounded
-from deepgen.program.sequence import Sequential
-from deepgen.program.unnormalised import HasUnnormalisedLaw
+from deepgen.likelihoods.laws import is_missing
+from deepgen.program import Densities, HasDensities, LogProb
+
+WAYS = ("guide", "estimates", "partition", "completions", "steps", "own")
 
 
-def by_guide(program: Any, missing: bool) -> bool:
-    """Whether log p(x) is the mean of p(x, z) / q(z | x) over a guide's draws, or p(x) itself where there are none.
-
-    Args:
-        program: any program.
-        missing: whether entries of the data are.
-
-    Returns:
-        False where the density has an unknown constant or is itself random, and where what is missing has to be
-        integrated out in another way than by leaving it out.
-    """
-    if isinstance(program, HasUnnormalisedLaw) or (isinstance(program, Estimates) and program.probes):
-        return False
-    return not (missing and isinstance(program, Invertible | Sequential))
-
-
-def check_rows(program: Any, x: Any) -> np.ndarray:
-    """The data as ``log_prob`` takes them: with missing entries where the program's density can do without these.
+def rows_and_way(program: Any, x: Any) -> tuple[np.ndarray, str]:
+    """Data as the program takes them, and by what way their densities are found.
 
     Args:
         program: any program.
         x: (n, *event_shape).
 
     Returns:
-        x as a NumPy array.
+        x as a NumPy array, and one of ``WAYS``, see `deepgen.program.Densities`.
 
     Raises:
-        ValueError: data that the program does not take.
+        ValueError: data that the program does not take, an unknown way that it names, or none where its guide does not
+            give its likelihood.
     """
-    unable = isinstance(program, Estimates) and not isinstance(program, Invertible)
-    return program.check_data(x, missing=not unable and not isinstance(program, HasUnnormalisedLaw | Rounded))
+    if not isinstance(program, HasDensities) and program.likelihood not in ("exact", "bound"):
+        raise checks.problem(
+            "program",
+            got=f"a {type(program).__name__}, whose likelihood is {program.likelihood!r} and which names no densities",
+            expected="the way in which they are found",
+            fix="Give it the attribute densities, see deepgen.program.Densities.",
+        )
+    ways = Densities(*program.densities) if isinstance(program, HasDensities) else Densities()
+    array = program.check_data(x, missing=ways.holes is not None)
+    way = ways.holes if ways.holes is not None and is_missing(array).any() else ways.whole
+    checks.one_of(f"densities of {type(program).__name__}", way, WAYS)
+    return array, way
 
 
 def marginal(

@@ -12,7 +12,8 @@ from deepgen.nn.bounded import bounded, unbounded
 LOG_SCALE = 5.0
 """Log-scales that are parameters are kept within (-5, 5)."""
 NETWORK_LOG_SCALE = 2.0
-"""Log-scales of networks are kept within (-2, 2): of a row far from all it has seen a network may say anything."""
+"""Log-scales of networks are kept within (-2, 2) unless more is asked for: of a row far from all it has seen a network
+may say anything, and a chain of transforms multiplies it."""
 
 
 def shift(
@@ -38,41 +39,25 @@ def affine(
     parameters: Float[Any, "2 ..."] | tuple[Any, ...],
     *,
     inverse: bool = False,
-    limit: float = LOG_SCALE,
+    bound: float = LOG_SCALE,
 ) -> tuple[Float[Any, "..."], Float[Any, "..."]]:
-    r""":math:`x e^s + t`, or :math:`(x - t) e^{-s}` where inverted, with s bounded, and the log-slope.
+    r""":math:`x e^s + t`, or :math:`(x - t) e^{-s}` where inverted, with s within (-bound, bound), and the log-slope.
 
     Args:
         x: values.
         parameters: t and the unbounded s, stacked or as a pair, which broadcast with the values.
         inverse: whether it is inverted.
-        limit: of the absolute value of s.
+        bound: of s.
 
     Returns:
         Values and log-slopes.
     """
     xp = array_api_compat.array_namespace(x)
-    log_scale = kept(parameters[1], limit)
+    log_scale = bounded(parameters[1], -bound, bound)
     if inverse:
         log_slope = -log_scale
         return (x - parameters[0]) * xp.exp(log_slope), log_slope
     return x * xp.exp(log_scale) + parameters[0], log_scale
-
-
-def conditioned(
-    x: Float[Any, "..."], parameters: Float[Any, "2 ..."] | tuple[Any, ...], *, inverse: bool = False
-) -> tuple[Float[Any, "..."], Float[Any, "..."]]:
-    """`affine` with the bounds of log-scales that a network gives.
-
-    Args:
-        x: values.
-        parameters: t and the unbounded s, stacked or as a pair, which broadcast with the values.
-        inverse: whether it is inverted.
-
-    Returns:
-        Values and log-slopes.
-    """
-    return affine(x, parameters, inverse=inverse, limit=NETWORK_LOG_SCALE)
 
 
 def statistics(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
@@ -106,9 +91,9 @@ def raw_log_scale(log_scale: Float[Any, "*shape"]) -> Float[Any, "*shape"]:
     return unbounded(xp.clip(log_scale, -edge, edge), -LOG_SCALE, LOG_SCALE)
 
 
-def kept(log_scale: Float[Any, "*shape"], limit: float = LOG_SCALE) -> Float[Any, "*shape"]:
-    """Log-scales kept within (-limit, limit)."""
-    return bounded(log_scale, -limit, limit)
+def kept(log_scale: Float[Any, "*shape"]) -> Float[Any, "*shape"]:
+    """Log-scales kept within (-5, 5)."""
+    return bounded(log_scale, -LOG_SCALE, LOG_SCALE)
 
 
 def triangles(weight: Float[Any, "d d"], log_diagonal: Float[Any, " d"]) -> tuple[Float[Any, "d d"], Float[Any, "d d"]]:

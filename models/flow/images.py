@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import array_api_compat
@@ -15,6 +16,8 @@ from deepgen.nn import arguments
 PATTERNS = ("channels", "checkerboard")
 
 Law = Callable[..., tuple[Any, Any]]
+AFFINE: Law = partial(affine.affine, bound=affine.NETWORK_LOG_SCALE)
+"""The law of affine couplings, whose log-scales a network gives."""
 
 
 def squeeze(x: Float[Any, "*batch c h w"], *, inverse: bool = False) -> Float[Any, "*batch c2 h2 w2"]:

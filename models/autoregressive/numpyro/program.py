@@ -20,7 +20,7 @@ from deepgen.models.autoregressive.numpyro.dropout import RandomDropout
 from deepgen.models.autoregressive.numpyro.ensemble import Ensemble, RandomMember, planned
 from deepgen.models.autoregressive.numpyro.given import Given
 from deepgen.nn import equinox as nn
-from deepgen.program import LikelihoodKind, files
+from deepgen.program import Densities, LikelihoodKind, files
 from deepgen.program import context as repeats
 from deepgen.program.numpyro import declare
 from deepgen.program.sequence.numpyro import Mixture
@@ -49,6 +49,7 @@ class AutoregressiveModel(eqx.Module):
     family: ClassVar[str] = "autoregressive"
     likelihood: ClassVar[LikelihoodKind] = "exact"
     imputers: ClassVar[tuple[str, ...]] = ("auto", "exact", "smc", "enumerate")
+    densities: ClassVar[Densities] = Densities(holes="steps")
     sites: ClassVar[tuple[str, ...]] = ()
 
     network: Any

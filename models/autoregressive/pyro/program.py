@@ -18,7 +18,7 @@ from deepgen.models.autoregressive.pyro.dropout import RandomDropout
 from deepgen.models.autoregressive.pyro.ensemble import Ensemble, RandomMember, planned
 from deepgen.models.autoregressive.pyro.given import Given
 from deepgen.nn import torch as nn
-from deepgen.program import LikelihoodKind, files
+from deepgen.program import Densities, LikelihoodKind, files
 from deepgen.program import context as repeats
 from deepgen.program.pyro import declare, tensor
 from deepgen.program.sequence.pyro import Mixture
@@ -47,6 +47,7 @@ class AutoregressiveModel(torch.nn.Module):
     family: ClassVar[str] = "autoregressive"
     likelihood: ClassVar[LikelihoodKind] = "exact"
     imputers: ClassVar[tuple[str, ...]] = ("auto", "exact", "smc", "enumerate")
+    densities: ClassVar[Densities] = Densities(holes="steps")
     sites: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, network: Any, observation: Any, members: Sequence[Member] = ()):

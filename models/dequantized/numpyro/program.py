@@ -18,7 +18,7 @@ from deepgen.models.flow.numpyro.couplings import AffineCoupling
 from deepgen.models.flow.numpyro.image_couplings import AffineCoupling2d
 from deepgen.models.flow.numpyro.linear import Unflatten
 from deepgen.models.flow.numpyro.transforms import FlowDistribution
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.context import repeated
 from deepgen.program.invertible import Cells
 from deepgen.program.numpyro import declare
@@ -55,6 +55,7 @@ class Dequantized(eqx.Module):
     family: ClassVar[str] = "dequantized"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = ("cells",)
+    densities: ClassVar[Densities] = Densities(holes=None)
 
     flow: program.Flow
     noise: program.Flow

@@ -15,7 +15,7 @@ from deepgen.models.flow.pyro.couplings import AffineCoupling
 from deepgen.models.flow.pyro.image_couplings import AffineCoupling2d
 from deepgen.models.flow.pyro.linear import Unflatten
 from deepgen.models.flow.pyro.transforms import GuideFlow
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.context import repeated
 from deepgen.program.invertible import Cells
 from deepgen.program.pyro import declare
@@ -52,6 +52,7 @@ class Dequantized(torch.nn.Module):
     family: ClassVar[str] = "dequantized"
     likelihood: ClassVar[LikelihoodKind] = "bound"
     imputers: ClassVar[tuple[str, ...]] = ("cells",)
+    densities: ClassVar[Densities] = Densities(holes=None)
 
     def __init__(self, flow: program.Flow, noise: program.Flow, num_values: int):
         super().__init__()

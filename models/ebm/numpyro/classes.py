@@ -18,7 +18,7 @@ from deepgen.models.ebm.numpyro.distribution import Base, EnergyBased
 from deepgen.models.vae.classes import check_labels
 from deepgen.nn import equinox as nn
 from deepgen.nn.arguments import wholes
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.numpyro import declare
 
 
@@ -46,6 +46,7 @@ class ClassEnergyModel(eqx.Module):
     family: ClassVar[str] = "ebm"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = recipe.IMPUTERS
+    densities: ClassVar[Densities] = Densities("partition", None)
     classifiers: ClassVar[tuple[str, ...]] = ("exact",)
 
     base: Base

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepgen.models.ebm import recipe
+from deepgen.program.numpyro import refuse_nan
 
 
-@eqx.filter_jit
 def draw(
     rng_key: jax.Array, program: Any, num_samples: int, num_warmup: int, num_iterations: int, num_steps: int
 ) -> jax.Array:
@@ -26,7 +26,24 @@ def draw(
 
     Returns:
         (num_samples, *event_shape).
+
+    Raises:
+        ValueError: energies that are NaN: where they are, chains do not move.
     """
+    found = _ends(rng_key, program, num_samples, num_warmup, num_iterations, num_steps)
+    refuse_nan("energy", _log_density(program, found))
+    return found
+
+
+@eqx.filter_jit
+def _log_density(program: Any, x: jax.Array) -> jax.Array:
+    return program.distribution().log_prob(x)
+
+
+@eqx.filter_jit
+def _ends(
+    rng_key: jax.Array, program: Any, num_samples: int, num_warmup: int, num_iterations: int, num_steps: int
+) -> jax.Array:
     start_key, run_key = jax.random.split(rng_key)
     law = program.distribution()
     start = law.base.sample(start_key, (num_samples, 1)).astype(float)

@@ -14,7 +14,7 @@ from deepgen.models.ebm import rbm, recipe
 from deepgen.models.ebm.numpyro import constructors, draws, energies
 from deepgen.models.ebm.numpyro.classes import ClassEnergyModel
 from deepgen.models.ebm.numpyro.distribution import Base, EnergyBased
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.numpyro import declare
 
 KERNELS: dict[str, Any] = {
@@ -46,6 +46,7 @@ class EnergyBasedModel(eqx.Module):
     family: ClassVar[str] = "ebm"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = recipe.IMPUTERS
+    densities: ClassVar[Densities] = Densities("partition", None)
 
     base: Base
     energy: Any

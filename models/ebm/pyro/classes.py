@@ -16,7 +16,7 @@ from deepgen.models.ebm.pyro.distribution import Base, EnergyBased
 from deepgen.models.vae.classes import check_labels
 from deepgen.nn import torch as nn
 from deepgen.nn.arguments import wholes
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.pyro import declare, tensor
 
 
@@ -44,6 +44,7 @@ class ClassEnergyModel(torch.nn.Module):
     family: ClassVar[str] = "ebm"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = recipe.IMPUTERS
+    densities: ClassVar[Densities] = Densities("partition", None)
     classifiers: ClassVar[tuple[str, ...]] = ("exact",)
 
     def __init__(self, base: Base, energy: energies.LogitsEnergy, num_classes: int):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from deepgen.models.ebm import recipe
-from deepgen.program.pyro import isolated, tensor
+from deepgen.program.pyro import isolated, refuse_nan, tensor
 
 
 def draw(program: Any, num_samples: int, num_warmup: int, num_iterations: int, num_steps: int) -> torch.Tensor:
@@ -21,6 +21,9 @@ def draw(program: Any, num_samples: int, num_warmup: int, num_iterations: int, n
 
     Returns:
         (num_samples, *event_shape).
+
+    Raises:
+        ValueError: energies that are NaN: where they are, chains do not move.
     """
     law = program.distribution()
     with torch.no_grad(), isolated():
@@ -33,7 +36,9 @@ def draw(program: Any, num_samples: int, num_warmup: int, num_iterations: int, n
             thinning=num_iterations,
             progress=False,
         )
-    return run.x[0, :, 0]
+        found = run.x[0, :, 0]
+        refuse_nan("energy", law.log_prob(found))
+    return found
 
 
 def diagnose(program: Any, x: np.ndarray) -> list[Warning]:

@@ -13,7 +13,7 @@ from deepgen.models.ebm import rbm, recipe
 from deepgen.models.ebm.pyro import constructors, draws, energies
 from deepgen.models.ebm.pyro.classes import ClassEnergyModel
 from deepgen.models.ebm.pyro.distribution import Base, EnergyBased
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.pyro import declare
 
 KERNELS: dict[str, Any] = {
@@ -45,6 +45,7 @@ class EnergyBasedModel(torch.nn.Module):
     family: ClassVar[str] = "ebm"
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = recipe.IMPUTERS
+    densities: ClassVar[Densities] = Densities("partition", None)
 
     def __init__(self, base: Base, energy: Any, kernel: str | None = None):
         super().__init__()

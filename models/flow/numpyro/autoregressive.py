@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from deepgen import checks
-from deepgen.models.flow import shapes, spline
+from deepgen.models.flow import affine, shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
 from deepgen.nn import arguments
@@ -21,7 +21,7 @@ Law = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class AffineAutoregressive(FlowTransform):
-    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s within (-2, 2), with s and t of the entries before i.
+    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s bounded, with s and t of the entries before i.
 
     With ``parallel="inverse"`` they depend on y: densities take one pass, draws one step an entry (masked
     autoregressive flow). With ``parallel="forward"`` they depend on x: draws take one pass, densities of given values
@@ -33,19 +33,30 @@ class AffineAutoregressive(FlowTransform):
     Args:
         network: a `MaskedMLP` of event shape (D,) with two numbers an entry: t, and s before it is bounded.
         parallel: ``"inverse"`` or ``"forward"``, the direction that takes one pass.
+        max_log_scale: s is kept within plus and minus this.
         context_dim: of a context that the network sees; 0 for none.
 
     Raises:
-        ValueError: an unknown direction, or a network of another number of numbers.
+        ValueError: an unknown direction, a network of another number of numbers, or a bound that is not positive.
     """
 
     network: Any
     parallel: str = eqx.field(static=True)
+    max_log_scale: float = eqx.field(static=True)
     context_dim: int = eqx.field(static=True)
 
-    def __init__(self, network: Any, *, parallel: str = "inverse", context_dim: int = 0):
+    def __init__(
+        self,
+        network: Any,
+        *,
+        parallel: str = "inverse",
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
+        context_dim: int = 0,
+    ):
         _check(network, 2, parallel)
+        checks.positive("max_log_scale", max_log_scale)
         self.network, self.parallel, self.context_dim = network, parallel, context_dim
+        self.max_log_scale = float(max_log_scale)
 
     @classmethod
     def mlp(
@@ -53,6 +64,7 @@ class AffineAutoregressive(FlowTransform):
         size: int,
         *,
         parallel: str = "inverse",
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
         order: Sequence[int] | None = None,
         hidden: Sequence[int] = (128, 128),
         activation: str = "gelu",
@@ -64,6 +76,7 @@ class AffineAutoregressive(FlowTransform):
         Args:
             size: D.
             parallel: the direction that takes one pass.
+            max_log_scale: s is kept within plus and minus this.
             order: (D,) the entries in their order; None for first to last.
             hidden: the widths of the hidden layers.
             activation: of the network.
@@ -74,7 +87,7 @@ class AffineAutoregressive(FlowTransform):
             The transform.
         """
         network = _perceptron(size, 2, order, hidden, activation, context_dim, key)
-        return cls(network, parallel=parallel, context_dim=context_dim)
+        return cls(network, parallel=parallel, max_log_scale=max_log_scale, context_dim=context_dim)
 
     @property
     def takes(self) -> shapes.Takes:
@@ -83,11 +96,11 @@ class AffineAutoregressive(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _move(self, x, context, "forward", lambda v, p: elements.conditioned(v, p, False))
+        return _move(self, x, context, "forward", lambda v, p: elements.scaled(v, p, False, self.max_log_scale))
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _move(self, y, context, "inverse", lambda v, p: elements.conditioned(v, p, True))
+        return _move(self, y, context, "inverse", lambda v, p: elements.scaled(v, p, True, self.max_log_scale))
 
     def log_abs_det_jacobian(self, x: Any, y: Any, intermediates: Any = None) -> jax.Array:
         """log |det dy/dx|, in one pass."""
@@ -95,7 +108,7 @@ class AffineAutoregressive(FlowTransform):
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
-        return _spec("AffineAutoregressive", self)
+        return {**_spec("AffineAutoregressive", self), "max_log_scale": self.max_log_scale}
 
 
 class SplineAutoregressive(FlowTransform):

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from deepgen.models.flow import recipe, shapes
+from deepgen.models.flow import affine, recipe, shapes
 from deepgen.models.flow.numpyro import linear
 from deepgen.models.flow.numpyro.autoregressive import AffineAutoregressive, SplineAutoregressive
 from deepgen.models.flow.numpyro.continuous import CNF
@@ -74,6 +74,7 @@ def realnvp(
     num_transforms: int = 6,
     hidden: Sequence[int] = (128, 128),
     activation: str = "gelu",
+    max_log_scale: float = affine.NETWORK_LOG_SCALE,
     base: str = "normal",
     mixing: str = "permutation",
     context_dim: int = 0,
@@ -91,6 +92,7 @@ def realnvp(
         num_transforms: how many couplings, whose moved halves take turns.
         hidden: the widths of each network's hidden layers.
         activation: of the networks.
+        max_log_scale: the log-scales that the networks give are kept within plus and minus this.
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
         mixing: what stands between pairs of couplings: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
             map, or ``"none"``.
@@ -106,7 +108,7 @@ def realnvp(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    make = _couplings(AffineCoupling, hidden, activation, context_dim)
+    make = _couplings(AffineCoupling, hidden, activation, context_dim, max_log_scale=max_log_scale)
     return _flow(cls, event_shape, make, num_transforms, 2, base=base, mixing=mixing, logit=logit, data=data, key=key)
 
 
@@ -117,6 +119,7 @@ def maf(
     num_transforms: int = 5,
     hidden: Sequence[int] = (128, 128),
     activation: str = "gelu",
+    max_log_scale: float = affine.NETWORK_LOG_SCALE,
     base: str = "normal",
     mixing: str = "none",
     context_dim: int = 0,
@@ -134,6 +137,7 @@ def maf(
         num_transforms: how many transforms, whose orders take turns.
         hidden: the widths of each network's hidden layers.
         activation: of the networks.
+        max_log_scale: the log-scales that the networks give are kept within plus and minus this.
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
         mixing: what stands between the transforms: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
             map, or ``"none"``.
@@ -149,7 +153,7 @@ def maf(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    make = _autoregressive("inverse", hidden, activation, context_dim)
+    make = _autoregressive("inverse", hidden, activation, context_dim, max_log_scale)
     return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data, key=key)
 
 
@@ -160,6 +164,7 @@ def iaf(
     num_transforms: int = 5,
     hidden: Sequence[int] = (128, 128),
     activation: str = "gelu",
+    max_log_scale: float = affine.NETWORK_LOG_SCALE,
     base: str = "normal",
     mixing: str = "none",
     context_dim: int = 0,
@@ -177,6 +182,7 @@ def iaf(
         num_transforms: how many transforms, whose orders take turns.
         hidden: the widths of each network's hidden layers.
         activation: of the networks.
+        max_log_scale: the log-scales that the networks give are kept within plus and minus this.
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
         mixing: what stands between the transforms: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
             map, or ``"none"``.
@@ -192,7 +198,7 @@ def iaf(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    make = _autoregressive("forward", hidden, activation, context_dim)
+    make = _autoregressive("forward", hidden, activation, context_dim, max_log_scale)
     return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data, key=key)
 
 
@@ -311,19 +317,19 @@ def cnf(
 
 
 def _couplings(
-    kind: Any, hidden: Sequence[int], activation: str, context_dim: int
+    kind: Any, hidden: Sequence[int], activation: str, context_dim: int, **own: Any
 ) -> Callable[[int, int, jax.Array], Any]:
     """From a flow's size and a coupling's number to the coupling, whose moved halves take turns."""
 
     def make(size: int, number: int, key: jax.Array) -> Any:
         mask = recipe.mask(size, number)
-        return kind.mlp(mask, hidden=hidden, activation=activation, context_dim=context_dim, key=key)
+        return kind.mlp(mask, hidden=hidden, activation=activation, context_dim=context_dim, key=key, **own)
 
     return make
 
 
 def _autoregressive(
-    parallel: str, hidden: Sequence[int], activation: str, context_dim: int
+    parallel: str, hidden: Sequence[int], activation: str, context_dim: int, max_log_scale: float
 ) -> Callable[[int, int, jax.Array], Any]:
     """From a flow's size and a transform's number to the transform, whose orders take turns."""
 
@@ -331,6 +337,7 @@ def _autoregressive(
         return AffineAutoregressive.mlp(
             size,
             parallel=parallel,
+            max_log_scale=max_log_scale,
             order=recipe.reversed_order(size, number),
             hidden=hidden,
             activation=activation,

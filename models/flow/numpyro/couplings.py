@@ -7,7 +7,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from deepgen.models.flow import shapes, spline
+from deepgen import checks
+from deepgen.models.flow import affine, shapes, spline
 from deepgen.models.flow.numpyro import elements
 from deepgen.models.flow.numpyro.transforms import FlowTransform, rows
 from deepgen.nn import arguments
@@ -79,31 +80,43 @@ class AdditiveCoupling(FlowTransform):
 
 
 class AffineCoupling(FlowTransform):
-    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-2, 2).
+    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s bounded.
 
     Dinh, Sohl-Dickstein & Bengio 2017, Density estimation using Real NVP.
 
     Args:
         network: from (n, kept + context_dim) to (n, 2 * moved) numbers: all t, then all s before they are bounded.
         mask: (D,) booleans, True where an entry is moved.
+        max_log_scale: s is kept within plus and minus this.
         context_dim: of a context that the network sees behind the kept entries; 0 for none.
 
     Raises:
-        ValueError: a mask that keeps or moves nothing.
+        ValueError: a mask that keeps or moves nothing, or a bound that is not positive.
     """
 
     network: Any
     mask: tuple[bool, ...] = eqx.field(static=True)
+    max_log_scale: float = eqx.field(static=True)
     context_dim: int = eqx.field(static=True)
 
-    def __init__(self, network: Any, mask: Sequence[bool], *, context_dim: int = 0):
+    def __init__(
+        self,
+        network: Any,
+        mask: Sequence[bool],
+        *,
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
+        context_dim: int = 0,
+    ):
+        checks.positive("max_log_scale", max_log_scale)
         self.network, self.mask, self.context_dim = network, shapes.check_mask(mask), context_dim
+        self.max_log_scale = float(max_log_scale)
 
     @classmethod
     def mlp(
         cls,
         mask: Sequence[bool],
         *,
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
         hidden: Sequence[int] = (128, 128),
         activation: str = "gelu",
         context_dim: int = 0,
@@ -113,6 +126,7 @@ class AffineCoupling(FlowTransform):
 
         Args:
             mask: (D,) booleans, True where an entry is moved.
+            max_log_scale: s is kept within plus and minus this.
             hidden: the widths of the hidden layers.
             activation: of the network.
             context_dim: of a context.
@@ -121,7 +135,8 @@ class AffineCoupling(FlowTransform):
         Returns:
             The coupling.
         """
-        return cls(_perceptron(mask, 2, hidden, activation, context_dim, key), mask, context_dim=context_dim)
+        network = _perceptron(mask, 2, hidden, activation, context_dim, key)
+        return cls(network, mask, max_log_scale=max_log_scale, context_dim=context_dim)
 
     @property
     def takes(self) -> shapes.Takes:
@@ -130,15 +145,15 @@ class AffineCoupling(FlowTransform):
 
     def forward_and_log_det(self, x: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _couple(self, x, context, 2, lambda v, p: elements.conditioned(v, p, False))
+        return _couple(self, x, context, 2, lambda v, p: elements.scaled(v, p, False, self.max_log_scale))
 
     def inverse_and_log_det(self, y: jax.Array, context: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `FlowTransform`."""
-        return _couple(self, y, context, 2, lambda v, p: elements.conditioned(v, p, True))
+        return _couple(self, y, context, 2, lambda v, p: elements.scaled(v, p, True, self.max_log_scale))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
-        return _spec("AffineCoupling", self)
+        return {**_spec("AffineCoupling", self), "max_log_scale": self.max_log_scale}
 
 
 class SplineCoupling(FlowTransform):

@@ -35,11 +35,8 @@ def additive(x: jax.Array, parameters: jax.Array, inverse: bool) -> tuple[jax.Ar
     return affine.shift(x, parameters, inverse=inverse)
 
 
-def scaled(x: jax.Array, parameters: jax.Array, inverse: bool) -> tuple[jax.Array, jax.Array]:
+def scaled(
+    x: jax.Array, parameters: jax.Array, inverse: bool, bound: float = affine.LOG_SCALE
+) -> tuple[jax.Array, jax.Array]:
     """`deepgen.models.flow.affine.affine`."""
-    return affine.affine(x, parameters, inverse=inverse)
-
-
-def conditioned(x: jax.Array, parameters: jax.Array, inverse: bool) -> tuple[jax.Array, jax.Array]:
-    """`deepgen.models.flow.affine.conditioned`."""
-    return affine.conditioned(x, parameters, inverse=inverse)
+    return affine.affine(x, parameters, inverse=inverse, bound=bound)

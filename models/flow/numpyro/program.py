@@ -25,7 +25,7 @@ from deepgen.models.flow.numpyro import (
 from deepgen.models.flow.numpyro.chart import Chart
 from deepgen.models.flow.numpyro.transforms import FlowDistribution, given_context
 from deepgen.nn import equinox as nn
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.context import repeated
 from deepgen.program.numpyro import declare
 
@@ -155,6 +155,11 @@ class Flow(eqx.Module):
         """What `fit` minimises by default: the negative log-likelihood, by random probes where a transform has any."""
         probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
         return continuous.RandomProbes() if probes else ELBO()
+
+    @property
+    def densities(self) -> Densities:
+        """By what ways `log_prob` finds densities: exactly or by estimates, of rows with holes by completions."""
+        return Densities("estimates" if self.probes else "guide", "completions")
 
     @property
     def probes(self) -> int:

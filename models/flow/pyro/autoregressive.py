@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from deepgen import checks
-from deepgen.models.flow import shapes, spline
+from deepgen.models.flow import affine, shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
 from deepgen.nn import arguments
@@ -18,7 +18,7 @@ Law = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class AffineAutoregressive(FlowTransform):
-    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s within (-2, 2), with s and t of the entries before i.
+    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s bounded, with s and t of the entries before i.
 
     With ``parallel="inverse"`` they depend on y: densities take one pass, draws one step an entry (masked
     autoregressive flow). With ``parallel="forward"`` they depend on x: draws take one pass, densities of given values
@@ -30,16 +30,26 @@ class AffineAutoregressive(FlowTransform):
     Args:
         network: a `MaskedMLP` of event shape (D,) with two numbers an entry: t, and s before it is bounded.
         parallel: ``"inverse"`` or ``"forward"``, the direction that takes one pass.
+        max_log_scale: s is kept within plus and minus this.
         context_dim: of a context that the network sees; 0 for none.
 
     Raises:
-        ValueError: an unknown direction, or a network of another number of numbers.
+        ValueError: an unknown direction, a network of another number of numbers, or a bound that is not positive.
     """
 
-    def __init__(self, network: Any, *, parallel: str = "inverse", context_dim: int = 0):
+    def __init__(
+        self,
+        network: Any,
+        *,
+        parallel: str = "inverse",
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
+        context_dim: int = 0,
+    ):
         super().__init__()
         _check(network, 2, parallel)
+        checks.positive("max_log_scale", max_log_scale)
         self.network, self.parallel, self.context_dim = network, parallel, context_dim
+        self.max_log_scale = float(max_log_scale)
 
     @classmethod
     def mlp(
@@ -47,6 +57,7 @@ class AffineAutoregressive(FlowTransform):
         size: int,
         *,
         parallel: str = "inverse",
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
         order: Sequence[int] | None = None,
         hidden: Sequence[int] = (128, 128),
         activation: str = "gelu",
@@ -57,6 +68,7 @@ class AffineAutoregressive(FlowTransform):
         Args:
             size: D.
             parallel: the direction that takes one pass.
+            max_log_scale: s is kept within plus and minus this.
             order: (D,) the entries in their order; None for first to last.
             hidden: the widths of the hidden layers.
             activation: of the network.
@@ -66,7 +78,7 @@ class AffineAutoregressive(FlowTransform):
             The transform.
         """
         network = _perceptron(size, 2, order, hidden, activation, context_dim)
-        return cls(network, parallel=parallel, context_dim=context_dim)
+        return cls(network, parallel=parallel, max_log_scale=max_log_scale, context_dim=context_dim)
 
     @property
     def takes(self) -> shapes.Takes:
@@ -75,11 +87,11 @@ class AffineAutoregressive(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _move(self, x, context, "forward", lambda v, p: elements.conditioned(v, p, False))
+        return _move(self, x, context, "forward", lambda v, p: elements.scaled(v, p, False, self.max_log_scale))
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _move(self, y, context, "inverse", lambda v, p: elements.conditioned(v, p, True))
+        return _move(self, y, context, "inverse", lambda v, p: elements.scaled(v, p, True, self.max_log_scale))
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> torch.Tensor:
         """log |det dy/dx|, in one pass."""
@@ -87,7 +99,7 @@ class AffineAutoregressive(FlowTransform):
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
-        return _spec("AffineAutoregressive", self)
+        return {**_spec("AffineAutoregressive", self), "max_log_scale": self.max_log_scale}
 
 
 class SplineAutoregressive(FlowTransform):

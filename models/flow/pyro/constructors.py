@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deepgen.models.flow import recipe, shapes
+from deepgen.models.flow import affine, recipe, shapes
 from deepgen.models.flow.pyro import linear
 from deepgen.models.flow.pyro.autoregressive import AffineAutoregressive, SplineAutoregressive
 from deepgen.models.flow.pyro.continuous import CNF
@@ -69,6 +69,7 @@ def realnvp(
     num_transforms: int = 6,
     hidden: Sequence[int] = (128, 128),
     activation: str = "gelu",
+    max_log_scale: float = affine.NETWORK_LOG_SCALE,
     base: str = "normal",
     mixing: str = "permutation",
     context_dim: int = 0,
@@ -85,6 +86,7 @@ def realnvp(
         num_transforms: how many couplings, whose moved halves take turns.
         hidden: the widths of each network's hidden layers.
         activation: of the networks.
+        max_log_scale: the log-scales that the networks give are kept within plus and minus this.
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
         mixing: what stands between pairs of couplings: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
             map, or ``"none"``.
@@ -99,7 +101,7 @@ def realnvp(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    make = _couplings(AffineCoupling, hidden, activation, context_dim)
+    make = _couplings(AffineCoupling, hidden, activation, context_dim, max_log_scale=max_log_scale)
     return _flow(cls, event_shape, make, num_transforms, 2, base=base, mixing=mixing, logit=logit, data=data)
 
 
@@ -110,6 +112,7 @@ def maf(
     num_transforms: int = 5,
     hidden: Sequence[int] = (128, 128),
     activation: str = "gelu",
+    max_log_scale: float = affine.NETWORK_LOG_SCALE,
     base: str = "normal",
     mixing: str = "none",
     context_dim: int = 0,
@@ -126,6 +129,7 @@ def maf(
         num_transforms: how many transforms, whose orders take turns.
         hidden: the widths of each network's hidden layers.
         activation: of the networks.
+        max_log_scale: the log-scales that the networks give are kept within plus and minus this.
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
         mixing: what stands between the transforms: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
             map, or ``"none"``.
@@ -140,7 +144,7 @@ def maf(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    make = _autoregressive("inverse", hidden, activation, context_dim)
+    make = _autoregressive("inverse", hidden, activation, context_dim, max_log_scale)
     return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data)
 
 
@@ -151,6 +155,7 @@ def iaf(
     num_transforms: int = 5,
     hidden: Sequence[int] = (128, 128),
     activation: str = "gelu",
+    max_log_scale: float = affine.NETWORK_LOG_SCALE,
     base: str = "normal",
     mixing: str = "none",
     context_dim: int = 0,
@@ -167,6 +172,7 @@ def iaf(
         num_transforms: how many transforms, whose orders take turns.
         hidden: the widths of each network's hidden layers.
         activation: of the networks.
+        max_log_scale: the log-scales that the networks give are kept within plus and minus this.
         base: the law of the base's entries, ``"normal"`` or ``"logistic"``.
         mixing: what stands between the transforms: a fixed ``"permutation"``, ``"lu"`` for one and a learned linear
             map, or ``"none"``.
@@ -181,7 +187,7 @@ def iaf(
         ValueError: an argument that no flow has, or data that do not fit.
     """
 
-    make = _autoregressive("forward", hidden, activation, context_dim)
+    make = _autoregressive("forward", hidden, activation, context_dim, max_log_scale)
     return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing=mixing, logit=logit, data=data)
 
 
@@ -293,18 +299,20 @@ def cnf(
     return _flow(cls, event_shape, make, num_transforms, 1, base=base, mixing="none", logit=logit, data=data)
 
 
-def _couplings(kind: Any, hidden: Sequence[int], activation: str, context_dim: int) -> Callable[[int, int], Any]:
+def _couplings(
+    kind: Any, hidden: Sequence[int], activation: str, context_dim: int, **own: Any
+) -> Callable[[int, int], Any]:
     """From a flow's size and a coupling's number to the coupling, whose moved halves take turns."""
 
     def make(size: int, number: int) -> Any:
         mask = recipe.mask(size, number)
-        return kind.mlp(mask, hidden=hidden, activation=activation, context_dim=context_dim)
+        return kind.mlp(mask, hidden=hidden, activation=activation, context_dim=context_dim, **own)
 
     return make
 
 
 def _autoregressive(
-    parallel: str, hidden: Sequence[int], activation: str, context_dim: int
+    parallel: str, hidden: Sequence[int], activation: str, context_dim: int, max_log_scale: float
 ) -> Callable[[int, int], Any]:
     """From a flow's size and a transform's number to the transform, whose orders take turns."""
 
@@ -312,6 +320,7 @@ def _autoregressive(
         return AffineAutoregressive.mlp(
             size,
             parallel=parallel,
+            max_log_scale=max_log_scale,
             order=recipe.reversed_order(size, number),
             hidden=hidden,
             activation=activation,

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from deepgen.models.flow import shapes, spline
+from deepgen import checks
+from deepgen.models.flow import affine, shapes, spline
 from deepgen.models.flow.pyro import elements
 from deepgen.models.flow.pyro.transforms import FlowTransform, rows
 from deepgen.nn import arguments
@@ -72,28 +73,39 @@ class AdditiveCoupling(FlowTransform):
 
 
 class AffineCoupling(FlowTransform):
-    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s within (-2, 2).
+    r""":math:`y_b = x_b\, e^{s(x_a)} + t(x_a)`, the entries a as they are, s bounded.
 
     Dinh, Sohl-Dickstein & Bengio 2017, Density estimation using Real NVP.
 
     Args:
         network: from (n, kept + context_dim) to (n, 2 * moved) numbers: all t, then all s before they are bounded.
         mask: (D,) booleans, True where an entry is moved.
+        max_log_scale: s is kept within plus and minus this.
         context_dim: of a context that the network sees behind the kept entries; 0 for none.
 
     Raises:
-        ValueError: a mask that keeps or moves nothing.
+        ValueError: a mask that keeps or moves nothing, or a bound that is not positive.
     """
 
-    def __init__(self, network: Any, mask: Sequence[bool], *, context_dim: int = 0):
+    def __init__(
+        self,
+        network: Any,
+        mask: Sequence[bool],
+        *,
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
+        context_dim: int = 0,
+    ):
+        checks.positive("max_log_scale", max_log_scale)
         super().__init__()
         self.network, self.mask, self.context_dim = network, shapes.check_mask(mask), context_dim
+        self.max_log_scale = float(max_log_scale)
 
     @classmethod
     def mlp(
         cls,
         mask: Sequence[bool],
         *,
+        max_log_scale: float = affine.NETWORK_LOG_SCALE,
         hidden: Sequence[int] = (128, 128),
         activation: str = "gelu",
         context_dim: int = 0,
@@ -102,6 +114,7 @@ class AffineCoupling(FlowTransform):
 
         Args:
             mask: (D,) booleans, True where an entry is moved.
+            max_log_scale: s is kept within plus and minus this.
             hidden: the widths of the hidden layers.
             activation: of the network.
             context_dim: of a context.
@@ -109,7 +122,8 @@ class AffineCoupling(FlowTransform):
         Returns:
             The coupling.
         """
-        return cls(_perceptron(mask, 2, hidden, activation, context_dim), mask, context_dim=context_dim)
+        network = _perceptron(mask, 2, hidden, activation, context_dim)
+        return cls(network, mask, max_log_scale=max_log_scale, context_dim=context_dim)
 
     @property
     def takes(self) -> shapes.Takes:
@@ -118,15 +132,15 @@ class AffineCoupling(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, x, context, 2, lambda v, p: elements.conditioned(v, p, False))
+        return _couple(self, x, context, 2, lambda v, p: elements.scaled(v, p, False, self.max_log_scale))
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, y, context, 2, lambda v, p: elements.conditioned(v, p, True))
+        return _couple(self, y, context, 2, lambda v, p: elements.scaled(v, p, True, self.max_log_scale))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
-        return _spec("AffineCoupling", self)
+        return {**_spec("AffineCoupling", self), "max_log_scale": self.max_log_scale}
 
 
 class SplineCoupling(FlowTransform):

@@ -44,12 +44,9 @@ def additive(x: torch.Tensor, parameters: torch.Tensor, inverse: bool) -> tuple[
     return affine.shift(x, parameters, inverse=inverse)
 
 
-def scaled(x: torch.Tensor, parameters: torch.Tensor, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def scaled(
+    x: torch.Tensor, parameters: torch.Tensor, inverse: bool, bound: float = affine.LOG_SCALE
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`deepgen.models.flow.affine.affine`."""
     # gradients of a pair are stacked, those of two indices are added up as two arrays of zeros with one half set
-    return affine.affine(x, parameters.unbind(0), inverse=inverse)
-
-
-def conditioned(x: torch.Tensor, parameters: torch.Tensor, inverse: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """`deepgen.models.flow.affine.conditioned`."""
-    return affine.conditioned(x, parameters.unbind(0), inverse=inverse)
+    return affine.affine(x, parameters.unbind(0), inverse=inverse, bound=bound)

@@ -186,11 +186,11 @@ class AffineCoupling2d(ImageTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, x, context, 2, affine.conditioned, False)
+        return _couple(self, x, context, 2, images.AFFINE, False)
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _couple(self, y, context, 2, affine.conditioned, True)
+        return _couple(self, y, context, 2, images.AFFINE, True)
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""

@@ -25,7 +25,7 @@ from deepgen.models.flow.pyro import (
 from deepgen.models.flow.pyro.chart import Chart
 from deepgen.models.flow.pyro.transforms import FlowDistribution, given_context
 from deepgen.nn import torch as nn
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.context import repeated
 from deepgen.program.pyro import declare, tensor
 
@@ -170,6 +170,11 @@ class Flow(torch.nn.Module):
         """What `fit` minimises by default: the negative log-likelihood, by random probes where a transform has any."""
         probes = any(getattr(transform, "num_probes", None) for transform in self.transforms)
         return continuous.RandomProbes() if probes else ELBO()
+
+    @property
+    def densities(self) -> Densities:
+        """By what ways `log_prob` finds densities: exactly or by estimates, of rows with holes by completions."""
+        return Densities("estimates" if self.probes else "guide", "completions")
 
     @property
     def probes(self) -> int:

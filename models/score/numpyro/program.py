@@ -15,7 +15,7 @@ from deepgen.models.score import recipe, sdes
 from deepgen.models.score.numpyro import networks
 from deepgen.models.score.numpyro.distribution import ScoreBased
 from deepgen.models.score.numpyro.given import Given
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.numpyro import declare
 
 
@@ -54,6 +54,7 @@ class ScoreModel(eqx.Module):
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin", "annealed-mala")
     samplers: ClassVar[tuple[str, ...]] = recipe.METHODS
+    densities: ClassVar[Densities] = Densities("estimates", None)
     probes: ClassVar[int] = recipe.ESTIMATES
 
     network: Any

@@ -13,7 +13,7 @@ from deepgen.models.score import recipe, sdes
 from deepgen.models.score.pyro import networks
 from deepgen.models.score.pyro.distribution import ScoreBased
 from deepgen.models.score.pyro.given import Given
-from deepgen.program import LikelihoodKind
+from deepgen.program import Densities, LikelihoodKind
 from deepgen.program.pyro import declare, tensor
 
 
@@ -52,6 +52,7 @@ class ScoreModel(torch.nn.Module):
     likelihood: ClassVar[LikelihoodKind] = "estimate"
     imputers: ClassVar[tuple[str, ...]] = ("predictor-corrector", "annealed-langevin", "annealed-mala")
     samplers: ClassVar[tuple[str, ...]] = recipe.METHODS
+    densities: ClassVar[Densities] = Densities("estimates", None)
     probes: ClassVar[int] = recipe.ESTIMATES
 
     def __init__(
