@@ -258,7 +258,8 @@ def close_window(state: Adaptation) -> Adaptation:
     inverse_mass = regularised_variance(state.moments)
     step_size = rescaled_step_size(adapted_step_size(state), state.inverse_mass, inverse_mass)
     empty = Moments(*(xp.zeros_like(moment) for moment in state.moments))
-    return Adaptation(dual_averaging(step_size), empty, inverse_mass, state.lately)
+    # how chains fared with another mass says nothing of this one
+    return Adaptation(dual_averaging(step_size), empty, inverse_mass, xp.ones_like(state.lately))
 
 
 def adapted_step_size(state: Adaptation) -> Any:

@@ -243,8 +243,8 @@ def run(
         target_accept_prob: the acceptance probability that the warm-up aims at.
         thinning: iterations for each draw kept.
         adapt_mass_matrix: whether the diagonal mass is learned or 1.
-        pool_chains: whether elements along the first axis are chains of one target and learn together, so that none
-            stands still. It changes how fast the warm-up learns, not what is sampled.
+        pool_chains: whether elements along the first axis are chains of one target and learn together, with a step
+            for those in a tail too. It changes how fast the warm-up learns, not what is sampled.
         collect: position -> a tensor or a dictionary of tensors to keep of a draw, instead of its position.
         progress: whether to show a bar; None: on a terminal only.
 
