@@ -70,6 +70,22 @@ def test_tables_of_scikit_learn_are_standardised_by_their_training_rows(name, sh
     assert table.encoding.decode(table.test).shape == table.test.shape
 
 
+@pytest.mark.parametrize("name", ["eight_gaussians", "two_moons", "checkerboard"])
+def test_laws_in_the_plane_are_data_sets(name: str) -> None:
+    found, again = data.load(name, seed=1), data.load(name, seed=2)
+    assert [len(getattr(found, part)) for part in data.dataset.SPLITS] == [7000, 1000, 2000]
+    assert found.support == "real"
+    assert found.labels is not None
+    law = getattr(data, name)()
+    assert np.isfinite(law.log_prob(found.test)).all()
+    np.testing.assert_array_equal(found.labels["test"], law.mode(found.test))
+    rows = [np.concatenate([getattr(one, part) for part in data.dataset.SPLITS]) for one in (found, again)]
+    assert not np.array_equal(*rows)
+    np.testing.assert_array_equal(*(np.sort(row, axis=0) for row in rows))
+    with pytest.raises(ValueError, match="image and binarize"):
+        data.load(name, image=True)
+
+
 @given(n=st.integers(3, 60), seed=st.integers(0, 5), validation=st.floats(0, 0.3), test=st.floats(0, 0.3))
 @settings(max_examples=30)
 def test_split_is_a_partition(n, seed, validation, test):

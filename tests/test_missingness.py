@@ -93,6 +93,26 @@ def test_steep_mechanisms_and_rates_near_the_limit_still_hold():
     assert x[~steep].min() > np.quantile(x, 0.05)
 
 
+def test_at_the_limit_each_row_keeps_one_cell() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((6000, 4))
+    x[:, 3] = np.nan
+    observed = mcar(x, 2 / 3, seed=0)
+    assert (observed.sum(1) == 1).all()
+    assert chisquare(observed[:, :3].sum(0)).pvalue > 1e-4
+    # where large values are hidden rather, a row keeps its smallest most often, by exp(-strength * x)
+    kept = mnar(x, 2 / 3, seed=0, strength=1.0)
+    assert (kept.sum(1) == 1).all()
+    z = (x[:, :3] - x[:, :3].mean(0)) / x[:, :3].std(0)
+    share = np.exp(-z) / np.exp(-z).sum(1, keepdims=True)
+    gap, error = (kept[:, :3] - share), np.sqrt(share * (1 - share))
+    assert np.abs(gap.sum(0) / np.sqrt((error**2).sum(0))).max() < 4.5
+    smallest = z == z.min(1, keepdims=True)
+    excess = ((kept[:, :3] - share) * smallest).sum() / np.sqrt((error**2 * smallest).sum())
+    assert abs(excess) < 4.5
+    assert ((observed[:, :3] - share) * smallest).sum() / np.sqrt((error**2 * smallest).sum()) < -4.5
+
+
 def test_cells_missing_already_stay_missing_and_do_not_count():
     x = normals(8000)
     x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
@@ -154,7 +174,7 @@ def test_masks_refuse_what_cannot_be():
     for rate in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"rate: got .* a share in \[0, 1\)"):
             mcar(x, rate, seed=0)
-    with pytest.raises(ValueError, match=r"rate: got 0.8; expected below 0.75, the share that leaves every row one"):
+    with pytest.raises(ValueError, match=r"rate: got 0.8; expected at most 0.75, the share that leaves every row one"):
         mcar(x, 0.8, seed=0)
     for strength in (0.0, -60.0, float("nan")):
         with pytest.raises(ValueError, match=r"strength: got .* a slope of size above 0"):

@@ -29,6 +29,7 @@ from deepgen.cli.sources import (
     write_notes,
 )
 from deepgen.data import Encoding
+from deepgen.data.builtin import LAWS
 from deepgen.program import files
 from deepgen.report.page import estimate
 
@@ -190,7 +191,7 @@ def availability(name: str) -> str:
 
     folder = data.folder
     if name not in folder.names():
-        return "available (in scikit-learn)"
+        return "available (drawn)" if name in LAWS else "available (in scikit-learn)"
     family = name.partition("/")[0]
     root = os.environ.get(folder.VARIABLE)
     place = Path(root, family) if root else None

@@ -15,7 +15,7 @@ from deepgen.cli.engine import Engine
 from deepgen.cli.recipes import RECIPES, Grey, recipe
 from deepgen.cli.refusals import closest, known
 from deepgen.data import Dataset, Encoding, Table
-from deepgen.data.builtin import TABLES
+from deepgen.data.builtin import LAWS, TABLES
 from deepgen.data.cells import separated_by_tabs
 from deepgen.data.table import names_of, read_table
 from deepgen.program import files
@@ -129,7 +129,7 @@ def open_source(
     """
     refuse_reading(name, reading)
     names = data.dataset_names()
-    pictures = name in names and name not in TABLES and "/" not in name
+    pictures = name in names and name not in (*TABLES, *LAWS) and "/" not in name
     if pictures:
         found = data.load(name, seed=seed, image=True)
     elif "." not in Path(name).name and name.partition("/")[0] not in {known.partition("/")[0] for known in names}:

@@ -1,6 +1,6 @@
-"""The data sets that scikit-learn ships: the 8 x 8 digits, and its small tables."""
+"""The data sets that are always here: scikit-learn's digits and small tables, and draws of laws in the plane."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,13 +8,20 @@ import numpy as np
 from deepgen.checks import one_of
 from deepgen.data.dataset import SPLITS, Dataset, Support, split, split_arrays
 from deepgen.data.encoding import Encoding
+from deepgen.data.planar import Planar, checkerboard, eight_gaussians, two_moons
 from deepgen.data.table import Table
 
 if TYPE_CHECKING:
     import pandas
 
 TABLES = ("breast_cancer", "diabetes", "iris", "wine")
+LAWS: dict[str, Callable[[], Planar]] = {
+    "eight_gaussians": eight_gaussians,
+    "two_moons": two_moons,
+    "checkerboard": checkerboard,
+}
 SHARES = (0.7, 0.1, 0.2)
+DRAWN = 10_000
 
 
 def digits(
@@ -79,6 +86,30 @@ def sklearn_table(name: str, *, seed: int = 0, shares: Sequence[float] = SHARES)
         labels=bunch.target.to_numpy(),
         description=f"{name.replace('_', ' ')} table of scikit-learn, standardised by its training rows",
     )
+
+
+def drawn(name: str, *, seed: int = 0, shares: Sequence[float] = SHARES) -> Dataset:
+    """10,000 draws of a law in the plane, the same whatever the seed.
+
+    Args:
+        name: "eight_gaussians", "two_moons" or "checkerboard".
+        seed: of the split.
+        shares: the shares of training, validation and test.
+
+    Returns:
+        The data set, in the law's own units; its labels are the modes.
+
+    Raises:
+        ValueError: another name, or shares that ``split`` refuses.
+
+    >>> drawn("two_moons").train.shape
+    (7000, 2)
+    """
+    one_of("name", name, tuple(LAWS))
+    law = LAWS[name]()
+    x = law.draw(np.random.default_rng(0), DRAWN)
+    text = f"{DRAWN} draws of {name.replace('_', ' ')}, a law in the plane whose density is known"
+    return split_arrays(name, x, seed=seed, shares=shares, support="real", labels=law.mode(x), description=text)
 
 
 def pixels_dataset(

@@ -9,7 +9,7 @@ import numpy as np
 from deepgen import checks
 from deepgen.checks import problem
 from deepgen.data import folder
-from deepgen.data.builtin import SHARES, TABLES, digits, sklearn_table, table_dataset
+from deepgen.data.builtin import LAWS, SHARES, TABLES, digits, drawn, sklearn_table, table_dataset
 from deepgen.data.dataset import SPLITS, Dataset, Support, split_arrays
 from deepgen.data.idx import read_idx
 from deepgen.data.table import read_table
@@ -18,8 +18,8 @@ _FILES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq", ".npz", "-uby
 
 
 def dataset_names() -> tuple[str, ...]:
-    """The names that ``load`` understands: scikit-learn's first, then those of the folder in DEEPGEN_DATA."""
-    return ("digits", *TABLES, *folder.names())
+    """The names that ``load`` understands: those always here first, then those of the folder in DEEPGEN_DATA."""
+    return ("digits", *TABLES, *LAWS, *folder.names())
 
 
 def load(
@@ -64,6 +64,9 @@ def load(
     if text in TABLES:
         _no_image_options(text, image, binarize)
         return sklearn_table(text, seed=seed, shares=shares)
+    if text in LAWS:
+        _no_image_options(text, image, binarize)
+        return drawn(text, seed=seed, shares=shares)
     if text.split("/")[0] not in {name.split("/")[0] for name in folder.names()}:
         raise problem(
             "data set",

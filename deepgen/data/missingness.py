@@ -229,11 +229,13 @@ def _draw(logits: np.ndarray, hidable: np.ndarray, rate: float, *, seed: Seed, e
     if rate == 0 or not cells:
         return hidable.reshape(shape)
     limit = 1.0 if empty_rows else float((hidable.sum(1) - 1).clip(0).sum() / cells)
+    if not empty_rows and np.isclose(rate, limit, rtol=0, atol=1e-9):
+        return _keep_one(logits, hidable, _generator(seed)).reshape(shape)
     if rate >= limit:
         raise problem(
             "rate",
             got=rate,
-            expected=f"below {limit:.4g}, the share that leaves every row one observed cell",
+            expected=f"at most {limit:.4g}, the share that leaves every row one observed cell",
             fix="Lower the rate, or pass empty_rows=True.",
         )
     if logits.any():
@@ -252,6 +254,12 @@ def _draw(logits: np.ndarray, hidable: np.ndarray, rate: float, *, seed: Seed, e
         tight = np.flatnonzero(hidable.any(1) & (log_p.sum(1) > _NEGLIGIBLE))
         observed[tight] = _draw_keeping_one(log_p[tight], hidable[tight], uniform[tight])
     return observed.reshape(shape)
+
+
+def _keep_one(logits: np.ndarray, hidable: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One cell of each row, j with probability proportional to exp(-logits_j): the limit of ever larger ``a``."""
+    score = np.where(hidable, rng.gumbel(size=logits.shape) - logits, -np.inf)
+    return hidable & (np.arange(logits.shape[1]) == score.argmax(1)[:, None])
 
 
 def _draw_keeping_one(log_p: np.ndarray, hidable: np.ndarray, uniform: np.ndarray) -> np.ndarray:
