@@ -97,10 +97,10 @@ def starts(engine: Any, seed: int = 3) -> Any:
     return engine.array((2 * np.random.default_rng(seed).standard_normal((CHAINS, 2))).astype(np.float32))
 
 
-def hamiltonian(engine: Any, program: Any) -> np.ndarray:
+def hamiltonian(engine: Any, program: Any, *, length: int) -> np.ndarray:
     """Long chains of the law's own kernel, (chain, draw, 2)."""
     law = program.distribution()
-    settings = {"num_warmup": 200, "num_samples": 500, "num_steps": 8, "progress": False}
+    settings = {"num_warmup": 200, "num_samples": length, "num_steps": 8, "progress": False}
     run = engine.call(law.kernel.run, law, starts(engine)[:, None], **settings)
     return np.asarray(run.x[:, :, 0]).swapaxes(0, 1)
 
@@ -145,7 +145,7 @@ def test_long_chains_find_the_modes_of_a_trained_energy(
     moved = moved / moved.sum()
     # the more modes there are, the longer it takes to go round them
     for draws in (
-        hamiltonian(engine, found.program),
+        hamiltonian(engine, found.program, length=max(500, 250 * len(moved))),
         langevin(engine, found.program, length=max(3000, 750 * len(moved))),
     ):
         assert apart(law, draws, found.shares) < 1
