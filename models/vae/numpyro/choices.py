@@ -13,6 +13,7 @@ from deepgen.likelihoods import laws
 from deepgen.likelihoods import numpyro as likelihoods
 from deepgen.models.vae import prior as names
 from deepgen.models.vae.numpyro import priors
+from deepgen.nn import equinox as nn
 
 
 def law(likelihood: Any, event_shape: Sequence[int], num_classes: int | None, data: Any) -> tuple[Any, Any]:
@@ -70,6 +71,22 @@ def prior(
         start = names.pseudo_inputs(*_features(law, data), count, noise, num_codes)
         return priors.Vamp(jnp.asarray(start, jnp.result_type(float)))
     return priors.chosen(None if name == "standard" else name, latent_dim)
+
+
+def started(decoder: Any, law: Any, data: np.ndarray | None) -> Any:
+    """A decoder whose outputs start at the marginals of the data.
+
+    Args:
+        decoder: the network.
+        law: of a datum.
+        data: (n, *event_shape), NaN allowed; None leaves the decoder as it is.
+
+    Returns:
+        The network.
+    """
+    if data is None:
+        return decoder
+    return nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
 
 
 def _features(law: Any, data: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:

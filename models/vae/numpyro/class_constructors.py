@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from deepgen import checks
 from deepgen.models.vae import classes
@@ -73,8 +72,7 @@ def mlp(
     classifier = nn.MLP(size, num_classes, hidden, activation=activation, key=keys[0])
     encoder = nn.MLP(size + num_classes, wanted, hidden, activation=activation, key=keys[1])
     decoder = nn.MLP(latent_dim + num_classes, law.num_outputs, hidden[::-1], activation=activation, key=keys[2])
-    if data is not None:
-        decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
+    decoder = choices.started(decoder, law, data)
     made = {"posterior": reading, "prior": chosen, "learn_classes": learn_classes, "data": data}
     return cls(classifier, encoder, decoder, law, latent_dim, num_classes, input_shape=(size,), **made)
 
@@ -149,7 +147,6 @@ def conv(
     classifier = nn.ConvEncoder(inputs, num_classes, tuple(channels), key=keys[0], **up)
     encoder = nn.ConvEncoder(coded, reading.num_params(latent_dim), tuple(channels), key=keys[1], **up)
     decoder = nn.ConvDecoder(latent_dim + num_classes, outputs, tuple(channels)[::-1], key=keys[2], **down)
-    if data is not None:
-        decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
+    decoder = choices.started(decoder, law, data)
     made = {"posterior": reading, "prior": chosen, "learn_classes": learn_classes, "data": data}
     return cls(classifier, encoder, decoder, law, latent_dim, num_classes, input_shape=inputs, **made)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from deepgen import checks
@@ -72,8 +71,7 @@ def mlp(
     wanted = reading.num_params(latent_dim)
     encoder = nn.MLP(size, wanted, wholes("hidden", hidden), key=key_encoder, **options)
     decoder = nn.MLP(latent_dim, law.num_outputs, wholes("hidden", hidden)[::-1], key=key_decoder, **options)
-    if data is not None:
-        decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, decoder, law, latent_dim, input_shape=(size,), data=data, posterior=reading, prior=chosen)
 
 
@@ -141,8 +139,7 @@ def conv(
         key=key_decoder,
         **options,
     )
-    if data is not None:
-        decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, decoder, law, latent_dim, input_shape=inputs, data=data, posterior=reading, prior=chosen)
 
 

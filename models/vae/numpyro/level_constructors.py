@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from deepgen import checks
 from deepgen.models.vae import hierarchy
@@ -78,8 +77,7 @@ def mlp(
         for index, (below, above) in enumerate(pairwise(dims))
     ]
     decoder = nn.MLP(dims[0], law.num_outputs, downwards, key=key_decoder, **options)
-    if data is not None:
-        decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, networks, decoder, law, dims, input_shape=(size,), posterior=reading, top=top, data=data)
 
 
@@ -156,6 +154,5 @@ def conv(
         for index, (below, above) in enumerate(pairwise(dims))
     ]
     decoder = nn.ConvDecoder(dims[0], outputs, channels[::-1], hidden=downwards, key=key_decoder, **images)
-    if data is not None:
-        decoder = nn.output_bias(decoder, jnp.asarray(law.start(data).reshape(-1), jnp.result_type(float)))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, networks, decoder, law, dims, input_shape=inputs, posterior=reading, top=top, data=data)

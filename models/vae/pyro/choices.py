@@ -12,6 +12,7 @@ from deepgen.likelihoods import laws
 from deepgen.likelihoods import pyro as likelihoods
 from deepgen.models.vae import prior as names
 from deepgen.models.vae.pyro import priors
+from deepgen.nn import torch as nn
 
 
 def law(likelihood: Any, event_shape: Sequence[int], num_classes: int | None, data: Any) -> tuple[Any, Any]:
@@ -67,6 +68,20 @@ def prior(
         start = names.pseudo_inputs(*_features(law, data), count, noise, num_codes)
         return priors.Vamp(torch.as_tensor(start, dtype=torch.get_default_dtype()))
     return priors.chosen(None if name == "standard" else name, latent_dim)
+
+
+def started(decoder: Any, law: Any, data: np.ndarray | None) -> Any:
+    """A decoder whose outputs start at the marginals of the data.
+
+    Args:
+        decoder: the network.
+        law: of a datum.
+        data: (n, *event_shape), NaN allowed; None leaves the decoder as it is.
+
+    Returns:
+        The network.
+    """
+    return decoder if data is None else nn.output_bias(decoder, law.start(data).reshape(-1))
 
 
 def _features(law: Any, data: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:

@@ -65,8 +65,7 @@ def mlp(
     classifier = nn.MLP(size, num_classes, hidden, activation=activation)
     encoder = nn.MLP(size + num_classes, wanted, hidden, activation=activation)
     decoder = nn.MLP(latent_dim + num_classes, law.num_outputs, hidden[::-1], activation=activation)
-    if data is not None:
-        nn.output_bias(decoder, law.start(data).reshape(-1))
+    decoder = choices.started(decoder, law, data)
     made = {"posterior": reading, "prior": chosen, "learn_classes": learn_classes, "data": data}
     return cls(classifier, encoder, decoder, law, latent_dim, num_classes, input_shape=(size,), **made)
 
@@ -136,7 +135,6 @@ def conv(
     classifier = nn.ConvEncoder(inputs, num_classes, tuple(channels), **up)
     encoder = nn.ConvEncoder(coded, reading.num_params(latent_dim), tuple(channels), **up)
     decoder = nn.ConvDecoder(latent_dim + num_classes, outputs, tuple(channels)[::-1], **down)
-    if data is not None:
-        nn.output_bias(decoder, law.start(data).reshape(-1))
+    decoder = choices.started(decoder, law, data)
     made = {"posterior": reading, "prior": chosen, "learn_classes": learn_classes, "data": data}
     return cls(classifier, encoder, decoder, law, latent_dim, num_classes, input_shape=inputs, **made)

@@ -67,8 +67,7 @@ def mlp(
     wanted = reading.num_params(latent_dim)
     encoder = nn.MLP(size, wanted, wholes("hidden", hidden), **options)
     decoder = nn.MLP(latent_dim, law.num_outputs, wholes("hidden", hidden)[::-1], **options)
-    if data is not None:
-        nn.output_bias(decoder, law.start(data).reshape(-1))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, decoder, law, latent_dim, input_shape=(size,), data=data, posterior=reading, prior=chosen)
 
 
@@ -130,8 +129,7 @@ def conv(
         hidden=wholes("hidden", hidden)[::-1],
         **options,
     )
-    if data is not None:
-        nn.output_bias(decoder, law.start(data).reshape(-1))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, decoder, law, latent_dim, input_shape=inputs, data=data, posterior=reading, prior=chosen)
 
 

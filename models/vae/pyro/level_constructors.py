@@ -66,8 +66,7 @@ def mlp(
     encoder = [nn.MLP(*sizes, upwards, **options) for sizes in hierarchy.encoder_sizes(size, dims, upwards, reading)]
     networks = [nn.MLP(above, 2 * below, downwards, **options) for below, above in pairwise(dims)]
     decoder = nn.MLP(dims[0], law.num_outputs, downwards, **options)
-    if data is not None:
-        nn.output_bias(decoder, law.start(data).reshape(-1))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, networks, decoder, law, dims, input_shape=(size,), posterior=reading, top=top, data=data)
 
 
@@ -135,6 +134,5 @@ def conv(
     ]
     networks = [nn.MLP(above, 2 * below, downwards, activation=activation) for below, above in pairwise(dims)]
     decoder = nn.ConvDecoder(dims[0], outputs, channels[::-1], hidden=downwards, **images)
-    if data is not None:
-        nn.output_bias(decoder, law.start(data).reshape(-1))
+    decoder = choices.started(decoder, law, data)
     return cls(encoder, networks, decoder, law, dims, input_shape=inputs, posterior=reading, top=top, data=data)
