@@ -51,6 +51,8 @@ SPECS: dict[str, dict[str, Any]] = {
         "input_range": [0, 4],
         "context_size": 2,
     },
+    "pixels-places": {**PIXELS, "event_shape": [1, 5, 4], "place_size": 2},
+    "pixels-places-context": {**PIXELS, "event_shape": [1, 4, 3], "place_size": 3, "context_size": 2},
     "pixels-coupled": {**PIXELS, "event_shape": [3, 3, 4], "num_params": 10, "input_range": [0, 4], "coupled": True},
     "waves": {**WAVES, "event_shape": [11], "num_params": 2, "kernel_size": 3},
     "wave-frames-context": {**WAVES, "event_shape": [8, 2], "context_size": 2},

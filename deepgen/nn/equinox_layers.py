@@ -70,6 +70,11 @@ class Linear(eqx.Module):
         return y if self.bias is None else y + self.bias
 
 
+def scaled(layer: Any, gain: float) -> Any:
+    """The layer, its weight multiplied by a number."""
+    return eqx.tree_at(lambda layer: layer.weight, layer, gain * layer.weight)
+
+
 class LayerNorm(eqx.Module):
     """Layer normalisation of the last axis, y = w (x - mean) / sqrt(var + 1e-5) + b, with w = 1 and b = 0 at first.
 

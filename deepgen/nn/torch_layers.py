@@ -11,7 +11,7 @@ from torch.nn import LayerNorm, Linear
 
 from deepgen.nn import arguments
 
-__all__ = ["MLP", "Activation", "LayerNorm", "Linear", "activation_function", "spent"]
+__all__ = ["MLP", "Activation", "LayerNorm", "Linear", "activation_function", "scaled", "spent"]
 
 Activation = str | Callable[..., Any]
 
@@ -39,6 +39,13 @@ _IN_PLACE: dict[Any, Callable[..., Any]] = {"relu": torch.relu_, "sigmoid": torc
 def spent(activation: Activation) -> Callable[..., Any]:
     """As `activation_function`, of an argument that nobody needs any more: it may be overwritten."""
     return _IN_PLACE.get(activation) or activation_function(activation)
+
+
+def scaled(layer: Any, gain: float) -> Any:
+    """The layer, its weight multiplied by a number."""
+    with torch.no_grad():
+        layer.weight.mul_(gain)
+    return layer
 
 
 class MLP(torch.nn.Module):

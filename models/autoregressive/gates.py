@@ -1,9 +1,16 @@
 """The gated unit of PixelCNN and WaveNet (van den Oord et al. 2016)."""
 
+import math
 from typing import Any
 
 import array_api_compat
 from jaxtyping import Float
+
+LINEAR_GAIN = math.sqrt(3)
+"""What weights from U(-1/sqrt(fan in), 1/sqrt(fan in)) are multiplied by, so that a linear map keeps the variance."""
+
+GATE_GAIN = 2 * LINEAR_GAIN
+"""The same where a gate follows, which makes half of a small input: without it a stack of gates has no signal left."""
 
 
 def gated(a: Float[Any, "*shape"], axis: int) -> Float[Any, "*half"]:

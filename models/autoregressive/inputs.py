@@ -10,6 +10,9 @@ from jaxtyping import Float, Shaped
 from deepgen import checks
 from deepgen.nn import arguments
 
+PLACE_SCALE = 0.1
+"""The standard deviation of the first features of a place: small beside data, and no two places alike."""
+
 
 def features(
     x: Shaped[Any, "n *shape"], num_categories: int | None, input_range: tuple[float, float] | None, dtype: Any

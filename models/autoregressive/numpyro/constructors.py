@@ -27,6 +27,7 @@ def pixelcnn(
     activation: str = "relu",
     num_classes: int | None = None,
     context_dim: int = 0,
+    place_dim: int = 0,
     data: Any | None = None,
     key: jax.Array,
 ) -> Any:
@@ -45,6 +46,8 @@ def pixelcnn(
         num_classes: of a categorical law; of a discretised logistic one the number of values, None for 256.
         context_dim: the length of a context that the law is conditional on, such as a one-hot class, 0 for none; the
             verbs take it as ``y``, one a row, or one a row and pixel.
+        place_dim: how many learned features each place has; they teach the network where in the image it is. 0 for
+            none.
         data: (n, *event_shape); the outputs then start at the marginal law of all places. None for random biases.
         key: for the initial weights.
 
@@ -64,6 +67,7 @@ def pixelcnn(
         first_kernel_size=first_kernel_size,
         activation=activation,
         context_size=context_dim,
+        place_size=place_dim,
         **layout.image(law),
         key=key,
     )

@@ -38,6 +38,8 @@ class PixelCNN(eqx.Module):
         input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         coupled: whether the channels of a pixel are decided together.
         context_size: the length of a context, 0 for none.
+        place_size: how many learned features a place of the image has, which every layer sees beside the context; 0
+            where all places are alike, but for how near the edges are. For images that stand where they stand.
         activation: between the last linear maps.
         key: for the initial parameters.
 
@@ -48,6 +50,7 @@ class PixelCNN(eqx.Module):
     blocks: tuple[GatedBlock, ...]
     hidden: Linear
     output: Linear
+    places: jax.Array | None
     event_shape: tuple[int, ...] = eqx.field(static=True)
     num_params: int = eqx.field(static=True)
     num_categories: int | None = eqx.field(static=True)
@@ -69,6 +72,7 @@ class PixelCNN(eqx.Module):
         input_range: Sequence[float] | None = None,
         coupled: bool = False,
         context_size: int = 0,
+        place_size: int = 0,
         activation: Activation = "relu",
         key: jax.Array,
     ) -> None:
@@ -77,6 +81,7 @@ class PixelCNN(eqx.Module):
         self.num_categories, self.coupled = num_categories, bool(coupled)
         self.input_range = inputs.bounds(input_range)
         self.context_size = arguments.whole("context_size", context_size, least=0)
+        place_size = arguments.whole("place_size", place_size, least=0)
         arguments.activation(activation)
         self.activation = activation
         channels = arguments.whole("channels", channels)
@@ -84,7 +89,7 @@ class PixelCNN(eqx.Module):
         colours = 1 if self.coupled else self.event_shape[0]
         colour.check_width(channels, colours)
         entering = self.event_shape[0] * inputs.num_features(num_categories, self.input_range)
-        keys = jax.random.split(key, len(kernels) + 2)
+        keys = jax.random.split(key, len(kernels) + 3)
         self.blocks = tuple(
             GatedBlock(
                 channels if i else entering,
@@ -92,13 +97,15 @@ class PixelCNN(eqx.Module):
                 size,
                 num_colours=colours,
                 first=i == 0,
-                context_size=self.context_size,
+                context_size=self.context_size + place_size,
                 key=keys[i],
             )
             for i, size in enumerate(kernels)
         )
-        self.hidden = Linear(channels, channels, key=keys[-2])
-        self.output = Linear(channels, self.num_params * colours, key=keys[-1])
+        self.hidden = Linear(channels, channels, key=keys[-3])
+        self.output = Linear(channels, self.num_params * colours, key=keys[-2])
+        shape = (place_size, *self.event_shape[1:])
+        self.places = inputs.PLACE_SCALE * jax.random.normal(keys[-1], shape) if place_size else None
 
     @property
     def element_shape(self) -> tuple[int, ...]:
@@ -172,7 +179,7 @@ class PixelCNN(eqx.Module):
             cache["row"].append(zeros(half + width, size))
             cache["link"].append(zeros(width, block.link.weight.shape[0]))
         if shown is not None:
-            cache["context"] = jnp.broadcast_to(shown, (n, *self.event_shape[1:], self.context_size))
+            cache["context"] = jnp.broadcast_to(shown, (n, *self.event_shape[1:], shown.shape[-1]))
         return cache
 
     def step(self, cache: Any, t: Any, previous: jax.Array) -> tuple[jax.Array, Any]:
@@ -229,6 +236,7 @@ class PixelCNN(eqx.Module):
                 "input_range": self.input_range,
                 "coupled": self.coupled,
                 "context_size": self.context_size,
+                "place_size": 0 if self.places is None else len(self.places),
                 "activation": self.activation,
             },
         )
@@ -265,13 +273,19 @@ class PixelCNN(eqx.Module):
         return found.reshape(len(x), -1, *self.event_shape[1:])
 
     def _shown(self, n: int, context: Any) -> jax.Array | None:
-        """The context with its channels last, (n, height or 1, width or 1, context_size)."""
+        """What all layers see, channels last: (n or 1, height or 1, width or 1, context_size + place_size)."""
         shape = None if context is None else jnp.shape(context)
         inputs.check_context("PixelCNN", shape, self.context_size, n, self.event_shape[1:])
+        places = None if self.places is None else jnp.moveaxis(self.places, 0, -1)[None]
         if context is None:
-            return None
+            return places
         context = jnp.asarray(context, self.output.weight.dtype)
-        return context[:, None, None] if context.ndim == 2 else jnp.moveaxis(context, 1, -1)
+        context = context[:, None, None] if context.ndim == 2 else jnp.moveaxis(context, 1, -1)
+        if places is None:
+            return context
+        whole = (n, *self.event_shape[1:])
+        parts = [jnp.broadcast_to(part, (*whole, part.shape[-1])) for part in (context, places)]
+        return jnp.concatenate(parts, axis=-1)
 
     def _head(self, h: jax.Array) -> jax.Array:
         act = activation_function(self.activation)

@@ -1,5 +1,6 @@
 """The vertical and the horizontal stack of a gated PixelCNN in NumPyro, one layer of both."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -7,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from deepgen.models.autoregressive import channels as colour
-from deepgen.models.autoregressive.gates import gated
+from deepgen.models.autoregressive.gates import GATE_GAIN, LINEAR_GAIN, gated
 from deepgen.nn import geometry as sizes
 from deepgen.nn.equinox_convolution import Conv, Conv2d, convolution
-from deepgen.nn.equinox_layers import Linear
+from deepgen.nn.equinox_layers import Linear, scaled
 
 
 class GatedBlock(eqx.Module):
@@ -52,16 +53,13 @@ class GatedBlock(eqx.Module):
         keys = jax.random.split(key, 5)
         half = kernel_size // 2
         rows = half if first else half + 1
-        self.vertical = Conv2d(
-            in_channels,
-            2 * channels,
-            (rows, kernel_size),
-            padding=((half, 0), (half, half)),
-            key=keys[0],
-        )
-        self.horizontal = Conv2d(in_channels, 2 * channels, (1, half + 1), padding=((0, 0), (half, 0)), key=keys[1])
-        self.link = Linear(2 * channels, 2 * channels, bias=False, key=keys[2])
-        self.mix = Linear(channels, channels, key=keys[3])
+        above = Conv2d(in_channels, 2 * channels, (rows, kernel_size), padding=((half, 0), (half, half)), key=keys[0])
+        beside = Conv2d(in_channels, 2 * channels, (1, half + 1), padding=((0, 0), (half, 0)), key=keys[1])
+        self.vertical = scaled(above, GATE_GAIN)
+        # the horizontal stack and the vertical one come to the gate in equal parts
+        self.horizontal = scaled(beside, GATE_GAIN / math.sqrt(2))
+        self.link = scaled(Linear(2 * channels, 2 * channels, bias=False, key=keys[2]), LINEAR_GAIN / math.sqrt(2))
+        self.mix = scaled(Linear(channels, channels, key=keys[3]), LINEAR_GAIN)
         self.context = Linear(context_size, 4 * channels, bias=False, key=keys[4]) if context_size else None
         self.num_colours, self.first = num_colours, first
 

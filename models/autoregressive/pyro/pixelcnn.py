@@ -35,6 +35,8 @@ class PixelCNN(torch.nn.Module):
         input_range: the (low, high) that enter as -1 and 1; None for numbers as they are.
         coupled: whether the channels of a pixel are decided together.
         context_size: the length of a context, 0 for none.
+        place_size: how many learned features a place of the image has, which every layer sees beside the context; 0
+            where all places are alike, but for how near the edges are. For images that stand where they stand.
         activation: between the last linear maps.
 
     Raises:
@@ -54,6 +56,7 @@ class PixelCNN(torch.nn.Module):
         input_range: Sequence[float] | None = None,
         coupled: bool = False,
         context_size: int = 0,
+        place_size: int = 0,
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
@@ -62,6 +65,7 @@ class PixelCNN(torch.nn.Module):
         self.num_categories, self.coupled = num_categories, bool(coupled)
         self.input_range = inputs.bounds(input_range)
         self.context_size = arguments.whole("context_size", context_size, least=0)
+        self.place_size = arguments.whole("place_size", place_size, least=0)
         arguments.activation(activation)
         self.activation = activation
         self.channels = arguments.whole("channels", channels)
@@ -76,12 +80,14 @@ class PixelCNN(torch.nn.Module):
                 size,
                 num_colours=colours,
                 first=i == 0,
-                context_size=self.context_size,
+                context_size=self.context_size + self.place_size,
             )
             for i, size in enumerate(self.kernels)
         )
         self.hidden = Linear(self.channels, self.channels)
         self.output = Linear(self.channels, self.num_params * colours)
+        places = inputs.PLACE_SCALE * torch.randn(self.place_size, *self.event_shape[1:])
+        self.places = torch.nn.Parameter(places) if self.place_size else None
         groups = colour.colours(self.channels, colours)
         add_mask(self, "seen_hidden", colour.mask(groups, groups, strict=False))
         ends = colour.colours(self.num_params * colours, colours)
@@ -153,7 +159,7 @@ class PixelCNN(torch.nn.Module):
             cache["row"].append(like.new_zeros(n, size, half + width))
             cache["link"].append(like.new_zeros(n, 2 * self.channels, width))
         if shown is not None:
-            cache["context"] = shown.expand(n, self.context_size, height, width)
+            cache["context"] = shown.expand(n, shown.shape[1], height, width)
         return cache
 
     @torch.no_grad()
@@ -208,6 +214,7 @@ class PixelCNN(torch.nn.Module):
                 "input_range": self.input_range,
                 "coupled": self.coupled,
                 "context_size": self.context_size,
+                "place_size": self.place_size,
                 "activation": self.activation,
             },
         )
@@ -232,13 +239,18 @@ class PixelCNN(torch.nn.Module):
         pixel[:, :, slice(None) if self.coupled else slice(t % turns, t % turns + 1)] = new
 
     def _shown(self, n: int, context: torch.Tensor | None) -> torch.Tensor | None:
-        """The context as (n, context_size, height or 1, width or 1)."""
+        """What all layers see: (n or 1, context_size + place_size, height or 1, width or 1)."""
         shape = None if context is None else tuple(context.shape)
         inputs.check_context("PixelCNN", shape, self.context_size, n, self.event_shape[1:])
+        places = None if self.places is None else self.places[None]
         if context is None:
-            return None
+            return places
         context = context.to(self.output.weight)
-        return context[:, :, None, None] if context.ndim == 2 else context
+        context = context[:, :, None, None] if context.ndim == 2 else context
+        if places is None:
+            return context
+        whole = self.event_shape[1:]
+        return torch.cat([part.expand(n, part.shape[1], *whole) for part in (context, places)], dim=1)
 
     def _head(self, h: torch.Tensor) -> torch.Tensor:
         act = activation_function(self.activation)

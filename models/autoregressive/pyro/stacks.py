@@ -1,5 +1,6 @@
 """The vertical and the horizontal stack of a gated PixelCNN in Pyro, one layer of both."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from deepgen.models.autoregressive import channels as colour
-from deepgen.models.autoregressive.gates import gated
+from deepgen.models.autoregressive.gates import GATE_GAIN, LINEAR_GAIN, gated
 from deepgen.nn.torch_convolution import Conv2d
-from deepgen.nn.torch_layers import Linear
+from deepgen.nn.torch_layers import Linear, scaled
 
 __all__ = ["GatedBlock"]
 
@@ -69,15 +70,13 @@ class GatedBlock(torch.nn.Module):
         half = kernel_size // 2
         self.reach = half
         rows = half if first else half + 1
-        self.vertical = Conv2d(
-            in_channels,
-            2 * channels,
-            (rows, kernel_size),
-            padding=((half, 0), (half, half)),
-        )
-        self.horizontal = Conv2d(in_channels, 2 * channels, (1, half + 1), padding=((0, 0), (half, 0)))
-        self.link = Linear(2 * channels, 2 * channels, bias=False)
-        self.mix = Linear(channels, channels)
+        above = Conv2d(in_channels, 2 * channels, (rows, kernel_size), padding=((half, 0), (half, half)))
+        beside = Conv2d(in_channels, 2 * channels, (1, half + 1), padding=((0, 0), (half, 0)))
+        self.vertical = scaled(above, GATE_GAIN)
+        # the horizontal stack and the vertical one come to the gate in equal parts
+        self.horizontal = scaled(beside, GATE_GAIN / math.sqrt(2))
+        self.link = scaled(Linear(2 * channels, 2 * channels, bias=False), LINEAR_GAIN / math.sqrt(2))
+        self.mix = scaled(Linear(channels, channels), LINEAR_GAIN)
         self.context = Linear(context_size, 4 * channels, bias=False) if context_size else None
         self.num_colours, self.first = num_colours, first
         inner, outer = colour.colours(in_channels, num_colours), colour.colours(2 * channels, num_colours, 2)
