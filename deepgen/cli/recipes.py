@@ -169,7 +169,7 @@ RECIPES: dict[str, Recipe] = {
         "pixelcnn",
         takes=("likelihood",),
         images=True,
-        defaults={"channels": 24, "num_layers": 4, "first_kernel_size": 5},
+        defaults={"channels": 24, "num_layers": 4, "first_kernel_size": 5, "place_dim": 8},
         steps=700,
         rows=12,
         particles=100,
