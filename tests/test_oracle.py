@@ -102,11 +102,14 @@ def test_the_program_is_rebuilt_from_its_configuration(oracle: Any, engine: Any)
 
 @pytest.mark.parametrize(("oracle", "engine"), cases(ORACLES))
 def test_samples_have_the_right_moments(oracle: Any, engine: Any) -> None:
+    # of an energy every draw is the end of a chain
+    size = 1000 if isinstance(oracle_program(oracle, engine), HasUnnormalisedLaw) else 4000
+
     def score(program: Any) -> float:
-        draws = np.asarray(engine.call("sample", program, 4000, seed=5))
-        assert draws.shape == (4000, *oracle.event_shape)
+        draws = np.asarray(engine.call("sample", program, size, seed=5))
+        assert draws.shape == (size, *oracle.event_shape)
         nothing = np.full((1, *oracle.event_shape), -1 if oracle.integer else np.nan)
-        return worst_moment(draws.reshape(1, 4000, 1, -1).astype(float), *oracle.conditional(nothing))
+        return worst_moment(draws.reshape(1, size, 1, -1).astype(float), *oracle.conditional(nothing))
 
     assert score(oracle_program(oracle, engine)) < 1
     assert score(twin(oracle, engine, **{oracle.generator: 0.4})) > 1
@@ -125,7 +128,7 @@ def test_log_prob_is_right_within_its_stated_error(oracle: Any, engine: Any) -> 
         assert np.ptp(off) < 2e-5
         assert 0 < found.stderr.max() == found.stderr.min() < 0.1
         assert abs(off.mean()) < limit(1) * found.stderr[0]
-        wrong = engine.call("log_prob", twin(oracle, engine, **{oracle.generator: 0.9}), holes)
+        wrong = engine.call("log_prob", twin(oracle, engine, **{oracle.generator: 0.9}), holes, num_particles=50)
         assert np.ptp(wrong.value - truth) > 2e-2, "another density"
         assert abs(off.mean() + 0.3) > limit(1) * found.stderr[0], "a constant that is off by three tenths"
         return
