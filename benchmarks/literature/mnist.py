@@ -146,7 +146,7 @@ def main() -> None:
     """Run what is not done yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=list(MODELS), help=f"of {list(MODELS)} (default: all)")
-    parser.add_argument("--epochs", type=int, default=200, help="over the 60,000 images (default 200)")
+    parser.add_argument("--epochs", type=int, default=500, help="over the 60,000 images (default 500)")
     parser.add_argument("--rows", type=int, default=10_000, help="test images (default all)")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="for results and checkpoints")
     parser.add_argument("--show", action="store_true", help="only print what is there")
