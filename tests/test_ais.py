@@ -96,6 +96,7 @@ def test_wrong_increments_are_seen(engine: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 @BOTH
+@pytest.mark.filterwarnings("ignore:in .* annealed chains outweighs:UserWarning")
 def test_transitions_without_acceptance_are_seen(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     real = hamiltonian.metropolis
 
@@ -297,3 +298,17 @@ def test_bad_arguments_are_refused(engine: Any) -> None:
         engine.call("ais", CLASSES[engine], flat)
     with pytest.raises(ValueError, match=r"program: got one without latents; .*Call log_prob, which needs none"):
         engine.call("ais", NoLatents(), flat)
+
+
+def test_chains_of_which_one_outweighs_all_are_reported() -> None:
+    """Of most rows, and of enough chains to say so."""
+    even = np.random.default_rng(0).normal(0.0, 0.3, (16, 6))
+    lost = np.random.default_rng(0).normal(0.0, 30.0, (16, 6))
+    with pytest.warns(UserWarning, match=r"in 6 of 6 rows one of the 16 .* start the chains at the guide"):
+        found = bounds.judged(lost, "prior")
+    np.testing.assert_array_equal(found, bounds.log_mean(lost))
+    with pytest.warns(UserWarning, match="Raise num_temperatures.$"):
+        bounds.judged(lost, "guide")
+    bounds.judged(even, "prior")
+    bounds.judged(lost[:4], "prior")
+    bounds.judged(np.where(np.arange(6) < 3, lost, even), "prior")

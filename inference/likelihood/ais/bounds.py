@@ -1,5 +1,6 @@
 """What the log weights of annealed chains say of log p(x)."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from deepgen.inference.likelihood import streaming
 from deepgen.program import ModelsMissingness
 
 STARTS = ("prior", "guide")
+FEWEST_CHAINS = 8
+"""Of fewer chains it says nothing that one of them outweighs the others."""
 
 
 class Bracket(NamedTuple):
@@ -49,6 +52,32 @@ def log_mean(log_weights: Float[np.ndarray, "chains n"]) -> tuple[np.ndarray, np
     """
     sums = streaming.add(streaming.empty(log_weights[0]), log_weights)
     return streaming.log_mean(sums, len(log_weights))
+
+
+def judged(log_weights: Float[np.ndarray, "chains n"], start: str) -> tuple[np.ndarray, np.ndarray]:
+    """`log_mean`, with a warning where single chains carry most rows: the chains have not reached the posterior.
+
+    Args:
+        log_weights: (chains, n) nats.
+        start: where the chains started.
+
+    Returns:
+        As `log_mean`.
+
+    Warns:
+        UserWarning: where of at least `FEWEST_CHAINS` chains less than two are effective in more than half of the rows.
+    """
+    value, stderr = log_mean(log_weights)
+    effective = 1 / (stderr**2 + 1 / len(log_weights))
+    carried = int((effective < 2).sum())
+    if len(log_weights) >= FEWEST_CHAINS and 2 * carried > len(value):
+        other = "Raise num_temperatures" + (", or start the chains at the guide." if start == "prior" else ".")
+        warnings.warn(
+            f"in {carried} of {len(value)} rows one of the {len(log_weights)} annealed chains outweighs all others: "
+            f"their log p is likely too small, by more than the standard error says. {other}",
+            stacklevel=3,
+        )
+    return value, stderr
 
 
 def bracket(forward: Float[np.ndarray, "chains n"], reverse: Float[np.ndarray, "chains n"], x: np.ndarray) -> Bracket:

@@ -65,6 +65,9 @@ def ais(
     Returns:
         Value, standard error and the kind ``"estimate"``.
 
+    Warns:
+        UserWarning: where single chains outweigh all others in most rows, see `bounds.judged`.
+
     Raises:
         TypeError: no program where there should be one.
         ValueError: data or labels that the program does not take, labels of which some are unknown, a program without
@@ -83,7 +86,7 @@ def ais(
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
     seen = torch.as_tensor(~missing) if missing.any() else None
     (forward,) = _anneal(program, tensor(program, array), seen, labels, None, settings, progress)
-    return LogProb(*bounds.log_mean(forward), "estimate")
+    return LogProb(*bounds.judged(forward, start), "estimate")
 
 
 def bdmc(
