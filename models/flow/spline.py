@@ -24,6 +24,8 @@ from deepgen import checks
 MIN_SHARE = 1e-3
 """The least width and height of a bin, as a share of the interval."""
 MIN_SLOPE = 1e-3
+STEEPEST = 80.0
+"""Of a slope; its exponential is finite in float32."""
 UNIT = math.log(math.expm1(1 - MIN_SLOPE))
 
 
@@ -101,18 +103,30 @@ def find(x: Float[Any, "*shape"], parameters: Float[Any, "p *shape"], bound: flo
     count = (parameters.shape[0] + 1) // 3
     # arrays of the values' shape and nothing larger: a compiler makes one loop of them all
     rows = [parameters[k, ...] for k in range(3 * count - 1)]
-    widths, heights = _sizes(rows[:count], bound), _sizes(rows[count : 2 * count], bound)
+    # No product is added to anything until a bin is chosen. Compilers round a * b + c once or twice, as it suits each
+    # of the loops that they make of this, and beside a knot some of a bin's numbers would be those of its neighbour.
+    (across, wide), (up, high) = _sizes(rows[:count]), _sizes(rows[count : 2 * count])
+    place = (x + bound) * ((high if inverse else wide) / (2 * bound))
     zero = xp.zeros_like(x)
     raw = [zero, *rows[2 * count :], zero]
-    left_x = left_y = zero - bound
-    found = (zero, left_x, widths[0], left_y, heights[0], raw[0], raw[1])
+    before_x = before_y = zero
+    found = (zero, before_x, across[0], before_y, up[0], raw[0], raw[1])
     for k in range(1, count):
-        left_x, left_y = left_x + widths[k - 1], left_y + heights[k - 1]
-        beyond = x >= (left_y if inverse else left_x)
-        here = (zero + k, left_x, widths[k], left_y, heights[k], raw[k], raw[k + 1])
+        before_x, before_y = before_x + across[k - 1], before_y + up[k - 1]
+        beyond = place >= (before_y if inverse else before_x)
+        here = (zero + k, before_x, across[k], before_y, up[k], raw[k], raw[k + 1])
         found = tuple(xp.where(beyond, new, old) for new, old in zip(here, found, strict=True))
-    left, right = (MIN_SLOPE + _softplus(slope + UNIT) for slope in found[5:])
-    return Bin(*found[:5], left, right)
+    index, before_x, width, before_y, height, left, right = found
+    slopes = [MIN_SLOPE + _softplus(slope + UNIT) for slope in (left, right)]
+    whole = 2 * bound
+    return Bin(
+        index,
+        whole * (before_x / wide) - bound,
+        whole * (width / wide),
+        whole * (before_y / high) - bound,
+        whole * (height / high),
+        *slopes,
+    )
 
 
 def evaluate(xi: Float[Any, "*shape"], place: Bin) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
@@ -143,11 +157,12 @@ def shares(raw: Float[Any, "k *shape"]) -> Float[Any, "k *shape"]:
     return xp.stack([each / total for each in grown])
 
 
-def _sizes(raw: Sequence[Any], bound: float) -> list[Any]:
-    """The widths or heights of all bins."""
+def _sizes(raw: Sequence[Any]) -> tuple[list[Any], Any]:
+    """The widths or heights of all bins, in a unit of their own, and their sum."""
     grown, total = _grown(raw)
-    scale = 2 * bound * (1 - len(raw) * MIN_SHARE) / total
-    return [2 * bound * MIN_SHARE + scale * each for each in grown]
+    least = total / (1 / MIN_SHARE - len(raw))
+    sizes = [each + least for each in grown]
+    return sizes, sum(sizes[1:], sizes[0])
 
 
 def _grown(raw: Sequence[Any]) -> tuple[list[Any], Any]:
@@ -160,4 +175,4 @@ def _grown(raw: Sequence[Any]) -> tuple[list[Any], Any]:
 
 def _softplus(x: Float[Any, "*shape"]) -> Float[Any, "*shape"]:
     xp = array_api_compat.array_namespace(x)
-    return xp.log1p(xp.exp(-xp.abs(x))) + 0.5 * (x + xp.abs(x))
+    return xp.log1p(xp.exp(xp.clip(x, None, STEEPEST)))
