@@ -141,24 +141,24 @@ class Engine:
         network, element = program.network, program.observation.element(program.network.element_shape)
         order, given = np.asarray(network.order), program.check_data(x)
         with self._no_gradients():
-            outputs = _numpy(self._compiled(lambda own, rows: own(rows), network, self._array(given)))
+            outputs = _numpy(self._compiled(lambda own, rows: own(rows), network, self._array(program, given)))
             outputs = outputs.reshape(*outputs.shape[:2], -1)
             # where a law couples the channels of a pixel, the pixel has the outputs, at the place of its first channel
             places = order if outputs.shape[2] == order.size else order.min(1, keepdims=True)
             outputs = np.moveaxis(outputs[:, :, places], 2, 1)
             decided = given.reshape(len(given), -1)[:, order].reshape(-1, *network.element_shape)
-            law = element(self._array(outputs.reshape(len(decided), *element.outputs_shape)))
-            return _numpy(law.log_prob(self._array(decided))).reshape(len(given), len(order))
+            law = element(self._array(program, outputs.reshape(len(decided), *element.outputs_shape)))
+            return _numpy(law.log_prob(self._array(program, decided))).reshape(len(given), len(order))
 
     def encode(self, program: Any, x: np.ndarray) -> np.ndarray:
         """(n, d) what the base has to draw for a flow to give x."""
         with self._no_gradients():
-            return _numpy(self._compiled(_to_base, program, self._array(program.check_data(x))))
+            return _numpy(self._compiled(_to_base, program, self._array(program, program.check_data(x))))
 
     def decode(self, program: Any, z: np.ndarray) -> np.ndarray:
         """(n, *event_shape) what a flow makes of the base's draws z."""
         with self._no_gradients():
-            return _numpy(self._compiled(_from_base, program, self._array(z)))
+            return _numpy(self._compiled(_from_base, program, self._array(program, z)))
 
     def path(self, program: Any, num_samples: int, num_points: int) -> np.ndarray:
         """(num_points, num_samples, *event_shape) expected data on the way of a score model from noise to draws."""
@@ -168,16 +168,16 @@ class Engine:
     def energies(self, program: Any, x: np.ndarray) -> np.ndarray:
         """(n,) -log f of rows under an energy-based program, nats up to its constant."""
         with self._no_gradients():
-            return -_numpy(self._compiled(_log_density, program, self._array(program.check_data(x))))
+            return -_numpy(self._compiled(_log_density, program, self._array(program, program.check_data(x))))
 
-    def _array(self, x: np.ndarray) -> Any:
+    def _array(self, program: Any, x: np.ndarray) -> Any:
         if self.name == "numpyro":
             import jax.numpy as jnp
 
             return jnp.asarray(x)
-        import torch
+        from deepgen.program.pyro import tensor
 
-        return torch.as_tensor(x)
+        return tensor(program, x)
 
     def _compiled(self, function: Callable[[Any, Any], Any], program: Any, x: Any) -> Any:
         if self.name == "pyro":

@@ -42,5 +42,5 @@ def enumerate_missing(
     """All completions weighed exactly, see `impute`."""
     sequence, rows, seen = program.sequential(), x.cpu().numpy(), observed.cpu().numpy()
     weighed = weigh(sequence, rows, seen, x.device)
-    uniforms = torch.rand(options["num_chains"], options["num_samples"], len(x)).numpy()
+    uniforms = torch.rand(options["num_chains"], options["num_samples"], len(x)).numpy(force=True)
     return completions.draws(weighed, rows, seen, sequence.values(), uniforms)

@@ -62,7 +62,7 @@ def weigh(chart: Any, x: torch.Tensor, observed: torch.Tensor, num_particles: in
             weights.append(log_weights)
             spread.append(fitted.spread)
             smoothed = importance.smooth(log_weights.T)
-            drawn = importance.resample(smoothed.weights, torch.rand(count, num_chosen).numpy())
+            drawn = importance.resample(smoothed.weights, torch.rand(count, num_chosen).numpy(force=True))
             judged.append(smoothed)
             chosen.append(completed.cpu().numpy()[drawn.T, np.arange(count)])
     whole = importance.Weights(*(np.concatenate(part) for part in zip(*judged, strict=True)))
@@ -86,7 +86,7 @@ def resample(chart: Any, weighed: Weighed, num_samples: int, num_chains: int = 1
         UserWarning: where the weights of some rows are not to be trusted.
     """
     with torch.no_grad():
-        x = chart.to_data(torch.as_tensor(weighed.chosen)).cpu().numpy()
+        x = chart.to_data(torch.as_tensor(weighed.chosen).to(chart.base.sample())).cpu().numpy()
     stats, said = result.weight_stats(weighed.judged, len(weighed.log_weights))
     return result.Draws(x.reshape(num_chains, num_samples, *x.shape[1:]), {}, stats, said)
 

@@ -59,7 +59,7 @@ def complete(
     for i in range(0, total, size):
         chosen = rows[i : i + size]
         inputs = tuple(torch.as_tensor(part[:, chosen], device=x.device) for part in (values, seen))
-        inputs = (torch.arange(len(order)), *inputs)
+        inputs = (torch.arange(len(order), device="cpu"), *inputs)
         found = _fill(sequence, torch.as_tensor(chosen, device=x.device), inputs, num_particles, threshold)
         # the particles at the start and after T steps: those of the first missing entry are one later
         when = np.minimum(first[chosen] + 1, len(order))
@@ -111,7 +111,7 @@ def smc(
     """Sequential Monte Carlo, see `impute`."""
     run = options["num_particles"], options["num_chains"]
     found = clouds.mix(complete_all(program.sequential(), x, observed, *run))
-    return clouds.draws(found, torch.rand(options["num_chains"], len(x), options["num_samples"]).numpy())
+    return clouds.draws(found, torch.rand(options["num_chains"], len(x), options["num_samples"]).numpy(force=True))
 
 
 def exact(
@@ -124,7 +124,7 @@ def exact(
     chains, samples = options["num_chains"], options["num_samples"]
     count = chains * samples * len(sequence.members)
     found = complete_all(sequence, x, observed, count, threshold=0.0)
-    drawn, evidence = clouds.direct(found, torch.rand(len(x), chains * samples).numpy())
+    drawn, evidence = clouds.direct(found, torch.rand(len(x), chains * samples).numpy(force=True))
     drawn = np.moveaxis(drawn, 1, 0)
     stats = {"log_evidence": (("row",), evidence)}
     return result.Draws(drawn.reshape(chains, samples, *drawn.shape[1:]), {}, stats, {})

@@ -110,6 +110,6 @@ def _anneal(
         weight = weight + gain(x, here, there)
         x, prob = chains.steps(kernel, law, x, num_steps, there, math.exp(log_size) if kernel.tuned else None)
         if adapting:
-            searched = float(annealing.adapted(torch.tensor([[searched]]), prob[:, None].cpu()))
+            searched = float(annealing.adapted(prob.new_full((1, 1), searched), prob[:, None]))
         used.append(log_size)
     return (weight + gain(x, *temperatures[-2:])).cpu().numpy(), used

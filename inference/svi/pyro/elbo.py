@@ -201,6 +201,6 @@ def _mean(values: list[Any]) -> Any:
 
 def _rows(site: Mapping[str, Any]) -> float:
     """How many rows a site has: the size of its batch shape, scaled and masked as its log density is."""
-    rows = torch.ones(site["fn"].batch_shape)
+    rows = torch.ones(site["fn"].batch_shape, device="cpu")
     scale, mask = (value.cpu() if isinstance(value, torch.Tensor) else value for value in (site["scale"], site["mask"]))
     return float(scale_and_mask(rows, scale, mask).sum())

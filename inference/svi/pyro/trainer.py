@@ -79,8 +79,10 @@ class Trainer:
         array = next(iter(self.call.arrays().values()))
         epoch, position = divmod(self.step, len(array) // self.batch_size)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed((self.seed + epoch) % 2**63)
-            self._epoch, self._order = epoch, torch.randperm(len(array), generator=generator).to(array.device)
+            # drawn on the host, so that the order is the same wherever the program is
+            generator = torch.Generator("cpu").manual_seed((self.seed + epoch) % 2**63)
+            order = torch.randperm(len(array), generator=generator, device="cpu")
+            self._epoch, self._order = epoch, order.to(array.device)
         index = self._order[position * self.batch_size : (position + 1) * self.batch_size]
         return self.call.map(lambda array: array.index_select(0, index))
 

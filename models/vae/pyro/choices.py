@@ -64,7 +64,7 @@ def prior(
     if name == "mixture":
         return priors.Mixture(count, latent_dim)
     if name == "vamp":
-        noise = torch.randn(count, size).numpy()
+        noise = torch.randn(count, size).numpy(force=True)
         start = names.pseudo_inputs(*_features(law, data), count, noise, num_codes)
         return priors.Vamp(torch.as_tensor(start, dtype=torch.get_default_dtype()))
     return priors.chosen(None if name == "standard" else name, latent_dim)
@@ -89,5 +89,6 @@ def _features(law: Any, data: np.ndarray | None) -> tuple[np.ndarray | None, np.
     if data is None:
         return None, np.zeros(math.prod(law.feature_shape))
     fill = law.feature_mean(data)
-    shown = np.where(law.feature_mask(laws.is_missing(data)), fill, law.features(torch.as_tensor(data)).numpy())
+    features = law.features(torch.as_tensor(data)).numpy(force=True)
+    shown = np.where(law.feature_mask(laws.is_missing(data)), fill, features)
     return shown.reshape(len(data), -1), fill.reshape(-1)

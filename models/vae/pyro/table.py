@@ -82,7 +82,7 @@ def fit_table(
     checks.at_least("pseudo_rows", count, 0)
     if count:
         times = recipe.passes(len(train), count, steps * (batch_size or 0))
-        drawn = np.asarray(sample(start, count * times))
+        drawn = sample(start, count * times).numpy(force=True)
         train = np.concatenate([np.tile(train, (times, 1)), recipe.with_holes(drawn, data, seed)])
     done = fit(
         copy.deepcopy(start),
