@@ -271,7 +271,7 @@ def image_shape(value: Any) -> None:
             "event_shape",
             got=tuple(value),
             expected="(channels, height, width)",
-            fix="Give grey images one channel, as in (1, 28, 28), or take the constructor .mlp.",
+            fix="Give grey images one channel, as in (1, 28, 28), or take a program that is not for images.",
         )
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from commanding import FEW, SLOW_IN_JAX, TINY, call, csv_path, done
 
+from deepgen import data
 from deepgen.cli.commands import default_folder
-from deepgen.cli.tables import beside
+from deepgen.cli.tables import Completed, beside, tell_far
 from deepgen.evaluation import read_posterior
 
 STAGES = ("low", "mid", "high")
@@ -171,3 +172,20 @@ def test_results_of_files_that_differ_in_their_ending_alone_stay_apart() -> None
     assert len({*folders}) == len(names)
     completed = [beside(Path(name.replace(".", ".completed.", 1))) for name in names]
     assert completed == ["data", *names[1:]]
+
+
+def test_values_far_from_all_observed_ones_are_told(recwarn: pytest.WarningsRecorder) -> None:
+    frame = pd.DataFrame({"size": [1.0, 2.0, 3.0, np.nan, np.nan], "kind": ["a", "b", None, "a", "b"]})
+    table = data.Table.from_frame(frame)
+
+    def told(*sizes: float) -> list[str]:
+        cells = {"row": [3, 4, 5], "column": ["kind", "size", "size"], "value": ["a", *sizes]}
+        completed = Completed(frame, pd.DataFrame(cells), None)  # type: ignore[arg-type]
+        tell_far(completed, table)
+        return [str(recwarn.pop().message) for _ in range(len(recwarn))]
+
+    assert not told(-0.9, 4.9)
+    (message,) = told(2.0, 5.1)
+    assert message.startswith("of the completed values 1 lie farther")
+    assert "in row 5: size 5.1, observed 1 to 3" in message
+    assert "in row 4: size -1.1" in told(-1.1, 6.0)[0]

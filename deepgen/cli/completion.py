@@ -99,7 +99,7 @@ def impute(
         plan = replace(plan, method="auto")
     options = plan.filled(settings.family if notes is None else notes["settings"].family).options(imputers)
     enough_draws(options, tables.PROB)
-    how = f"by the program of {target}"
+    how, own = f"by the program of {target}", program is None
     if program is None:
         keep = keep or output.with_name(f"{tables.beside(output)}.run")
         kinds = column_kinds(table) if table is not None and settings.network == "table" else None
@@ -107,6 +107,8 @@ def impute(
     if table is None or encoding is None:
         return _complete_arrays(engine, program, x, output, options, how, progress)
     done = tables.complete_table(engine, program, table, encoding, options, how=how, progress=progress)
+    if own:
+        tables.tell_far(done, table)
     told = [f"filled {len(done.intervals)} cells {how}", *left_out(left)]
     return [*told, *map(str, tables.write(done, table, output))]
 

@@ -1,6 +1,7 @@
 """Completing tables with blanks: the completed table, an interval for each filled cell, and the draws."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CHUNK = 2**25
 DRAWS_BYTES = 50_000_000
 PROB = 0.9
+NUMBERS = ("real", "integer")
 COMPLETED = ".completed"
 
 
@@ -111,6 +113,36 @@ def complete_table(
     return Completed(whole, pd.concat(listed, ignore_index=True), posterior)
 
 
+def tell_far(completed: Completed, table: Table) -> None:
+    """Warn of numbers put farther from all observed ones of their column than those are from each other.
+
+    Args:
+        completed: the table.
+        table: as it was, and as a program was fitted to it.
+
+    Warns:
+        UserWarning: with how many there are, and the first.
+    """
+    cells, far = completed.intervals, []
+    for column in table.columns:
+        if column.kind in NUMBERS:
+            seen = table.frame[column.name].dropna().astype(float)
+            low, high = seen.min(), seen.max()
+            own = cells[cells["column"] == column.name]
+            value = own["value"].astype(float)
+            out = own[(value < low - (high - low)) | (value > high + (high - low))]
+            far += [(row, column.name, float(v), low, high) for row, v in zip(out["row"], out["value"], strict=True)]
+    if far:
+        row, name, value, low, high = min(far)
+        warnings.warn(
+            f"of the completed values {len(far)} lie farther from all observed ones of their column than those lie "
+            f"from each other, the first in row {row}: {name} {value:.4g}, observed {low:.4g} to {high:.4g}. Often "
+            "another column of that row holds a value far from all others: leave it out (--drop), or name its codes "
+            "(--categorical).",
+            stacklevel=2,
+        )
+
+
 def _with_a_tail(table: Table, encoding: Encoding) -> list[str]:
     """The columns that the likelihood of tables takes for log-normal."""
     if encoding.style != "codes":
@@ -153,7 +185,7 @@ def _moments(draws: np.ndarray, table: Table, encoding: Encoding) -> np.ndarray:
     """(2, cells): mean and standard deviation of each blank numeric cell in its units, NaN of others; row by row."""
     out = np.full((2, *table.frame.shape), np.nan)
     for index, (column, where) in enumerate(zip(encoding.columns, encoding.slices.values(), strict=True)):
-        if column.kind in ("real", "integer"):
+        if column.kind in NUMBERS:
             values = draws[:, :, where.start].astype(np.float64) * encoding.scale[where] + encoding.mean[where]
             out[:, :, index] = values.mean(0), values.std(0, ddof=1)
     return out[:, ~table.observed]
@@ -166,7 +198,7 @@ def _in_units(found: "arviz.InferenceData", table: Table, encoding: Encoding, ro
         found = thin(found, step)
     known = np.full((len(table.frame), len(encoding.names)), np.nan)
     for column, where in zip(encoding.columns, encoding.slices.values(), strict=True):
-        if column.kind in ("real", "integer"):
+        if column.kind in NUMBERS:
             known[:, where.start] = table.frame[column.name].to_numpy(dtype=np.float64, na_value=np.nan)
     x = found["posterior"]["x"]
     values = x.values.astype(np.float64) * encoding.scale + encoding.mean
