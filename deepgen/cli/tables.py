@@ -133,10 +133,10 @@ def tell_far(completed: Completed, table: Table) -> None:
             out = own[(value < low - (high - low)) | (value > high + (high - low))]
             far += [(row, column.name, float(v), low, high) for row, v in zip(out["row"], out["value"], strict=True)]
     if far:
-        row, name, value, low, high = min(far)
+        row, name, worst, least, most = min(far)
         warnings.warn(
             f"of the completed values {len(far)} lie farther from all observed ones of their column than those lie "
-            f"from each other, the first in row {row}: {name} {value:.4g}, observed {low:.4g} to {high:.4g}. Often "
+            f"from each other, the first in row {row}: {name} {worst:.4g}, observed {least:.4g} to {most:.4g}. Often "
             "another column of that row holds a value far from all others: leave it out (--drop), or name its codes "
             "(--categorical).",
             stacklevel=2,
