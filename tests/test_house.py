@@ -156,6 +156,23 @@ def absolute_imports(source: Source) -> list[str]:
     ]
 
 
+def host_arrays(source: Source) -> list[str]:
+    """A tensor may be on an accelerator: it becomes NumPy's by way of the CPU, and generators are asked for there."""
+    if not source.package or source.engine != "torch":
+        return []
+    complaints = []
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = node.func, ast.unparse(node)
+        if isinstance(called, ast.Attribute) and called.attr == "numpy" and not node.keywords:
+            on_host = any(isinstance(own, ast.Attribute) and own.attr == "cpu" for own in ast.walk(called.value))
+            complaints += [] if on_host else [f"{source.path}:{node.lineno} takes {given} to be on the CPU"]
+        if ast.unparse(called) == "torch.Generator" and not node.args:
+            complaints.append(f"{source.path}:{node.lineno} makes a generator without a device")
+    return complaints
+
+
 def lengths(source: Source) -> list[str]:
     """A longer file is two ideas."""
     lines = source.text.count("\n")
@@ -229,7 +246,7 @@ def rooms(found: list[Source]) -> list[str]:
     return sorted(complaints)
 
 
-CHECKS = [engine_imports, floors, dynamic_imports, absolute_imports, lengths, docstrings]
+CHECKS = [engine_imports, floors, dynamic_imports, absolute_imports, host_arrays, lengths, docstrings]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -273,6 +290,8 @@ PLANTED = [
     (absolute_imports, "models/vae/numpyro.py", "from ..flow import bound", "imports"),
     (absolute_imports, "tests/test_vae.py", "import models.vae", "imports models.vae"),
     (absolute_imports, "tests/test_svi.py", "from inference import svi", "imports inference.svi"),
+    (host_arrays, "models/vae/pyro.py", "x = torch.rand(3).numpy()", "to be on the CPU"),
+    (host_arrays, "inference/svi/pyro/fit.py", "g = torch.Generator()", "without a device"),
     (lengths, "models/vae/numpyro.py", "x = 1\n" * (LIMIT + 1), "401 lines"),
     (docstrings, "models/vae/bound.py", "x = 1", "bound.py has no docstring"),
     (docstrings, "models/vae/bound.py", '"""B."""\ndef elbo():\n    pass', "elbo has no docstring"),
@@ -294,6 +313,8 @@ ALLOWED = [
     (floors, "models/vae/numpyro.py", "from deepgen.inference.svi import objectives\nfrom deepgen import checks"),
     (floors, "deepgen/nn/torch.py", "from deepgen.program import pyro"),
     (dynamic_imports, "deepgen/program/numpyro.py", "importlib.import_module(name)"),
+    (host_arrays, "models/vae/pyro.py", "x = torch.rand(3).cpu().double().numpy() + torch.rand(3).numpy(force=True)"),
+    (host_arrays, "models/vae/pyro.py", "g = torch.Generator('cpu')"),
     (lengths, "models/vae/numpyro.py", "x = 1\n" * LIMIT),
 ]
 

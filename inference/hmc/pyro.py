@@ -43,8 +43,8 @@ def draw_noise(position: Float[Tensor, "*batch d"]) -> Noise:
         Normals for the momentum, uniforms for acceptance, one uniform for the length.
     """
     # the length steers a Python loop: on the host, a device need not be waited for
-    length = torch.rand((), dtype=position.dtype, device="cpu")
-    return Noise(torch.randn_like(position), torch.rand_like(position[..., 0]), length)
+    momentum, accept = torch.randn_like(position), torch.rand_like(position[..., 0])
+    return Noise(momentum, accept, torch.rand((), dtype=position.dtype, device="cpu"))
 
 
 def step_with_noise(

@@ -217,7 +217,7 @@ def _auto_invertible(
     weighed = neighbours.weigh(chart, x, observed, count, chains * samples)
     chosen, said = automatic.judge(weighed.judged, count, whose="the completions'", ways=("importance", "hmc"))
     if chosen == "importance":
-        draws = neighbours.resample(chart, weighed, samples, chains)
+        draws = neighbours.resample(chart, weighed, samples, chains, x.device)
         return draws._replace(attrs={**draws.attrs, **said})
     draws = hamiltonian.clamped(program, x, observed, options, progress, weighed.chosen[:chains])
     stats = automatic.stats(weighed.judged, "completions")

@@ -70,7 +70,7 @@ def weigh(chart: Any, x: torch.Tensor, observed: torch.Tensor, num_particles: in
     return Weighed(log_weights, whole, np.concatenate(chosen, axis=1), np.concatenate(spread))
 
 
-def resample(chart: Any, weighed: Weighed, num_samples: int, num_chains: int = 1) -> result.Draws:
+def resample(chart: Any, weighed: Weighed, num_samples: int, num_chains: int = 1, device: Any = None) -> result.Draws:
     """The completions drawn by weight, as data.
 
     Args:
@@ -78,6 +78,7 @@ def resample(chart: Any, weighed: Weighed, num_samples: int, num_chains: int = 1
         weighed: with num_chains * num_samples chosen.
         num_samples: how many for each chain.
         num_chains: all independent of each other, given the completions.
+        device: where the program is.
 
     Returns:
         The draws, with the weights' statistics.
@@ -86,7 +87,7 @@ def resample(chart: Any, weighed: Weighed, num_samples: int, num_chains: int = 1
         UserWarning: where the weights of some rows are not to be trusted.
     """
     with torch.no_grad():
-        x = chart.to_data(torch.as_tensor(weighed.chosen).to(chart.base.sample())).cpu().numpy()
+        x = chart.to_data(torch.as_tensor(weighed.chosen, device=device)).cpu().numpy()
     stats, said = result.weight_stats(weighed.judged, len(weighed.log_weights))
     return result.Draws(x.reshape(num_chains, num_samples, *x.shape[1:]), {}, stats, said)
 
@@ -96,7 +97,8 @@ def importance_resampling(
 ) -> result.Draws:
     """Importance resampling of completions, see `impute`."""
     chart, samples = program.chart(), options["num_samples"]
-    return resample(chart, weigh(chart, x, observed, options["num_particles"], samples), samples)
+    weighed = weigh(chart, x, observed, options["num_particles"], samples)
+    return resample(chart, weighed, samples, device=x.device)
 
 
 @torch.no_grad()
