@@ -159,6 +159,58 @@ def test_a_constrained_latent_brings_its_jacobian(engine: Any) -> None:
     assert worst_stated_error(found.value, found.stderr, truth) < 1
 
 
+NARROW = (1e-3, 1e-3, 1.0, 1.0)
+
+
+class NumPyroLevels(Handmade):
+    """A level of two normals above one of four, at them and at their halves with scales far apart; x_i sums two."""
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        n = size if x is None else len(x)
+        with numpyro.plate("data", n):
+            above = numpyro.sample("z_2", numpyro_dist.Normal(jnp.zeros((n, 2)), 1.0).to_event(1))
+            loc = jnp.concatenate([above, above / 2], axis=-1)
+            z = numpyro.sample("z_1", numpyro_dist.Normal(loc, jnp.asarray(NARROW)).to_event(1))
+            return numpyro.sample("x", numpyro_dist.Normal(z[..., :2] + z[..., 2:], 0.5).to_event(1), obs=x)
+
+    guide = model
+
+
+class PyroLevels(Handmade):
+    """The same in Pyro."""
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        n = size if x is None else len(x)
+        with pyro.plate("data", n):
+            above = pyro.sample("z_2", pyro_dist.Normal(torch.zeros(n, 2), 1.0).to_event(1))
+            loc = torch.cat([above, above / 2], dim=-1)
+            z = pyro.sample("z_1", pyro_dist.Normal(loc, torch.tensor(NARROW)).to_event(1))
+            return pyro.sample("x", pyro_dist.Normal(z[..., :2] + z[..., 2:], 0.5).to_event(1), obs=x)
+
+    guide = model
+
+
+def levels(engine: Any) -> float:
+    """The worst error of a row of two levels beside its stated one."""
+    program = NumPyroLevels() if engine is NUMPYRO else PyroLevels()
+    x = np.array([[0.2, -0.3], [1.0, 2.0], [-3.0, -5.0], [6.0, 5.0]], np.float32)
+    truth = stats.norm.logpdf(x, 0, np.sqrt(1.5**2 + NARROW[0] ** 2 + NARROW[2] ** 2 + 0.5**2)).sum(1)
+    found = engine.call("ais", program, x, num_chains=64, num_temperatures=30, num_steps=5, progress=False)
+    return worst_stated_error(found.value, found.stderr, truth)
+
+
+@BOTH
+def test_the_scales_of_a_level_may_be_far_apart(engine: Any) -> None:
+    assert levels(engine) < 1
+
+
+@BOTH
+def test_levels_in_their_own_units_would_fail(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = importlib.import_module(f"deepgen.inference.likelihood.ais.{engine}")
+    monkeypatch.setattr(room.latents.Noise, "model", lambda self, x=None, *, size=1: self.program.model(x, size=size))
+    assert levels(engine) > 1
+
+
 def brackets(engine: Any, num_temperatures: int) -> bounds.Bracket:
     settings = {**SMALL, "num_chains": 4, "num_temperatures": num_temperatures}
     return engine.call("bdmc", oracle_program(FACTORS, engine), 600, **settings)

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 from numpyro import handlers
+from numpyro.infer.reparam import LocScaleReparam
 
 
 class Layout(eqx.Module):
@@ -40,6 +42,35 @@ class Layout(eqx.Module):
             log_det = log_det + jacobian.reshape(len(vector), -1).sum(-1)
             start += size
         return latents, log_det
+
+
+class Noise(eqx.Module):
+    """A program whose normal latents are drawn as noise of their own, which its model shifts and scales.
+
+    A latent whose law depends on another's then has one scale, wherever the other is. There is no guide but the model's
+    own latents.
+
+    Attributes:
+        program: what has ``model`` of x.
+    """
+
+    program: Any
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """The program's model, with a site ``<name>_decentered`` for each normal latent."""
+        return handlers.reparam(self.program.model, config=_decentred)(x, size=size)
+
+    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+        """The latents of the model."""
+        return handlers.block(self.model, hide=["x"])(x, size=size)
+
+
+def _decentred(site: Any) -> Any:
+    law = site["fn"]
+    while isinstance(law, dist.Independent | dist.ExpandedDistribution):
+        law = law.base_dist
+    done = site["name"] == "x" or site["name"].endswith("_decentered")
+    return LocScaleReparam(0.0) if type(law) is dist.Normal and not done else None
 
 
 def sites(program: Any, x: jax.Array) -> list[Any]:

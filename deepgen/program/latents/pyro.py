@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.infer.reparam import LocScaleReparam
 
 from deepgen.program.pyro import isolated
 
@@ -38,6 +40,36 @@ class Layout:
             log_det = log_det + jacobian.reshape(*vector.shape[:2], -1).sum(-1)
             start += size
         return latents, log_det
+
+
+class Noise:
+    """A program whose normal latents are drawn as noise of their own, which its model shifts and scales.
+
+    A latent whose law depends on another's then has one scale, wherever the other is. There is no guide but the model's
+    own latents.
+
+    Attributes:
+        program: what has ``model`` of x.
+    """
+
+    def __init__(self, program: Any):
+        self.program = program
+
+    def model(self, x: Any = None, *, size: int = 1) -> Any:
+        """The program's model, with a site ``<name>_decentered`` for each normal latent."""
+        return poutine.reparam(self.program.model, config=_decentred)(x, size=size)
+
+    def guide(self, x: Any = None, *, size: int = 1) -> Any:
+        """The latents of the model."""
+        return poutine.block(self.model, hide=["x"])(x, size=size)
+
+
+def _decentred(site: Any) -> Any:
+    law = site["fn"]
+    while isinstance(law, torch.distributions.Independent | dist.ExpandedDistribution):
+        law = law.base_dist
+    done = site["name"] == "x" or site["name"].endswith("_decentered")
+    return LocScaleReparam(0.0) if type(law) is dist.Normal and not done else None
 
 
 def sites(program: Any, x: torch.Tensor) -> list[Any]:

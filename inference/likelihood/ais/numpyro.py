@@ -151,7 +151,7 @@ def bdmc(
     bounds.check_program(program)
     labels = None if y is None else bounds.check_known(takes_labels(program).check_labels(y, num_rows))
     key_simulate, key_run = jax.random.split(rng_key)
-    values, simulated = _simulate(key_simulate, _view(program, labels, np.arange(num_rows)), num_rows)
+    values, simulated = _simulate(key_simulate, _view(program, labels, np.arange(num_rows), start), num_rows)
     array = np.asarray(simulated)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
     forward, reverse = _anneal(key_run, program, array, None, labels, values, settings, progress)
@@ -171,9 +171,10 @@ class _Known(eqx.Module):
         return handlers.condition(self.program.given(self.y).guide, data={"y": self.y})(x, size=size)
 
 
-def _view(program: Any, labels: np.ndarray | None, index: np.ndarray) -> Any:
-    """The program, or what it is of these rows where their labels are known."""
-    return program if labels is None else _Known(program, jnp.asarray(labels[index]))
+def _view(program: Any, labels: np.ndarray | None, index: np.ndarray, start: str) -> Any:
+    """The program of these rows, whose labels may be known; from the prior, with its normal latents as noise."""
+    view = program if labels is None else _Known(program, jnp.asarray(labels[index]))
+    return latents.Noise(view) if start == "prior" else view
 
 
 class _Settings(NamedTuple):
@@ -241,7 +242,7 @@ def _anneal(
     progress: bool | None,
 ) -> np.ndarray:
     """The log weights (legs, chains, n) of the forward leg, and of the reverse one from ``exact`` latents."""
-    sites = latents.sites(_view(program, labels, np.arange(1)), jnp.asarray(x[:1]))
+    sites = latents.sites(_view(program, labels, np.arange(1), settings.start), jnp.asarray(x[:1]))
     bounds.check_latents(
         [site["name"] for site in sites], [site["name"] for site in sites if site["fn"].support.is_discrete]
     )
@@ -260,7 +261,9 @@ def _anneal(
             # the last batch is filled up with its last row, so that all have the same shape
             index = np.minimum(np.arange(first, first + rows), len(x) - 1)
             seen = None if observed is None else jnp.asarray(observed[index])
-            path = _Path(_view(program, labels, index), layout, jnp.asarray(x[index]), seen, settings.start)
+            path = _Path(
+                _view(program, labels, index, settings.start), layout, jnp.asarray(x[index]), seen, settings.start
+            )
             ends = None if vectors is None else jnp.asarray(vectors[index])
             key = jnp.asarray(number)
             chains = _begin(rng_key, key, path, ends, settings)

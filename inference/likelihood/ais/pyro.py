@@ -137,7 +137,7 @@ def bdmc(
     bounds.check_run(num_chains, num_temperatures, num_steps, start)
     bounds.check_program(program)
     labels = None if y is None else bounds.check_known(takes_labels(program).check_labels(y, num_rows))
-    values, simulated = _simulate(_view(program, labels, slice(None)), num_rows)
+    values, simulated = _simulate(_view(program, labels, slice(None), start), num_rows)
     settings = _Settings(num_chains, num_temperatures, num_steps, start)
     forward, reverse = _anneal(program, simulated, None, labels, values, settings, progress)
     return bounds.bracket(forward, reverse, simulated.numpy(force=True))
@@ -151,9 +151,10 @@ class _Known:
         self.model, self.guide = (poutine.condition(side, data={"y": y}) for side in (given.model, given.guide))
 
 
-def _view(program: Any, labels: np.ndarray | None, part: slice) -> Any:
-    """The program, or what it is of these rows where their labels are known."""
-    return program if labels is None else _Known(program, tensor(program, labels[part]))
+def _view(program: Any, labels: np.ndarray | None, part: slice, start: str) -> Any:
+    """The program of these rows, whose labels may be known; from the prior, with its normal latents as noise."""
+    view = program if labels is None else _Known(program, tensor(program, labels[part]))
+    return latents.Noise(view) if start == "prior" else view
 
 
 class _Settings(NamedTuple):
@@ -202,7 +203,7 @@ def _anneal(
     progress: bool | None,
 ) -> np.ndarray:
     """The log weights (legs, chains, n) of the forward leg, and of the reverse one from ``exact`` latents."""
-    sites = latents.sites(_view(program, labels, slice(1)), x)
+    sites = latents.sites(_view(program, labels, slice(1), settings.start), x)
     bounds.check_latents(
         [site["name"] for site in sites], [site["name"] for site in sites if site["fn"].support.is_discrete]
     )
@@ -219,7 +220,7 @@ def _anneal(
         for first in starts:
             part = slice(first, first + rows)
             seen = None if observed is None else observed[part].to(x.device)
-            path = _Path(_view(program, labels, part), layout, x[part], seen, settings.start)
+            path = _Path(_view(program, labels, part, settings.start), layout, x[part], seen, settings.start)
             ends = None if vectors is None else vectors[:, part]
             parts.append(_run(path, plan, ends, settings, bar).cpu().numpy())
     return np.concatenate(parts, axis=-1)
