@@ -52,6 +52,9 @@ def ais(
     of log p(x), which it reaches as K or T grows. Missing entries are integrated out: the value is then that of
     log p(x_observed). Of a program with classes, whose labels ``y`` are all known, it is that of log p(x | y).
 
+    From the prior, normal latents are moved as the standard normal noise that the model shifts and scales, so that one
+    step size serves levels whose scales are far apart; from the guide, latents are moved as they are.
+
     The step sizes, one for each row and temperature, are found by a pilot run of the same length, which adapts them
     from temperature to temperature towards an acceptance of 0.65, and are fixed in a second run with noise of its own:
     only the second run counts, and it is unbiased whatever the pilot found. The cost of a row is about
