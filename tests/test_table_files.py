@@ -134,3 +134,17 @@ def test_an_order_of_numbers_may_be_written_as_text():
     assert found.columns[0].levels == (1, 2, 9, 10)
     given = Table.from_frame(frame, ordinal={"grade": ["10", "9", "2", "1"], "half": ["1.5", "1", "0.5"]})
     assert [column.levels for column in given.columns] == [(10, 9, 2, 1), (1.5, 1.0, 0.5)]
+
+
+def test_whole_numbers_written_as_codes_are_categories(tmp_path):
+    path = tmp_path / "codes.csv"
+    cells = [f"{code},{int(code)},{i:02d},{i:03d}" for i, code in enumerate(["00000", "02208", "11300"] * 4)]
+    path.write_text("\n".join(["lesion,number,hour,row", *cells, "?,4,,"]) + "\n")
+    table = read_table(path)
+    # not where zeros are not written, where there are two digits, or where nothing recurs
+    kinds = {column.name: column.kind for column in table.columns}
+    assert kinds == {"lesion": "categorical", "number": "integer", "hour": "integer", "row": "integer"}
+    assert table.columns[0].levels == ("00000", "02208", "11300")
+    frame = table.frame.fillna({"lesion": "02208", "hour": 3, "row": 12})
+    table.write(tmp_path / "out.csv", frame)
+    assert (tmp_path / "out.csv").read_text().splitlines() == ["lesion,number,hour,row", *cells, "02208,4,3,12"]

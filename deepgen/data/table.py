@@ -12,7 +12,7 @@ import numpy as np
 
 from deepgen.checks import problem
 from deepgen.data.cells import compressed, kind_of_table, read_cells, refuse_dialect, separated_by_tabs
-from deepgen.data.columns import Column, classified, known_columns
+from deepgen.data.columns import MAX_LEVELS, Column, classified, known_columns
 
 if TYPE_CHECKING:
     import pandas
@@ -218,7 +218,21 @@ def read_table(
         skip_blank_lines=False,
     )
     text = pd.DataFrame(rows, columns=pd.Index(header), dtype="string")
+    for name in header:
+        codes = _codes(frame[name], text[name])
+        frame[name] = frame[name] if codes is None else codes
     return replace(Table.from_frame(frame, **chosen), text=text, separator=separator, decimal=decimal)
+
+
+def _codes(values: "pandas.Series", text: "pandas.Series") -> "pandas.Series | None":
+    """The text of a column of whole numbers that are written as codes are, None of any other."""
+    from pandas.api.types import is_integer_dtype
+
+    written = text.where(values.notna()).str.strip()
+    seen = written.dropna()
+    if not is_integer_dtype(values.dtype) or not seen.str.fullmatch(r"0\d{2,}").any():
+        return None
+    return written if seen.nunique() <= min(MAX_LEVELS, len(seen) // 2) else None
 
 
 def names_of(path: str | os.PathLike[str], *, separator: str | None = None) -> list[str]:
