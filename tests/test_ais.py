@@ -243,7 +243,7 @@ def test_reverse_chains_that_begin_elsewhere_are_seen(engine: Any, monkeypatch: 
 
     def elsewhere(*args: Any) -> Any:
         values, x = real(*args)
-        return {"z": values["z"][np.arange(1, len(x) + 1) % len(x)]}, x
+        return {name: value[np.arange(1, len(x) + 1) % len(x)] for name, value in values.items()}, x
 
     monkeypatch.setattr(room, "_simulate", elsewhere)
     found = brackets(engine, 10)
