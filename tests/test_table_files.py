@@ -148,3 +148,9 @@ def test_whole_numbers_written_as_codes_are_categories(tmp_path):
     frame = table.frame.fillna({"lesion": "02208", "hour": 3, "row": 12})
     table.write(tmp_path / "out.csv", frame)
     assert (tmp_path / "out.csv").read_text().splitlines() == ["lesion,number,hour,row", *cells, "02208,4,3,12"]
+    (tmp_path / "few.csv").write_text("lesion,number\n02208,1\n11300,2\n")
+    encoding = Encoding.fit(Table.from_frame(table.frame[["lesion", "number"]]), style="codes")
+    few = read_table(tmp_path / "few.csv", as_text=["lesion"])
+    assert encoding.decode(encoding.encode(few), few)["lesion"].tolist() == ["02208", "11300"]
+    with pytest.raises(ValueError, match="as_text: got the unknown columns"):
+        read_table(tmp_path / "few.csv", as_text=["lesions"])

@@ -221,6 +221,8 @@ def read_again(
     said = given.pop("drop", [])
     names = names_of(path, separator=given.get("separator"))
     left = [name for name in names if name not in modelled]
+    texts = {column.name for column in encoding.columns if column.levels and isinstance(column.levels[0], str)}
+    given["as_text"] = [name for name in names if name in texts]
     return read_table(path, **given, drop=[*left, *(name for name in said if name not in left)]), left
 
 

@@ -130,7 +130,8 @@ def tell_far(completed: Completed, table: Table) -> None:
             low, high = seen.min(), seen.max()
             own = cells[cells["column"] == column.name]
             value = own["value"].astype(float)
-            out = own[(value < low - (high - low)) | (value > high + (high - low))]
+            # a constant column is told of by the fit
+            out = own[(high > low) & ((value < 2 * low - high) | (value > 2 * high - low))]
             far += [(row, column.name, float(v), low, high) for row, v in zip(out["row"], out["value"], strict=True)]
     if far:
         row, name, worst, least, most = min(far)

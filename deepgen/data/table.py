@@ -168,6 +168,7 @@ def read_table(
     drop: Sequence[str] = (),
     categorical: Sequence[str] = (),
     ordinal: Mapping[str, Sequence[Any] | None] | Sequence[str] = (),
+    as_text: Sequence[str] = (),
     na_values: Sequence[str] = ("?",),
     separator: str | None = None,
     decimal: str = ".",
@@ -182,6 +183,7 @@ def read_table(
         drop: columns to leave out; `Table.write` puts them back where they stood.
         categorical: columns of numbers that are codes of categories.
         ordinal: columns of categories that have an order, as of ``Table.from_frame``.
+        as_text: columns of a CSV that are categories as they are written, also where all cells look like numbers.
         na_values: further texts that mean missing.
         separator: what stands between two cells of a CSV; None for a tab in a ``.tsv``, else a comma.
         decimal: what stands before the fraction of a number in a CSV, "." or ",".
@@ -205,6 +207,7 @@ def read_table(
         return Table.from_frame(pd.read_parquet(path, dtype_backend="numpy_nullable"), **chosen)
     header, rows = read_cells(path, separator)
     known_columns("drop", drop, header)
+    known_columns("as_text", as_text, header)
     # Rewritten, so that pandas sees exactly these cells; left alone it pads short rows and skips blank lines.
     buffer = io.StringIO()
     csv.writer(buffer, delimiter="\t").writerows([header, *rows])
@@ -219,20 +222,20 @@ def read_table(
     )
     text = pd.DataFrame(rows, columns=pd.Index(header), dtype="string")
     for name in header:
-        codes = _codes(frame[name], text[name])
-        frame[name] = frame[name] if codes is None else codes
+        if name in as_text or (name not in ordinal and _are_codes(frame[name], text[name])):
+            frame[name] = text[name].where(frame[name].notna())
     return replace(Table.from_frame(frame, **chosen), text=text, separator=separator, decimal=decimal)
 
 
-def _codes(values: "pandas.Series", text: "pandas.Series") -> "pandas.Series | None":
-    """The text of a column of whole numbers that are written as codes are, None of any other."""
+def _are_codes(values: "pandas.Series", text: "pandas.Series") -> bool:
+    """Whether a column holds whole numbers that are written as codes are."""
     from pandas.api.types import is_integer_dtype
 
-    written = text.where(values.notna()).str.strip()
-    seen = written.dropna()
-    if not is_integer_dtype(values.dtype) or not seen.str.fullmatch(r"0\d{2,}").any():
-        return None
-    return written if seen.nunique() <= min(MAX_LEVELS, len(seen) // 2) else None
+    if not is_integer_dtype(values.dtype):
+        return False
+    seen = text[values.notna()]
+    recur = seen.nunique() <= min(MAX_LEVELS, len(seen) // 2)
+    return bool(recur and seen.str.fullmatch(r"\s*0\d{2,}\s*").any())
 
 
 def names_of(path: str | os.PathLike[str], *, separator: str | None = None) -> list[str]:

@@ -69,7 +69,7 @@ def _decentred(site: Any) -> Any:
     law = site["fn"]
     while isinstance(law, dist.Independent | dist.ExpandedDistribution):
         law = law.base_dist
-    done = site["name"] == "x" or site["name"].endswith("_decentered")
+    done = site["is_observed"] or site["name"] == "x" or site["name"].endswith("_decentered")
     return LocScaleReparam(0.0) if type(law) is dist.Normal and not done else None
 
 
