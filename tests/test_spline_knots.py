@@ -1,4 +1,4 @@
-"""Values at a spline's knots, where a compiler that rounds one sum in two ways could find them in two bins at once."""
+"""The bin in which a spline finds a value: one and the same at a knot, and for derivatives of derivatives."""
 
 from typing import Any
 
@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from deepgen.models.flow import spline, spline_gradient
 from deepgen.models.flow.numpyro.elements import rational_quadratic
+from deepgen.models.flow.pyro import elements
 
 BOUND, VALUES = 5.0, 20_000
 
@@ -53,3 +55,11 @@ def test_a_value_at_a_knot_is_in_one_bin(inverse: bool) -> None:
 def test_numbers_of_two_bins_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spline_gradient, "find", torn)
     assert all(lost > 0 or error > 0.1 for lost, error in map(errors, (False, True)))
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_second_derivatives_see_how_the_bin_depends_on_the_parameters(inverse: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = (2 * torch.randn(6, dtype=torch.float64, generator=draw)).requires_grad_()
+    theta = torch.randn(23, 6, dtype=torch.float64, generator=draw, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda *args: elements.rational_quadratic(*args, BOUND, inverse), (x, theta))

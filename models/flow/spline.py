@@ -87,9 +87,16 @@ def spline(
         Values and log-slopes of the same shape.
     """
     xp = array_api_compat.array_namespace(x)
+    return carry(x, find(xp.clip(x, -bound, bound), parameters, bound, inverse=inverse), bound, inverse=inverse)
+
+
+def carry(
+    x: Float[Any, "*shape"], place: Bin, bound: float, *, inverse: bool = False
+) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
+    """As `spline`, given the bin of each value."""
+    xp = array_api_compat.array_namespace(x)
     inside = xp.abs(x) < bound
     clipped = xp.clip(x, -bound, bound)
-    place = find(clipped, parameters, bound, inverse=inverse)
     xi = solve(clipped, place) if inverse else (clipped - place.x) / place.width
     value, log_slope = evaluate(xi, place)
     if inverse:

@@ -84,6 +84,7 @@ def cotangent(
     bound: float,
     *,
     inverse: bool = False,
+    place: Bin | None = None,
 ) -> tuple[Float[Any, "*shape"], Float[Any, "p *shape"]]:
     """The gradient by argument and parameters, given that by the value and by the log-slope.
 
@@ -94,12 +95,13 @@ def cotangent(
         log_slope: the cotangent of the log-slope.
         bound: where the tails begin.
         inverse: whether the spline is inverted.
+        place: the bin of each value, where it is known.
 
     Returns:
         The cotangents of ``x`` and of ``parameters``.
     """
     xp = array_api_compat.array_namespace(x)
-    _, partials, place = _partials(x, parameters, bound, inverse)
+    _, partials, place = _partials(x, parameters, bound, inverse, place)
     by = Partial(*(value * a + log_slope * b for a, b in zip(*partials, strict=True)))
     count = (parameters.shape[0] + 1) // 3
     before, at = _masks(xp, x, place, 0, count)
@@ -116,12 +118,14 @@ def cotangent(
     return by.argument, xp.concat(parts, axis=0)
 
 
-def _partials(x: Any, parameters: Any, bound: float, inverse: bool) -> tuple[Any, tuple[Partial, Partial], Bin]:
+def _partials(
+    x: Any, parameters: Any, bound: float, inverse: bool, place: Bin | None = None
+) -> tuple[Any, tuple[Partial, Partial], Bin]:
     """Value and log-slope, the derivatives of each by the bin's numbers, and the bin."""
     xp = array_api_compat.array_namespace(x)
     inside = xp.abs(x) < bound
     clipped = xp.clip(x, -bound, bound)
-    place = find(clipped, parameters, bound, inverse=inverse)
+    place = find(clipped, parameters, bound, inverse=inverse) if place is None else place
     w, h, left, right = place.width, place.height, place.left, place.right
     xi = solve(clipped, place) if inverse else (clipped - place.x) / w
     value, log_slope = evaluate(xi, place)

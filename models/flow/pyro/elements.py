@@ -10,15 +10,18 @@ from deepgen.models.flow import affine, spline, spline_gradient
 class _RationalQuadratic(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, parameters: torch.Tensor, bound: float, inverse: bool) -> Any:
-        ctx.save_for_backward(x, parameters)
+        place = spline.find(x.clamp(-bound, bound), parameters, bound, inverse=inverse)
+        ctx.save_for_backward(x, parameters, *place)
         ctx.settings = bound, inverse
-        return spline.spline(x, parameters, bound, inverse=inverse)
+        return spline.carry(x, place, bound, inverse=inverse)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         bound, inverse = ctx.settings
-        (x, parameters), (value, log_slope) = ctx.saved_tensors, gradients
-        found = spline_gradient.cotangent(x, parameters, value, log_slope, bound, inverse=inverse)
+        (x, parameters, *rest), (value, log_slope) = ctx.saved_tensors, gradients
+        # what is itself to be differentiated has to see how the bin depends on the parameters
+        place = None if torch.is_grad_enabled() else spline.Bin(*rest)
+        found = spline_gradient.cotangent(x, parameters, value, log_slope, bound, inverse=inverse, place=place)
         return (*found, None, None)
 
 
