@@ -177,8 +177,9 @@ def _pyros_own(name: str) -> Contender:
     modules, law = peers.pyros_own(name, SIZE)
 
     def log_prob(x: torch.Tensor) -> torch.Tensor:
+        # its transforms know again what they were last given, and clearing leaves out those that are inverted
         law.clear_cache()
-        return law.log_prob(x)
+        return law.log_prob(x.view_as(x))
 
     return torch_contender(modules, log_prob, lambda: law.sample(torch.Size([ROWS])))
 
