@@ -18,6 +18,13 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True, p
 hypothesis.settings.load_profile("house")
 
 
+def pytest_collection_finish() -> None:
+    """Tracing makes objects by the million, and each full collection would go through all that was ever imported."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def engine_settings() -> dict[str, object]:
     """What a test could leave changed in an engine and spoil the next one with."""
     found: dict[str, object] = {}
