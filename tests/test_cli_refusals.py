@@ -7,19 +7,21 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import arviz as az
+import jax
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from commanding import ENGINES, TINY, call, csv_path, digits_run, done, table_run
 
 from deepgen import data, evaluation
 from deepgen.cli import run as job
-from deepgen.cli.engine import Engine
+from deepgen.cli.engine import Engine, place
 
 
 def test_list_says_what_works_and_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +46,39 @@ def test_help_and_list_import_no_engine() -> None:
     for arguments in (["list"], ["run", "--help"]):
         shown = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert shown.stdout.strip() == "[]", shown.stderr
+
+
+@pytest.fixture
+def default_devices() -> Iterator[None]:
+    """Where the engines compute is left as it was found."""
+    yield
+    torch.set_default_device(None)
+    jax.config.update("jax_default_device", None)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_device_is_where_all_is_made(name: str, digits_run: Path, default_devices: None) -> None:
+    commands = [
+        ["run", "vae", "digits"],
+        ["fit", "vae", "digits"],
+        ["impute", "vae", "x.csv"],
+        ["sample", digits_run],
+        ["evaluate", digits_run],
+    ]
+    for command in commands:
+        shown = call(*command, "--engine", name, "--device", "gpu7")
+        assert shown.exit_code == 2
+        assert re.search(r"device: got 'gpu7' \(.*gpu7.*\); expected a device that (numpyro|pyro) has", shown.stderr)
+    place(name, None)
+    assert jax.config.jax_default_device is None
+    assert torch.get_default_device() == torch.device("cpu")
+    if name == "pyro":
+        place(name, "meta")
+        assert torch.zeros(1).device.type == "meta"
+        torch.set_default_device(None)
+    done("sample", digits_run, "-n", "2", "--engine", name, "--device", "cpu", "--out", digits_run / "two.npz")
+    assert len(np.load(digits_run / "two.npz")["x"]) == 2
+    assert name == "pyro" or jax.config.jax_default_device == jax.devices("cpu")[0]
 
 
 def interrupt_after(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:

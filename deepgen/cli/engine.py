@@ -17,6 +17,45 @@ from deepgen.cli.recipes import recipe
 NETWORKS = ("mlp", "conv", "table")
 
 
+def place(name: str, device: str | None) -> None:
+    """Let an engine make all that it makes on a device, from here to the end of the process.
+
+    Args:
+        name: ``"numpyro"`` or ``"pyro"``.
+        device: such as ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None for where the engine computes by itself.
+
+    Raises:
+        ValueError: a device that the engine does not have here.
+        ModuleNotFoundError: the engine is not installed.
+    """
+    if device is None:
+        return
+    try:
+        _place_jax(device) if name == "numpyro" else _place_torch(device)
+    # torch refuses by an AssertionError what it was built without
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        raise checks.problem(
+            "device",
+            got=f"{device!r} ({str(error).split('. ')[0]})",
+            expected=f"a device that {name} has here, such as 'cpu'",
+            fix="Install the engine's build for it, or leave --device out.",
+        ) from error
+
+
+def _place_jax(device: str) -> None:
+    import jax
+
+    kind, _, index = device.partition(":")
+    jax.config.update("jax_default_device", jax.devices(kind)[int(index or 0)])
+
+
+def _place_torch(device: str) -> None:
+    import torch
+
+    torch.empty(1, device=device)
+    torch.set_default_device(device)
+
+
 class Engine:
     """An engine's face with a seed.
 

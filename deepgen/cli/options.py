@@ -36,6 +36,10 @@ Data = Annotated[
 ]
 Folder = Annotated[Path, typer.Argument(help="A folder that deepgen run or fit wrote.", metavar="RUN")]
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="The engine.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="Where the engine computes, such as cpu or cuda:1. Default: JAX's own; of Pyro cpu."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the split and of every draw: same seed, same numbers.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write. Default: runs/FAMILY-DATA.")]
 Steps = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from deepgen.cli import options as o
+from deepgen.cli.engine import place
 from deepgen.cli.refusals import Commands
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ def run(
     family: o.Family,
     source: o.Data,
     engine: o.EngineOption = o.EngineName.NUMPYRO,
+    device: o.Device = None,
     seed: o.Seed = 0,
     out: o.Out = None,
     steps: o.Steps = None,
@@ -72,6 +74,7 @@ def run(
     """
     from deepgen.cli import commands
 
+    place(engine.value, device)
     reading = _reading(drop, categorical, ordinal, separator, decimal)
     settings = _settings(
         family,
@@ -98,6 +101,7 @@ def fit(
     family: o.Family,
     source: o.Data,
     engine: o.EngineOption = o.EngineName.NUMPYRO,
+    device: o.Device = None,
     seed: o.Seed = 0,
     out: o.Out = None,
     steps: o.Steps = None,
@@ -122,6 +126,7 @@ def fit(
     """
     from deepgen.cli import commands
 
+    place(engine.value, device)
     reading = _reading(drop, categorical, ordinal, separator, decimal)
     settings = _settings(
         family,
@@ -150,11 +155,13 @@ def sample(
         Path | None, typer.Option("--out", "-o", help="An npz, or for tables also a CSV or Parquet file.")
     ] = None,
     engine: o.EngineOption = o.EngineName.NUMPYRO,
+    device: o.Device = None,
     seed: o.Seed = 0,
 ) -> None:
     """Draw from a program; images also as a PNG sheet."""
     from deepgen.cli import commands
 
+    place(engine.value, device)
     _print(commands.sample(folder, num, out, engine.value, seed))
 
 
@@ -164,6 +171,7 @@ def impute(
     path: Annotated[str, typer.Argument(help="A CSV, Parquet or npz file with blanks or NaN.", metavar="FILE")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The completed file.")] = None,
     engine: o.EngineOption = o.EngineName.NUMPYRO,
+    device: o.Device = None,
     seed: o.Seed = 0,
     steps: o.Steps = None,
     network: Annotated[
@@ -202,6 +210,7 @@ def impute(
     """
     from deepgen.cli import completion
 
+    place(engine.value, device)
     settings = _settings(
         target,
         path,
@@ -239,6 +248,7 @@ def evaluate(
         str | None, typer.Argument(help="Other data than the run's held-out rows.", metavar="[DATA]")
     ] = None,
     engine: o.EngineOption = o.EngineName.NUMPYRO,
+    device: o.Device = None,
     seed: o.Seed = 0,
     particles: o.Particles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -246,6 +256,7 @@ def evaluate(
     """Print the log-likelihood of held-out rows, or its bound, and bits per dimension, with standard errors."""
     from deepgen.cli import commands
 
+    place(engine.value, device)
     _print(commands.evaluate(folder, source, engine.value, seed, particles or 1000, as_json))
 
 
