@@ -21,12 +21,16 @@ class Cache(NamedTuple):
         before: (n, width) the first hidden layer before its activation, as far as entries are decided; None where there
             are no hidden layers.
         hidden: of each hidden layer (n, width), zero where a unit is not complete.
-        outputs: (n, num_params * places) what of the outputs comes from the inputs without hidden layers between.
+        outputs: (n, num_params * places) what of the outputs comes from the inputs without hidden layers between; None
+            where `decided` tells it.
+        decided: (n, D) what the network sees of the entries so far, zero where they are not decided; None where entries
+            are categories, or nothing is hidden.
     """
 
     before: Tensor | None
     hidden: tuple[Tensor, ...]
-    outputs: Tensor
+    outputs: Tensor | None
+    decided: Tensor | None
 
 
 class MaskedMLP(torch.nn.Module):
@@ -215,16 +219,19 @@ class MaskedMLP(torch.nn.Module):
         first = layers[0].bias if self.context is None else layers[0].bias + self.context(context)
         first = first.expand(n, self.sizes.layers[1]).clone()
         if len(layers) == 1:
-            return Cache(None, (), first)
+            return Cache(None, (), first, None)
         hidden = tuple(first.new_zeros((n, width)) for width in self.sizes.hidden)
-        return Cache(first, hidden, layers[-1].bias.expand(n, self.sizes.layers[-1]).clone())
+        if self.sizes.num_categories is None:
+            return Cache(first, hidden, None, first.new_zeros((n, self.sizes.num_entries)))
+        return Cache(first, hidden, layers[-1].bias.expand(n, self.sizes.layers[-1]).clone(), None)
 
     def step(self, cache: Cache, t: int, previous: Tensor) -> tuple[Tensor, Cache]:
         """The outputs of one step, touching only what the step before has changed.
 
-        The entry just decided is added to the first layer before its activation and to the direct outputs; the hidden
-        units of degree t, which wait for nothing any more, are finished; the outputs of step t are read off. Without
-        gradients it is done in place: the cache that came is spent.
+        The entry just decided is added to the first layer before its activation; the hidden units of degree t, which
+        wait for nothing any more, are finished; the outputs of step t are computed from them and from what is decided.
+        Only of categories, whose codes are long, the direct outputs of all steps are summed up as they are decided.
+        Without gradients it is done in place: the cache that came is spent.
 
         Args:
             cache: of `start`, or of the step before.
@@ -248,7 +255,9 @@ class MaskedMLP(torch.nn.Module):
         Returns:
             As `step`.
         """
-        first, hidden, direct = cache
+        first, hidden = cache.before, cache.hidden
+        direct: Any = cache.outputs
+        decided: Any = cache.decided
         layers: list[Any] = list(self.layers)
         if t > 0:
             entries = plan.order[t - 1]
@@ -256,11 +265,13 @@ class MaskedMLP(torch.nn.Module):
                 direct = self._add(direct, layers[0].weight, entries, previous)
             else:
                 first = self._add(first, layers[0].weight, entries, previous)
-            if self.direct is not None:
+            if self.direct is not None and decided is None:
                 direct = self._add(direct, self.direct.weight, entries, previous)
+            elif self.direct is not None:
+                decided = self._noted(decided, entries, previous)
         places = masked.read_at(plan)[t]
         if first is None:
-            return direct[:, places].reshape(len(direct), self.num_params, -1), Cache(None, (), direct)
+            return direct[:, places].reshape(len(direct), self.num_params, -1), Cache(None, (), direct, None)
         act = activation_function(self.activation)
         finished: list[Tensor] = []
         for i, tables in enumerate(masked.completed(plan)):
@@ -270,8 +281,13 @@ class MaskedMLP(torch.nn.Module):
                 before = first[:, units] if i == 0 else F.linear(finished[-1], layer.weight[units], layer.bias[units])
                 h = _put(h, units, act(before))
             finished.append(h)
-        found = direct[:, places] + F.linear(finished[-1], layers[-1].weight[places])
-        return found.reshape(len(found), self.num_params, -1), Cache(first, tuple(finished), direct)
+        if decided is None:
+            found = direct[:, places] + F.linear(finished[-1], layers[-1].weight[places])
+        else:
+            found = F.linear(finished[-1], layers[-1].weight[places], layers[-1].bias[places])
+            if self.direct is not None:
+                found = found + F.linear(decided, self.direct.weight[places])
+        return found.reshape(len(found), self.num_params, -1), Cache(first, tuple(finished), direct, decided)
 
     def spec(self) -> dict[str, Any]:
         """The network's name and arguments, as JSON knows them; ``build`` makes the network again.
@@ -304,6 +320,11 @@ class MaskedMLP(torch.nn.Module):
         if torch.is_grad_enabled():
             return torch.addmm(sums, seen, columns.T)
         return sums.addmm_(seen, columns.T)
+
+    def _noted(self, decided: Tensor, entries: tuple[int, ...], previous: Tensor) -> Tensor:
+        """(n, D) what is decided, with the entries of the step before; in place without gradients."""
+        columns = slice(entries[0], entries[0] + 1) if len(entries) == 1 else list(entries)
+        return _put(decided, columns, self._features(previous))
 
 
 def _apply(layer: Any, x: Tensor, mask: Tensor) -> Tensor:
