@@ -146,13 +146,19 @@ def test_a_step_taken_at_the_wrong_time_shows() -> None:
     assert not np.allclose(found[..., 0], by_pass(CASES["one layer"])[0][:, :, 2], atol=1e-3)
 
 
-def test_steps_with_gradients_leave_the_cache_as_it_was() -> None:
-    network = networks(CASES["one layer"])[1]
+@pytest.mark.parametrize("name", ["one layer", "one-hot"])
+def test_steps_with_gradients_leave_the_cache_as_it_was(name: str) -> None:
+    network = networks(CASES[name])[1]
     cache = network.start(ROWS)
-    before = [part.clone() for part in (cache.before, *cache.hidden, cache.outputs)]
+    parts = [part for part in (cache.before, *cache.hidden, cache.outputs, cache.decided) if part is not None]
+    assert len(parts) == 2 + len(cache.hidden)
+    before = [part.clone() for part in parts]
     network.step(cache, 1, torch.ones(ROWS, 1))
-    for kept, part in zip(before, (cache.before, *cache.hidden, cache.outputs), strict=True):
+    for kept, part in zip(before, parts, strict=True):
         assert torch.equal(kept, part)
+    with torch.no_grad():
+        network.step(cache, 1, torch.ones(ROWS, 1))
+    assert not torch.equal(before[0], parts[0]), "without gradients the cache that came is spent"
 
 
 @EACH
