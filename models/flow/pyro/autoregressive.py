@@ -18,11 +18,13 @@ Law = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class AffineAutoregressive(FlowTransform):
-    r""":math:`y_i = x_i\, e^{s_i} + t_i`, s bounded, with s and t of the entries before i.
+    r"""In one pass :math:`v_i\, e^{s_i} + t_i`, s bounded, with s and t of the entries of v before i.
 
-    With ``parallel="inverse"`` they depend on y: densities take one pass, draws one step an entry (masked
-    autoregressive flow). With ``parallel="forward"`` they depend on x: draws take one pass, densities of given values
-    one step an entry (inverse autoregressive flow). The steps run in one loop that updates only what has changed.
+    With ``parallel="inverse"`` v is y, and x is given: densities take one pass, draws one step an entry (masked
+    autoregressive flow). With ``parallel="forward"`` v is x, and y is given: draws take one pass, densities of given
+    values one step an entry (inverse autoregressive flow). The steps run in one loop that updates only what has
+    changed. The masked flow of the paper, :math:`(y_i - \mu_i)\, e^{-\alpha_i}`, is the same with
+    :math:`t_i = -\mu_i e^{-\alpha_i}`; here an error of the shift is not enlarged where the scale is small.
 
     Papamakarios, Pavlakou & Murray 2017, Masked autoregressive flow for density estimation; Kingma et al. 2016,
     Improving variational inference with inverse autoregressive flow.
@@ -87,15 +89,21 @@ class AffineAutoregressive(FlowTransform):
 
     def forward_and_log_det(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _move(self, x, context, "forward", lambda v, p: elements.scaled(v, p, False, self.max_log_scale))
+        return self._carry(x, context, "forward")
 
     def inverse_and_log_det(self, y: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `FlowTransform`."""
-        return _move(self, y, context, "inverse", lambda v, p: elements.scaled(v, p, True, self.max_log_scale))
+        return self._carry(y, context, "inverse")
 
     def log_abs_det_jacobian(self, x: Any, y: Any) -> torch.Tensor:
         """log |det dy/dx|, in one pass."""
         return _log_det(self, x, y)
+
+    def _carry(
+        self, x: torch.Tensor, context: torch.Tensor | None, direction: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        solved = direction != self.parallel
+        return _move(self, x, context, direction, lambda v, p: elements.scaled(v, p, solved, self.max_log_scale))
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
