@@ -9,7 +9,9 @@ import numpy as np
 import numpyro.distributions
 import pytest
 import torch
-from engines import ENGINES, NUMPYRO
+from engines import ENGINES, NUMPYRO, PYRO
+
+from deepgen.nn.bounded import bounded
 
 NAMES = ("nice", "realnvp", "maf", "iaf", "nsf")
 
@@ -186,3 +188,19 @@ def test_a_transform_to_which_another_shape_comes_is_refused(engine: Any) -> Non
         face.Flow(4, [face.Unflatten((2, 2, 2))])
     with pytest.raises(ValueError, match=r"transforms\[0\], Split: got shape \(4,\).*expected \(8,\)"):
         face.Flow(4, [face.Split([face.Unflatten((1, 2, 2))], (2, 2, 2))])
+
+
+@pytest.mark.parametrize("parallel", ["inverse", "forward"])
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_the_direction_of_one_pass_scales_and_then_shifts(engine: Any, parallel: str) -> None:
+    transform = engine.call(engine.face.AffineAutoregressive.mlp, 3, parallel=parallel, hidden=(4,), max_log_scale=1.5)
+    (transform,) = moved(engine, engine.face.Flow(3, [transform]), scale=1.0).transforms
+    v = engine.array(np.random.default_rng(2).standard_normal((7, 3)).astype(np.float32))
+    given = transform.network(v)
+    shift, log_scale = given[:, 0], bounded(given[:, 1], -1.5, 1.5)
+    value, log_det = getattr(transform, f"{parallel}_and_log_det")(v)
+    scale = np.exp(np.asarray(log_scale.detach() if engine is PYRO else log_scale))
+    shift, value, log_det = (np.asarray(a.detach() if engine is PYRO else a) for a in (shift, value, log_det))
+    np.testing.assert_allclose(value, np.asarray(v) * scale + shift, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(log_det, np.log(scale).sum(1), rtol=1e-5, atol=1e-5)
+    assert np.abs(value - (np.asarray(v) - shift) * scale).max() > 0.1, "the shift before the scale"
