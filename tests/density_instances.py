@@ -5,6 +5,8 @@ from typing import Any
 
 from instances import Instance, binary, classes, real
 
+from deepgen.models.flow.affine import FORM
+
 
 def autoregressive_instances() -> list[Instance]:
     """Every kind of output, of inputs and of orders."""
@@ -97,7 +99,7 @@ def flow_instances() -> list[Instance]:
     mlp: dict[str, Any] = {"network": "MLP", "in_size": 2, "hidden": [6, 6], "activation": "gelu"}
     made = {"network": "MaskedMLP", "event_shape": [size], "hidden": [6, 6], "activation": "gelu"}
     spline = {"num_bins": 4, "bound": 5.0}
-    affine = {"transform": "AffineAutoregressive", "network": {**made, "num_params": 2}}
+    affine = {"transform": "AffineAutoregressive", "form": FORM, "network": {**made, "num_params": 2}}
     own: dict[str, list[dict[str, Any]]] = {
         "realnvp": [
             {"transform": "ActNorm", "size": size},

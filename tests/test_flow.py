@@ -204,3 +204,13 @@ def test_the_direction_of_one_pass_scales_and_then_shifts(engine: Any, parallel:
     np.testing.assert_allclose(value, np.asarray(v) * scale + shift, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(log_det, np.log(scale).sum(1), rtol=1e-5, atol=1e-5)
     assert np.abs(value - (np.asarray(v) - shift) * scale).max() > 0.1, "the shift before the scale"
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_a_masked_flow_of_an_earlier_form_is_refused(engine: Any) -> None:
+    earlier = {name: made(engine, name).spec() for name in ("maf", "iaf")}
+    for transform in (each for spec in earlier.values() for each in spec["transforms"]):
+        transform.pop("form", None)
+    with pytest.raises(ValueError, match=r"AffineAutoregressive: got .*earlier deepgen; expected .* Fit the program"):
+        engine.build("flow", earlier["maf"])
+    assert engine.build("flow", earlier["iaf"]).event_shape == (2,)

@@ -15,6 +15,10 @@ NETWORK_LOG_SCALE = 2.0
 """Log-scales of networks are kept within (-2, 2) unless more is asked for: of a row far from all it has seen a network
 may say anything, and a chain of transforms multiplies it."""
 
+FORM = "v e^s + t"
+"""Of autoregressive maps in the direction of one pass, as their descriptions have it. Older ones lack it, and masked
+maps were (y - t) e^-s."""
+
 
 def shift(
     x: Float[Any, "..."], parameters: Float[Any, "1 ..."], *, inverse: bool = False

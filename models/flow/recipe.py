@@ -1,6 +1,6 @@
 """What the constructors of flows put together, apart from any engine."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,27 @@ class Ends(NamedTuple):
     event_shape: tuple[int, ...]
     size: int
     data: np.ndarray | None
+
+
+def described(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a described transform, its network and its own transforms still described.
+
+    Raises:
+        ValueError: a masked affine map described before it shifted in the base's units.
+    """
+    form = spec.get("form")
+    if (
+        spec["transform"] == "AffineAutoregressive"
+        and spec.get("parallel", "inverse") == "inverse"
+        and form != affine.FORM
+    ):
+        raise checks.problem(
+            "AffineAutoregressive",
+            got="the description of a masked map (y - t) e^-s, of an earlier deepgen",
+            expected=f"one of {affine.FORM}",
+            fix="Fit the program again.",
+        )
+    return {name: value for name, value in spec.items() if name not in ("transform", "form")}
 
 
 def ends(event_shape: Any, *, num_transforms: Any, mixing: str, base: str, logit: float | None, data: Any) -> Ends:

@@ -323,7 +323,7 @@ def build(config: Mapping[str, Any], *, key: jax.Array) -> Flow:
 def _made(specs: Sequence[Mapping[str, Any]], key: jax.Array) -> list[Any]:
     made = []
     for i, spec in enumerate(specs):
-        options = {name: value for name, value in spec.items() if name != "transform"}
+        options = recipe.described(spec)
         own = jax.random.fold_in(key, i)
         if "network" in options:
             options["network"] = nn.build(options["network"], key=own)

@@ -107,7 +107,7 @@ class AffineAutoregressive(FlowTransform):
 
     def spec(self) -> dict[str, Any]:
         """The JSON-able description."""
-        return {**_spec("AffineAutoregressive", self), "max_log_scale": self.max_log_scale}
+        return {**_spec("AffineAutoregressive", self), "max_log_scale": self.max_log_scale, "form": affine.FORM}
 
 
 class SplineAutoregressive(FlowTransform):

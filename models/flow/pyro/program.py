@@ -364,7 +364,7 @@ def build(config: Mapping[str, Any]) -> Flow:
 def _made(specs: Sequence[Mapping[str, Any]]) -> list[Any]:
     made = []
     for spec in specs:
-        options = {name: value for name, value in spec.items() if name != "transform"}
+        options = recipe.described(spec)
         if "network" in options:
             options["network"] = nn.build(options["network"])
         if "transforms" in options:
