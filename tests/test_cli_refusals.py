@@ -145,7 +145,7 @@ REFUSALS: list[tuple[Callable[[Path, Path, Path, Path], list[Any]], str]] = [
     (lambda t, c, d, s: ["fit", "vae", ragged(t / "r.csv")], "line 3: got 1 cells; expected 2"),
     (lambda t, c, d, s: ["impute", "vae", ragged(t / "r.csv")], "line 3: got 1 cells; expected 2"),
     (lambda t, c, d, s: ["run", "vae", "digits", "-o", file_in_the_way(t / "f")], "cannot write to the folder"),
-    (lambda t, c, d, s: ["run", "vae", "digits", "--missing", "1.5", "-o", t], "rate: got 1.5"),
+    (lambda t, c, d, s: ["run", "vae", "digits", "--missing", "1.5", "-o", t], "missing: got 1.5"),
     (lambda t, c, d, s: ["run", "vae", "digits", "--missing", "0", "-o", t], "missing: got 0.0.*hides something"),
     (lambda t, c, d, s: ["run", "vae", "digits", "--method", "magic", "-o", t, *TINY], "method: got 'magic'"),
     (lambda t, c, d, s: ["fit", "vae", "iris", "--likelihood", "gauss", "-o", t], "likelihood: got 'gauss'"),

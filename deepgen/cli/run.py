@@ -125,6 +125,10 @@ def run(
     x, made, plan = source.data, recipe(settings.family), plan.filled(settings.family)
     rows, particles = plan.rows or made.rows, plan.particles or made.particles
     checks.at_least("rows", rows, 2)
+    if not 0 <= plan.missing < 1:
+        raise checks.problem(
+            "missing", got=plan.missing, expected="a share in [0, 1)", fix="Pass for instance --missing 0.5."
+        )
     refuse_holes(settings.family, source)
     if settings.network != "table":
         law_of(settings, source)
